@@ -1,0 +1,1 @@
+"""The recipe sets that come with the toolkit, as YAML."""

@@ -1,0 +1,83 @@
+"""The command `toolkit`. A command's module is imported only when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from toolkit import __version__
+from toolkit.errors import ToolkitError, UsageError
+
+COMMANDS = {
+    "train-all": "Train all backbones of a recipe set.",
+    "train": "Train some backbones of a recipe set.",
+    "export": "Export finished runs to a bundle of ONNX files.",
+    "ensemble": "Predict photos by weighted soft voting and write the submission.",
+    "evaluate": "Score a run, a bundle or a submission on labelled photos.",
+    "bench": "Measure a bundle in the manner of MLPerf inference.",
+    "data": "Show classes, counts, sizes, broken and duplicate photos.",
+    "augment": "Draw what a recipe's augmentor does to photos.",
+    "recipes": "List the recipe sets, show one, or copy one to edit.",
+    "demo": "Draw the demo photos.",
+    "doctor": "Show what this machine can run, for a bug report.",
+}
+"""Name and one line of help: `toolkit --help` imports no command."""
+
+
+class _LazyCommands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"toolkit.cli.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from toolkit.errors import suggestion
+
+            raise click.UsageError(f"No such command '{args[0]}'. {suggestion(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="toolkit")
+def cli() -> None:
+    """Train, export and run an ensemble of image classifiers.
+
+    In a folder that holds data/, three commands make a submission:
+
+    \b
+      toolkit train-all            # data/ -> runs/
+      toolkit export               # runs/ -> bundle/
+      toolkit ensemble --tta 4     # bundle/ + data/ -> submission.csv
+    """
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user's ends in one message and an exit code."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        print("Interrupted. The same command goes on where it stopped.", file=sys.stderr)
+        sys.exit(130)
+    except ToolkitError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)

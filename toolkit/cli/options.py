@@ -1,0 +1,104 @@
+"""Options that several commands share, each said once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path, dir_okay=False)
+EITHER = click.Path(path_type=Path)
+
+data = click.option("--data", type=FOLDER, default="data", show_default=True, help="Data folder.")
+runs = click.option("--runs", type=FOLDER, default="runs", show_default=True, help="Run folders.")
+bundle = click.option(
+    "--bundle", type=FOLDER, default="bundle", show_default=True, help="Bundle folder."
+)
+recipes = click.option(
+    "--recipes",
+    default="improved",
+    show_default=True,
+    metavar="NAME|DIR",
+    help="Recipe set: one that 'toolkit recipes' lists, or a folder of your own.",
+)
+skip_broken = click.option(
+    "--skip-broken", is_flag=True, help="Leave photos out that cannot be read, and say which."
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+quiet = click.option("-q", "--quiet", is_flag=True, help="Tell no progress.")
+device = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
+    default="auto",
+    show_default=True,
+    help="Where to compute; anything but auto is an error where it is not to be had.",
+)
+tta = click.option(
+    "--tta",
+    type=click.IntRange(1, 8),
+    default=1,
+    show_default=True,
+    help="Number of test-time-augmentation views a photo.",
+)
+batch = click.option(
+    "--batch", type=click.IntRange(1), default=16, show_default=True, help="Photos a batch."
+)
+
+
+def training(command: Command) -> Command:
+    """Add the options of `train-all` and `train`."""
+    from toolkit.machine import usable_cores
+
+    options = [
+        recipes,
+        data,
+        runs,
+        click.option(
+            "--pretrained",
+            metavar="imagenet|none|DIR",
+            help="Start from downloaded ImageNet weights, from nothing, or from a folder of "
+            "<backbone>_imagenet_notop.weights.h5 files.  [default: as the recipe says]",
+        ),
+        click.option(
+            "--pretrained-missing",
+            type=click.Choice(["error", "none"]),
+            default="error",
+            show_default=True,
+            help="What to do for a backbone that has no file in --pretrained DIR.",
+        ),
+        click.option("--name", help="Train beside other runs, in <backbone>-NAME."),
+        click.option("--seed", type=click.IntRange(0), help="Training seed.  [default: recipe's]"),
+        click.option(
+            "--split-seed",
+            type=click.IntRange(0),
+            default=42,
+            show_default=True,
+            help="Seed of the validation split.",
+        ),
+        click.option("--fresh", is_flag=True, help="Throw away what the run folders hold."),
+        skip_broken,
+        click.option(
+            "--refit-all",
+            is_flag=True,
+            help="Train on all photos for the recipe's epochs, without validation.",
+        ),
+        click.option("--mixed-precision", is_flag=True, help="Compute in 16 bits; needs a GPU."),
+        click.option("--tensorboard", is_flag=True, help="Write TensorBoard logs into the runs."),
+        click.option(
+            "--workers",
+            type=click.IntRange(1),
+            default=min(4, usable_cores()),
+            show_default="up to 4",
+            help="Threads that prepare batches.",
+        ),
+        as_json,
+        quiet,
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command

@@ -1,0 +1,63 @@
+"""The one home of what the commands print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+
+def print_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], note: str = ""
+) -> None:
+    """Print a table on standard output: framed on a terminal, plain in a file or pipe.
+
+    Args:
+        title: Stands above it.
+        columns: Headings; one that starts with '<' is aligned to the left.
+        rows: One sequence a row, as long as `columns`.
+        note: Stands below it.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+    for column in columns:
+        left = column.startswith("<")
+        table.add_column(column.removeprefix("<"), justify="left" if left else "right")
+    for row in rows:
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    # A file has no width: what was measured there must not be cut to 80 characters.
+    console = Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False)
+    console.print(table)
+    if note:
+        console.print(note)
+
+
+def print_line(line: str) -> None:
+    """Print one line on standard output."""
+    click.echo(line)
+
+
+def print_json(content: Any) -> None:
+    """Print JSON on standard output."""
+    click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def percent(share: float | None, digits: int = 2) -> str:
+    """Write a share as a percentage, or a dash where there is none."""
+    return "-" if share is None else f"{100 * share:.{digits}f} %"
+
+
+def interval(bounds: Sequence[float] | None) -> str:
+    """Write a confidence interval of a share as percentages."""
+    return "-" if not bounds else f"{100 * bounds[0]:.1f} .. {100 * bounds[1]:.1f}"
+
+
+def figure(value: float | None, digits: int = 4) -> str:
+    """Write a number, or a dash where there is none."""
+    return "-" if value is None else f"{value:.{digits}f}"

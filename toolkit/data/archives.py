@@ -1,0 +1,85 @@
+"""Zip archives of photos, extracted only inside the data folder."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import zipfile
+from pathlib import Path, PurePosixPath
+
+from toolkit.errors import ToolkitError
+
+WRAPPERS = ("train", "test", "test_upload")
+"""Folders that an archive may wrap its photos in; they are taken off."""
+
+
+def extract(archive: Path, folder: Path) -> None:
+    """Extract an archive of photos into a folder that does not exist yet.
+
+    Args:
+        archive: The zip file.
+        folder: Where its content shall stand. It appears only when all is extracted.
+
+    Raises:
+        ToolkitError: The archive is broken, is encrypted, does not fit on the disk, or holds a
+            name that leads outside `folder`.
+    """
+    partial = folder.with_name(f".{folder.name}.extracting")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            entries = [entry for entry in opened.infolist() if _is_wanted(entry)]
+            targets = [_safe_target(archive, entry) for entry in entries]
+            _check_space(archive, entries)
+            strip = (
+                1 if targets and {target.parts[0] for target in targets} <= _wrapper(targets) else 0
+            )
+            partial.mkdir(parents=True)
+            for entry, target in zip(entries, targets, strict=True):
+                path = partial.joinpath(*target.parts[strip:])
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with opened.open(entry) as source, path.open("wb") as copy:
+                    shutil.copyfileobj(source, copy)
+        partial.rename(folder)
+    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+        raise ToolkitError(f"{archive}: not a readable zip archive ({error}).") from None
+    except PermissionError as error:
+        raise ToolkitError(
+            f"{archive}: cannot be extracted beside itself ({error.strerror}); extract it yourself "
+            f"to {folder}."
+        ) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _is_wanted(entry: zipfile.ZipInfo) -> bool:
+    parts = PurePosixPath(entry.filename).parts
+    return not entry.is_dir() and "__MACOSX" not in parts and not parts[-1].startswith("._")
+
+
+def _safe_target(archive: Path, entry: zipfile.ZipInfo) -> PurePosixPath:
+    target = PurePosixPath(entry.filename.replace("\\", "/"))
+    is_link = stat.S_ISLNK(entry.external_attr >> 16)
+    if target.is_absolute() or ".." in target.parts or ":" in target.parts[0] or is_link:
+        raise ToolkitError(
+            f"{archive}: the entry '{entry.filename}' leads outside the data folder; "
+            "nothing was extracted."
+        )
+    if entry.flag_bits & 0x1:
+        raise ToolkitError(f"{archive}: the archive is encrypted; extract it yourself.")
+    return target
+
+
+def _wrapper(targets: list[PurePosixPath]) -> set[str]:
+    first = targets[0].parts[0]
+    return {first} if first in WRAPPERS else set()
+
+
+def _check_space(archive: Path, entries: list[zipfile.ZipInfo]) -> None:
+    needed = sum(entry.file_size for entry in entries)
+    free = shutil.disk_usage(archive.parent).free
+    if needed > free:
+        raise ToolkitError(
+            f"{archive}: {needed / 1e9:.1f} GB when extracted, but {archive.parent} has "
+            f"{free / 1e9:.1f} GB free."
+        )

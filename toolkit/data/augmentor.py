@@ -1,0 +1,127 @@
+"""The shared augmentor: an albumentations pipeline that is written down as data.
+
+This is the only module that knows albumentations.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# albumentations looks for a newer version over the network when it is imported.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+import albumentations
+import cv2
+import numpy as np
+
+from toolkit.data.pixels import Pixels
+from toolkit.errors import ToolkitError, suggestion
+
+Step = Mapping[str, Mapping[str, Any]]
+"""One step: albumentations' name of the transform, and its parameters by its own names."""
+
+
+class Augmentor:
+    """Changes photos at random, decided by a seed for each photo alone."""
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        """Build the pipeline.
+
+        Args:
+            steps: The transforms in order, as in a recipe's `augmentor.yaml`.
+
+        Raises:
+            ToolkitError: A transform or parameter is unknown, or a value is not allowed.
+        """
+        self._steps = list(steps)
+        self._per_thread = threading.local()
+        self._pipeline()
+
+    def __call__(self, pixels: Pixels, seed: int) -> Pixels:
+        """Augment one photo.
+
+        Args:
+            pixels: Shape (size, size, 3), uint8, RGB. It is not changed.
+            seed: Decides all that is random.
+
+        Returns:
+            A new array of the same shape and dtype.
+        """
+        pipeline = self._pipeline()
+        pipeline.set_random_seed(seed)
+        changed: Pixels = pipeline(image=pixels)["image"]
+        if changed.shape != pixels.shape or changed.dtype != np.uint8:
+            raise ToolkitError(
+                f"augmentor: Expected shape {pixels.shape} and dtype uint8 after the last step, "
+                f"received {changed.shape} and {changed.dtype}."
+            )
+        return changed
+
+    def _pipeline(self) -> albumentations.Compose:
+        # A pipeline holds the state of its random generator, so threads cannot share one.
+        if not hasattr(self._per_thread, "pipeline"):
+            self._per_thread.pipeline = albumentations.Compose(_transforms(self._steps))
+        pipeline: albumentations.Compose = self._per_thread.pipeline
+        return pipeline
+
+
+def photo_seed(*numbers: int) -> int:
+    """Mix numbers, such as (seed, epoch, photo), into one seed of 32 bits."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def _transforms(steps: Sequence[Step]) -> list[Any]:
+    return [_transform(step) for step in steps]
+
+
+def _transform(step: Step) -> Any:
+    if not isinstance(step, Mapping) or len(step) != 1:
+        raise ToolkitError(
+            f"augmentor: Expected one step as 'Name: {{parameter: value}}', received {step!r}."
+        )
+    ((name, parameters),) = step.items()
+    kind = getattr(albumentations, name, None)
+    if kind is None or not _is_transform(kind):
+        raise ToolkitError(
+            f"augmentor: unknown transform '{name}'. {suggestion(name, _transform_names())}"
+        )
+    values = {key: _value(key, value) for key, value in (parameters or {}).items()}
+    known = inspect.signature(kind).parameters
+    for key in values:
+        # albumentations itself only warns, and goes on with its default.
+        if key not in known:
+            raise ToolkitError(
+                f"augmentor: {name}: unknown parameter '{key}'. {suggestion(key, known)}"
+            )
+    try:
+        return kind(**values)
+    except (TypeError, ValueError) as error:
+        reason = " ".join(str(error).split()).partition(" [type=")[0]
+        raise ToolkitError(f"augmentor: {name}: {reason}") from None
+
+
+def _value(key: str, value: Any) -> Any:
+    if key == "transforms":
+        return _transforms(value)
+    if isinstance(value, str) and value.startswith(("BORDER_", "INTER_")):
+        if not hasattr(cv2, value):
+            raise ToolkitError(f"augmentor: {key}: OpenCV has no constant '{value}'.")
+        return getattr(cv2, value)
+    if isinstance(value, list):
+        return tuple(value)
+    if isinstance(value, Mapping):
+        return {inner: _value(inner, item) for inner, item in value.items()}
+    return value
+
+
+def _transform_names() -> list[str]:
+    return [name for name in dir(albumentations) if _is_transform(getattr(albumentations, name))]
+
+
+def _is_transform(kind: object) -> bool:
+    bases = (albumentations.BasicTransform, albumentations.BaseCompose)
+    return isinstance(kind, type) and issubclass(kind, bases)

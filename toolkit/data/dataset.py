@@ -1,0 +1,296 @@
+"""The index of a data folder: its photos, their classes, and what is to be predicted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from toolkit.data.archives import extract
+from toolkit.errors import ToolkitError
+from toolkit.files import sha256_json
+
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+TRAIN_CSV, SAMPLE_CSV, CLASSES_CSV = "train.csv", "sample-submission.csv", "classes.csv"
+TRAIN_FOLDER = "train"
+TEST_FOLDERS = ("test_upload", "test")
+ID_COLUMN, CATEGORY_COLUMN = "Id", "Category"
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One labelled photo.
+
+    Attributes:
+        id: As the CSV names it, or its path below the class folders' parent.
+        path: Its file, which may be missing.
+        label: Index of its class.
+    """
+
+    id: str
+    path: Path
+    label: int
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled photos and the order of their classes.
+
+    Attributes:
+        root: The data folder.
+        classes: Category values as written in the data, in class order.
+        photos: The photos, in a fixed order.
+        names: A readable name for some categories.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    photos: tuple[Photo, ...]
+    names: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of class order, ids and labels; not of the photos' bytes."""
+        return sha256_json([self.classes, [[photo.id, photo.label] for photo in self.photos]])
+
+    def without(self, ids: Iterable[str]) -> Dataset:
+        """Return the same data without some photos."""
+        gone = set(ids)
+        kept = tuple(photo for photo in self.photos if photo.id not in gone)
+        return Dataset(self.root, self.classes, kept, self.names)
+
+
+@dataclass(frozen=True)
+class Request:
+    """Photos to predict, in the order of the answer.
+
+    Attributes:
+        ids: As the answer shall name them.
+        paths: Their files, which may be missing.
+        columns: Names of the answer's id and category columns.
+    """
+
+    ids: tuple[str, ...]
+    paths: tuple[Path, ...]
+    columns: tuple[str, str] = (ID_COLUMN, CATEGORY_COLUMN)
+
+
+def load_labelled(root: Path) -> Dataset:
+    """Read the labelled photos of a data folder.
+
+    Either `train.csv` names them, or each class has a folder, below `train/` or the root itself.
+    A `train.zip` is extracted first.
+
+    Args:
+        root: The data folder.
+
+    Returns:
+        The index. No photo is opened.
+
+    Raises:
+        ToolkitError: The folder or a CSV is not as expected.
+    """
+    _check_folder(root)
+    _extract_once(root, (TRAIN_FOLDER,))
+    if (root / TRAIN_CSV).is_file():
+        return _from_csv(root)
+    return _from_class_folders(root)
+
+
+def load_labels(csv: Path, photos: Path, classes: tuple[str, ...]) -> Dataset:
+    """Read labelled photos from a CSV of ids and categories and a flat folder.
+
+    Args:
+        csv: With an id and a category column.
+        photos: The folder its ids are found in.
+        classes: The class order to use.
+
+    Returns:
+        The index.
+
+    Raises:
+        ToolkitError: The CSV is not as expected, or names a class that is not among `classes`.
+    """
+    table, _ = _read_csv(csv)
+    _check_folder(photos)
+    known = {category: index for index, category in enumerate(classes)}
+    unknown = sorted(set(table[CATEGORY_COLUMN]) - set(known))
+    if unknown:
+        raise ToolkitError(
+            f"{csv}: unknown category '{unknown[0]}'. Expected one of: {', '.join(classes)}."
+        )
+    found = zip(table[ID_COLUMN], table[CATEGORY_COLUMN], strict=True)
+    entries = tuple(Photo(id, photos / id, known[category]) for id, category in found)
+    return Dataset(photos, classes, entries, {})
+
+
+def load_request(root: Path) -> Request:
+    """Read which photos are to be predicted.
+
+    `sample-submission.csv` gives ids and order where there is one; else all photos of a flat test
+    folder, or of `root` itself, in natural order of their names. A `test.zip` is extracted first.
+
+    Args:
+        root: The data folder.
+
+    Returns:
+        Ids and paths. No photo is opened.
+
+    Raises:
+        ToolkitError: There is nothing to predict, or the CSV is not as expected.
+    """
+    _check_folder(root)
+    _extract_once(root, TEST_FOLDERS)
+    folder = next((root / name for name in TEST_FOLDERS if (root / name).is_dir()), None)
+    if (root / SAMPLE_CSV).is_file():
+        if folder is None:
+            raise ToolkitError(
+                f"{root}: {SAMPLE_CSV} names photos, but there is no folder "
+                f"{' or '.join(TEST_FOLDERS)} and no test.zip."
+            )
+        table, columns = _read_csv(root / SAMPLE_CSV)
+        ids = tuple(table[ID_COLUMN])
+        return Request(ids, tuple(folder / id for id in ids), columns)
+    folder = folder or root
+    paths = tuple(sorted(_photos_in(folder), key=lambda path: _natural(path.name)))
+    if not paths:
+        raise ToolkitError(
+            f"{root}: no photos to predict. Expected {SAMPLE_CSV} with a folder "
+            f"{' or '.join(TEST_FOLDERS)}, or a flat folder of photos."
+        )
+    return Request(tuple(path.name for path in paths), paths)
+
+
+def class_order(categories: Iterable[str]) -> tuple[str, ...]:
+    """Sort category values, as numbers where all are numbers ("2" before "10")."""
+    values = sorted(set(categories))
+    if all(re.fullmatch(r"[+-]?\d+(\.\d+)?", value) for value in values):
+        values.sort(key=float)
+    return tuple(values)
+
+
+def _from_csv(root: Path) -> Dataset:
+    table, _ = _read_csv(root / TRAIN_CSV)
+    folder = root / TRAIN_FOLDER
+    _check_folder(folder, f"{root / TRAIN_CSV} names photos")
+    classes = class_order(table[CATEGORY_COLUMN])
+    index = {category: number for number, category in enumerate(classes)}
+    photos = tuple(
+        Photo(id, _in_class_folder(folder, category, id), index[category])
+        for id, category in zip(table[ID_COLUMN], table[CATEGORY_COLUMN], strict=True)
+    )
+    return _checked(Dataset(root, classes, photos, _class_names(root)))
+
+
+def _from_class_folders(root: Path) -> Dataset:
+    parent = root / TRAIN_FOLDER if (root / TRAIN_FOLDER).is_dir() else root
+    folders = {
+        path.name: path
+        for path in parent.iterdir()
+        if path.is_dir() and not path.name.startswith(".") and path.name not in TEST_FOLDERS
+    }
+    found = {name: sorted(_photos_in(folder)) for name, folder in folders.items()}
+    classes = class_order(name for name, paths in found.items() if paths)
+    photos = tuple(
+        Photo(f"{category}/{path.name}", path, label)
+        for label, category in enumerate(classes)
+        for path in found[category]
+    )
+    return _checked(Dataset(root, classes, photos, _class_names(root)))
+
+
+def _checked(dataset: Dataset) -> Dataset:
+    if len(dataset.classes) < 2:
+        raise ToolkitError(
+            f"{dataset.root}: Expected photos of at least 2 classes ({TRAIN_CSV} with a folder "
+            f"{TRAIN_FOLDER}, or one folder a class), received {len(dataset.classes)}."
+        )
+    return dataset
+
+
+def _in_class_folder(folder: Path, category: str, id: str) -> Path:
+    nested, flat = folder / category / id, folder / id
+    return flat if flat.is_file() and not nested.is_file() else nested
+
+
+def _class_names(root: Path) -> dict[str, str]:
+    path = root / CLASSES_CSV
+    if not path.is_file():
+        return {}
+    table = _read_table(path)
+    if list(table.columns[:2]) != [CATEGORY_COLUMN, "Name"]:
+        raise ToolkitError(
+            f"{path}: Expected the columns {CATEGORY_COLUMN},Name, "
+            f"received {','.join(table.columns)}."
+        )
+    return dict(zip(table[CATEGORY_COLUMN], table["Name"], strict=True))
+
+
+def _read_csv(path: Path) -> tuple[pd.DataFrame, tuple[str, str]]:
+    """Return the table under our own column names, and the two names it really has."""
+    table = _read_table(path)
+    lowered = [column.strip().lower() for column in table.columns]
+    if lowered[:2] != [ID_COLUMN.lower(), CATEGORY_COLUMN.lower()]:
+        raise ToolkitError(
+            f"{path}: Expected the columns {ID_COLUMN},{CATEGORY_COLUMN}, "
+            f"received {','.join(table.columns)}."
+        )
+    names = (table.columns[0], table.columns[1])
+    table = table.iloc[:, :2].set_axis([ID_COLUMN, CATEGORY_COLUMN], axis=1)
+    for row, id in enumerate(table[ID_COLUMN], start=2):
+        parts = PurePosixPath(id.replace("\\", "/")).parts
+        if not parts or parts[0] == "/" or ".." in parts or ":" in parts[0]:
+            raise ToolkitError(f"{path}: line {row}: '{id}' is no photo's name.")
+    repeated = table[ID_COLUMN][table[ID_COLUMN].duplicated()]
+    if len(repeated):
+        raise ToolkitError(
+            f"{path}: line {repeated.index[0] + 2}: the id '{repeated.iloc[0]}' stands twice."
+        )
+    empty = table.index[table[CATEGORY_COLUMN] == ""]
+    if len(empty):
+        raise ToolkitError(f"{path}: line {empty[0] + 2}: the category is empty.")
+    if table.empty:
+        raise ToolkitError(f"{path}: the file has no rows.")
+    return table, names
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        # Everything stays text: '007.jpg' and the category '01' must come out as they went in.
+        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ToolkitError(f"{path}: no such file.") from None
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ToolkitError(f"{path}: cannot be read as CSV ({reason}).") from None
+
+
+def _photos_in(folder: Path) -> list[Path]:
+    return [
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in PHOTO_SUFFIXES and not path.name.startswith(".")
+    ]
+
+
+def _natural(name: str) -> list[tuple[int, int | str]]:
+    pieces = re.split(r"(\d+)", name)
+    return [(0, int(piece)) if piece.isdigit() else (1, piece) for piece in pieces]
+
+
+def _extract_once(root: Path, folders: tuple[str, ...]) -> None:
+    if any((root / name).is_dir() for name in folders):
+        return
+    for name in folders:
+        archive = root / f"{name}.zip"
+        if archive.is_file():
+            extract(archive, root / folders[0])
+            return
+
+
+def _check_folder(folder: Path, why: str = "the data is read from it") -> None:
+    if not folder.is_dir():
+        raise ToolkitError(f"{folder}: no such folder ({why}). Name another with --data.")

@@ -1,0 +1,55 @@
+"""Photos that are nearly the same, by their perceptual hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+NEAR_BITS = 4
+"""Photos whose 64-bit perceptual hashes differ in at most this many bits are near-duplicates."""
+
+_BLOCK = 1024
+
+
+def near_pairs(
+    first: Sequence[int], second: Sequence[int], most_bits: int = NEAR_BITS
+) -> NDArray[np.int64]:
+    """Find the pairs of hashes that differ in few bits.
+
+    Args:
+        first: 64-bit perceptual hashes.
+        second: Likewise.
+        most_bits: The Hamming distance up to which a pair counts.
+
+    Returns:
+        Shape (pairs, 2): indices into `first` and `second`.
+    """
+    left, right = np.array(first, dtype=np.uint64), np.array(second, dtype=np.uint64)
+    found = [np.empty((0, 2), dtype=np.int64)]
+    for start in range(0, len(left), _BLOCK):
+        distance = np.bitwise_count(left[start : start + _BLOCK, None] ^ right[None, :])
+        pairs = np.argwhere(distance <= most_bits)
+        found.append(pairs + np.array([start, 0]))
+    return np.concatenate(found)
+
+
+def near_groups(hashes: Sequence[int], most_bits: int = NEAR_BITS) -> NDArray[np.int64]:
+    """Group photos that are near-duplicates of one another, transitively.
+
+    Args:
+        hashes: 64-bit perceptual hashes.
+        most_bits: The Hamming distance up to which two photos are joined.
+
+    Returns:
+        Shape (photos,): a group number each; a photo that is like no other has its own.
+    """
+    pairs = near_pairs(hashes, hashes, most_bits)
+    links = coo_array(
+        (np.ones(len(pairs), dtype=np.int8), (pairs[:, 0], pairs[:, 1])),
+        shape=(len(hashes), len(hashes)),
+    )
+    return connected_components(links, directed=False)[1].astype(np.int64)

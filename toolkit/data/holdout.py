@@ -1,0 +1,76 @@
+"""Labelled photos made ready: looked at, grouped by likeness, split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.data.dataset import Dataset
+from toolkit.data.duplicates import near_groups
+from toolkit.data.split import validation_mask
+from toolkit.data.survey import PhotoFacts, survey
+from toolkit.errors import ToolkitError, listing
+from toolkit.progress import SILENT, Reporter
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Readable labelled photos with what was found out about them.
+
+    Attributes:
+        dataset: Without the photos that were left out.
+        facts: One entry a photo.
+        labels: Shape (photos,), class indices.
+        groups: Shape (photos,); near-duplicates share a number.
+        left_out: Ids of broken photos.
+    """
+
+    dataset: Dataset
+    facts: tuple[PhotoFacts, ...]
+    labels: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    left_out: tuple[str, ...]
+
+    def held_out(self, fraction: float, split_seed: int) -> NDArray[np.bool_]:
+        """Return which photos are for validation, shape (photos,)."""
+        return validation_mask(self.labels, self.groups, fraction, split_seed)
+
+
+def prepare(dataset: Dataset, *, skip_broken: bool, reporter: Reporter = SILENT) -> Prepared:
+    """Look at every labelled photo and group those that are nearly the same.
+
+    Args:
+        dataset: The photos.
+        skip_broken: Leave broken photos out, instead of refusing.
+        reporter: Where progress is told.
+
+    Returns:
+        The photos that can be read.
+
+    Raises:
+        ToolkitError: A photo is broken or missing; the message lists all of them.
+    """
+    facts = survey([photo.path for photo in dataset.photos], reporter)
+    looked_at = list(zip(dataset.photos, facts, strict=True))
+    broken = [(photo, fact) for photo, fact in looked_at if fact.broken]
+    if broken and not skip_broken:
+        lines = listing(f"{photo.path}: {fact.broken}" for photo, fact in broken)
+        raise ToolkitError(
+            f"{len(broken)} of {len(looked_at)} labelled photos cannot be read. Mend or remove "
+            f"them, or pass --skip-broken:\n{lines}"
+        )
+    kept = dataset.without(photo.id for photo, _ in broken)
+    sound = tuple(fact for fact in facts if not fact.broken)
+    counts = np.bincount([photo.label for photo in kept.photos], minlength=len(kept.classes))
+    if not counts.all():
+        empty = kept.classes[int(np.flatnonzero(counts == 0)[0])]
+        raise ToolkitError(f"{dataset.root}: class '{empty}' has no readable photo.")
+    return Prepared(
+        dataset=kept,
+        facts=sound,
+        labels=np.array([photo.label for photo in kept.photos], dtype=np.int64),
+        groups=near_groups([fact.perceptual_hash for fact in sound]),
+        left_out=tuple(photo.id for photo, _ in broken),
+    )

@@ -1,0 +1,1 @@
+"""From finished runs to a bundle of ONNX files that were compared with Keras."""

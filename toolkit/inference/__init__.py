@@ -1,0 +1,1 @@
+"""The bundle, its sessions, views and votes. Neither TensorFlow nor Keras is imported here."""

@@ -1,0 +1,111 @@
+"""How good probabilities are: accuracy with its interval, log-loss, calibration, confusion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Probabilities = NDArray[np.floating]
+Labels = NDArray[np.integer]
+
+SMALLEST_PROBABILITY = 1e-7
+"""Probabilities are clipped to this before a logarithm, as Keras does."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """The figures of one classifier on one set of labelled photos.
+
+    Attributes:
+        photos: Number of photos.
+        accuracy: Share of right labels, 0 to 1.
+        interval: 95 % Wilson interval of the accuracy.
+        log_loss: Mean negative log-likelihood in nats.
+        calibration_error: Expected calibration error, 15 equal-width bins, 0 to 1.
+    """
+
+    photos: int
+    accuracy: float
+    interval: tuple[float, float]
+    log_loss: float
+    calibration_error: float
+
+
+def score(probabilities: Probabilities, labels: Labels) -> Score:
+    """Score probabilities against labels.
+
+    Args:
+        probabilities: Shape (photos, classes), rows summing to 1.
+        labels: Shape (photos,), class indices.
+
+    Returns:
+        All figures of `Score`.
+    """
+    right = int((probabilities.argmax(axis=1) == labels).sum())
+    return Score(
+        photos=len(labels),
+        accuracy=right / len(labels),
+        interval=wilson_interval(right, len(labels)),
+        log_loss=float(log_losses(probabilities, labels).mean()),
+        calibration_error=calibration_error(probabilities, labels),
+    )
+
+
+def wilson_interval(right: int, photos: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the Wilson score interval of a share (Wilson 1927)."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(right, photos).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def log_losses(probabilities: Probabilities, labels: Labels) -> NDArray[np.float64]:
+    """Return each photo's negative log-likelihood in nats, shape (photos,)."""
+    chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return -np.log(np.clip(chosen, SMALLEST_PROBABILITY, 1.0))
+
+
+def calibration_error(probabilities: Probabilities, labels: Labels, bins: int = 15) -> float:
+    """Return the expected calibration error with equal-width bins (Naeini et al. 2015).
+
+    A bin holds the confidences in (i / bins, (i + 1) / bins]; its gap between mean confidence and
+    accuracy counts by its share of the photos.
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    right = (probabilities.argmax(axis=1) == labels).astype(np.float64)
+    which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    gaps = np.bincount(which, weights=right - confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+def confusion(predicted: Labels, labels: Labels, classes: int) -> NDArray[np.int64]:
+    """Count photos by true class (row) and predicted class (column), shape (classes, classes)."""
+    counts = np.bincount(labels * classes + predicted, minlength=classes * classes)
+    return counts.reshape(classes, classes).astype(np.int64)
+
+
+def class_table(counts: NDArray[np.int64]) -> list[dict[str, float | int]]:
+    """Return precision, recall and F1 a class from a confusion matrix.
+
+    Args:
+        counts: Shape (classes, classes), rows true, columns predicted.
+
+    Returns:
+        One mapping a class with `photos`, `precision`, `recall`, `f1`; a figure whose divisor is
+        zero is 0.
+    """
+    rows: list[dict[str, float | int]] = []
+    for index in range(len(counts)):
+        right = int(counts[index, index])
+        true, predicted = int(counts[index].sum()), int(counts[:, index].sum())
+        rows.append(
+            {
+                "photos": true,
+                "precision": right / predicted if predicted else 0.0,
+                "recall": right / true if true else 0.0,
+                "f1": 2 * right / (true + predicted) if true + predicted else 0.0,
+            }
+        )
+    return rows

@@ -1,0 +1,1 @@
+"""What people read: submissions, latency reports, tables of a machine, pictures."""

@@ -1,0 +1,330 @@
+"""Pictures for people: learning curves, photos a class, sample sheets, confusion.
+
+Each public function builds a figure and writes it as a PNG. The builders beside them return the
+figure, so that what is drawn can be looked at without reading pixels. Nothing here uses pyplot: no
+display is needed and no figure stays open.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.patches import Rectangle
+from matplotlib.textpath import TextPath
+from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import IdentityTransform
+from numpy.typing import NDArray
+from PIL import Image
+
+from toolkit.files import written_whole
+
+DPI = 120
+INK, FAINT, LINES = "#2b2b2b", "#8a8a8a", "#dddddd"
+BLUE, ORANGE = "#0072b2", "#d55e00"  # Okabe and Ito's, told apart by colour-blind people.
+SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#9ecae1", BLUE, "#00375c"])
+TITLE, TEXT, SMALL, TINY = 12.0, 10.0, 9.0, 6.5  # Font sizes in points.
+STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": TEXT,
+    "text.color": INK,
+    "text.parse_math": False,  # A class may be called "$5 and $10".
+    **dict.fromkeys(("figure.facecolor", "axes.facecolor"), "white"),
+    "figure.dpi": DPI,
+    "figure.titlesize": TITLE,
+    "figure.titleweight": "bold",
+    **dict.fromkeys(("figure.constrained_layout.h_pad", "figure.constrained_layout.w_pad"), 0.08),
+    "axes.titlesize": TEXT,
+    "axes.titlelocation": "left",
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
+    "axes.axisbelow": True,
+    "grid.color": LINES,
+    "grid.linewidth": 0.7,
+    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), FAINT),
+    **dict.fromkeys(("axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), INK),
+    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), SMALL),
+}
+COUNTED_CLASSES = 30  # Up to here the cells of a confusion matrix have room for their counts.
+PHOTO_SIDES = (96, 192)  # Pixels: smaller photos are enlarged by whole numbers, larger ones shrunk.
+SHEET_HEIGHT = 12_000  # Pixels; with more rows the photos get smaller, down to SMALLEST_SIDE.
+SMALLEST_SIDE = 48
+GAP, MARGIN, LINE = 8, 18, 30  # Pixels on photo sheets; LINE is the height of a line of text.
+
+
+def draw_curves(history: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
+    """Draw accuracy and loss over the epochs, with stages and the best validation marked.
+
+    Args:
+        history: One row an epoch, at least one: `epoch` (counted from 1 over all stages), `stage`
+            (name), `loss`, `accuracy`, `val_loss` and `val_accuracy`. The last two may be None.
+        title: What was trained.
+        path: The PNG to write.
+
+    Raises:
+        ValueError: The history is empty.
+    """
+    _save(curves_figure(history, title), path)
+
+
+def draw_class_histogram(counts: Mapping[str, int], path: Path) -> None:
+    """Draw how many photos each class has, as horizontal bars.
+
+    Args:
+        counts: Photos by class name, drawn from top to bottom in this order.
+        path: The PNG to write; its height grows with the number of classes.
+    """
+    _save(class_histogram_figure(counts), path)
+
+
+def draw_sample_sheet(samples: Mapping[str, Sequence[NDArray[np.uint8]]], path: Path) -> None:
+    """Draw some photos of each class, a row a class.
+
+    Args:
+        samples: By class name, photos as uint8 RGB `(size, size, 3)`, 0 to 255, all of one size.
+            Rows may differ in length.
+        path: The PNG to write.
+
+    Raises:
+        ValueError: There is no photo at all.
+    """
+    _save(sample_sheet_figure(samples), path)
+
+
+def draw_augmentation_sheet(
+    originals: Sequence[NDArray[np.uint8]],
+    augmented: Sequence[Sequence[NDArray[np.uint8]]],
+    title: str,
+    path: Path,
+) -> None:
+    """Draw photos beside what augmentation makes of them, a row a photo.
+
+    Args:
+        originals: Photos as uint8 RGB `(size, size, 3)`, 0 to 255, all of one size.
+        augmented: For each original, its augmented versions, likewise.
+        title: Which augmentation this is.
+        path: The PNG to write.
+
+    Raises:
+        ValueError: There is no photo, or not one row of augmented photos for each original.
+    """
+    _save(augmentation_sheet_figure(originals, augmented, title), path)
+
+
+def draw_confusion(
+    counts: NDArray[np.int64], classes: Sequence[str], title: str, path: Path
+) -> None:
+    """Draw a confusion matrix, coloured by the share of each true class.
+
+    Args:
+        counts: int64 `(classes, classes)`, not negative: rows are true, columns predicted. They
+            are written in the cells where there are at most 30 classes.
+        classes: Their names, in the order of the rows.
+        title: Whose predictions these are.
+        path: The PNG to write.
+    """
+    _save(confusion_figure(counts, classes, title), path)
+
+
+@matplotlib.rc_context(STYLE)
+def curves_figure(history: Sequence[Mapping[str, Any]], title: str) -> Figure:
+    """Build the picture of `draw_curves`."""
+    if not history:
+        raise ValueError("Expected a history of at least one epoch, received none.")
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    _head(figure, title)
+    panels: list[Axes] = list(figure.subplots(1, 2))
+    epochs = np.array([row["epoch"] for row in history])
+    for panel, key, best in zip(panels, ("accuracy", "loss"), (np.argmax, np.argmin), strict=True):
+        panel.set(xlabel="epoch", xlim=(epochs[0] - 0.5, epochs[-1] + 0.5))
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+        panel.margins(y=0.1)
+        panel.grid(axis="y")
+        pad = 6 + 1.4 * SMALL * _mark_stages(panel, history)
+        panel.set_title(key, pad=pad)
+        look: dict[str, Any] = {"marker": "o", "markersize": 4 if len(history) <= 40 else 2}
+        panel.plot(epochs, _values(history, key), "--", color=BLUE, label="training", **look)
+        validation = _values(history, f"val_{key}")
+        usable = np.flatnonzero(np.isfinite(validation))
+        if len(usable):
+            panel.plot(epochs, validation, "-", color=ORANGE, label="validation", **look)
+            chosen = usable[best(validation[usable])]
+            epoch, value = epochs[chosen], validation[chosen]
+            ring: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 2}
+            panel.plot([epoch], [value], "o", color=ORANGE, ms=9, label="best validation", **ring)
+            told = f"best validation {value:.3f}, epoch {epoch}"
+            panel.set_title(told, loc="right", pad=pad, color=ORANGE, fontsize=SMALL)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def class_histogram_figure(counts: Mapping[str, int]) -> Figure:
+    """Build the picture of `draw_class_histogram`."""
+    row, size = (0.28, SMALL) if len(counts) <= 60 else (0.17, TINY + 0.5)
+    figure = Figure(figsize=(8, 0.9 + row * max(len(counts), 2)), layout="constrained")
+    axes = figure.subplots()
+    positions = np.arange(len(counts))
+    bars = axes.barh(positions, list(counts.values()), height=0.72, color=BLUE)
+    axes.bar_label(bars, fmt="{:,.0f}", padding=4, fontsize=size)
+    axes.set_yticks(positions, [_short(name) for name in counts], fontsize=size)
+    axes.set_ylim(len(counts) - 0.4, -0.6)
+    axes.set_xlim(0, 1.1 * max([*counts.values(), 1]))
+    axes.tick_params(length=0)
+    axes.xaxis.set_visible(False)
+    axes.spines["bottom"].set_visible(False)
+    _head(figure, f"{sum(counts.values()):,} photos in {len(counts)} classes")
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def sample_sheet_figure(samples: Mapping[str, Sequence[NDArray[np.uint8]]]) -> Figure:
+    """Build the picture of `draw_sample_sheet`."""
+    side = _side([photo for photos in samples.values() for photo in photos], len(samples))
+    labels = [_short(name) for name in samples]
+    left = MARGIN + max(_text_width(label, TEXT) for label in labels) + 2 * GAP
+    width = left + max(len(photos) for photos in samples.values()) * (side + GAP) - GAP + MARGIN
+    sheet = _sheet(width, 2 * MARGIN + len(samples) * (side + GAP) - GAP)
+    for row, (label, photos) in enumerate(zip(labels, samples.values(), strict=True)):
+        top = MARGIN + row * (side + GAP)
+        _write(sheet, label, left - 2 * GAP, top + side / 2, ha="right", va="center")
+        for column, photo in enumerate(photos):
+            _place(sheet, photo, left + column * (side + GAP), top, side)
+    return sheet
+
+
+@matplotlib.rc_context(STYLE)
+def augmentation_sheet_figure(
+    originals: Sequence[NDArray[np.uint8]],
+    augmented: Sequence[Sequence[NDArray[np.uint8]]],
+    title: str,
+) -> Figure:
+    """Build the picture of `draw_augmentation_sheet`."""
+    side = _side(originals, len(originals))
+    head, second = MARGIN + 2 * LINE, MARGIN + side + 4 * GAP
+    width = second + max(len(row) for row in augmented) * (side + GAP) - GAP + MARGIN
+    width = max(width, 2 * MARGIN + _text_width(title, TITLE, weight="bold"))
+    sheet = _sheet(width, head + len(originals) * (side + GAP) - GAP + MARGIN)
+    _write(sheet, title, MARGIN, MARGIN, va="top", fontsize=TITLE, fontweight="bold")
+    _write(sheet, "original", MARGIN, head - GAP - 2)
+    _write(sheet, "augmented", second, head - GAP - 2, color=FAINT)
+    for row, (original, versions) in enumerate(zip(originals, augmented, strict=True)):
+        top = head + row * (side + GAP)
+        _place(sheet, original, MARGIN, top, side)
+        bottom = sheet.bbox.height - top - side
+        frame = Rectangle((MARGIN - 1, bottom - 1), side + 2, side + 2, fill=False)
+        frame.set(transform=IdentityTransform(), edgecolor=ORANGE, linewidth=1.5, zorder=3)
+        sheet.add_artist(frame)
+        for column, photo in enumerate(versions):
+            _place(sheet, photo, second + column * (side + GAP), top, side)
+    return sheet
+
+
+@matplotlib.rc_context(STYLE)
+def confusion_figure(counts: NDArray[np.int64], classes: Sequence[str], title: str) -> Figure:
+    """Build the picture of `draw_confusion`."""
+    written = len(classes) <= COUNTED_CLASSES
+    cell, size = (0.42, SMALL) if written else (0.13, TINY)
+    names, positions = [_short(name) for name in classes], np.arange(len(classes))
+    side, beside = max(cell * len(classes), 2.4), max(_text_width(name, size) for name in names)
+    around = beside / DPI + 0.9
+    width = max(side + around + 0.9, _text_width(title, TITLE, weight="bold") / DPI + 0.3)
+    figure = Figure(figsize=(width, side + around), layout="compressed")
+    _head(figure, title)
+    axes = figure.subplots()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap=SHADES, vmin=0, vmax=1, interpolation="nearest")
+    axes.set_xticks(positions, names, rotation=90, fontsize=size)
+    axes.set_yticks(positions, names, fontsize=size)
+    axes.tick_params(length=0)
+    axes.set(xlabel="predicted", ylabel="true")
+    axes.set_xticks(positions[1:] - 0.5, minor=True)
+    axes.set_yticks(positions[1:] - 0.5, minor=True)
+    axes.grid(which="minor", linewidth=0.5 if written else 0.25)
+    axes.tick_params(which="minor", length=0)
+    for row, column in np.ndindex(counts.shape) if written else ():
+        share, count = shares[row, column], int(counts[row, column])
+        colour = "white" if share > 0.5 else INK if count else "#bbbbbb"
+        axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=SMALL)
+    bar = figure.colorbar(image, ax=axes, shrink=min(1.0, 3 / side), aspect=18, pad=0.02)
+    bar.set_label("share of the true class", fontsize=SMALL)
+    bar.outline.set_visible(False)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def _save(figure: Figure, path: Path) -> None:
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI)
+
+
+def _values(history: Sequence[Mapping[str, Any]], key: str) -> NDArray[np.float64]:
+    return np.array([np.nan if row[key] is None else row[key] for row in history], dtype=float)
+
+
+def _head(figure: Figure, title: str) -> None:
+    figure.suptitle(title, x=0.01, ha="left")
+
+
+def _mark_stages(panel: Axes, history: Sequence[Mapping[str, Any]]) -> int:
+    """Mark where stages begin; return how many rows of names that took above the panel."""
+    names = [row["stage"] for row in history]
+    starts = [index for index, name in enumerate(names) if index == 0 or name != names[index - 1]]
+    if len(starts) < 2:
+        return 0
+    room = 490.0  # Pixels, about the width of a panel.
+    ends: list[float] = []  # Of each row of names: where its last name ends.
+    for start in starts:
+        if start:
+            panel.axvline(history[start]["epoch"] - 0.5, color=FAINT, lw=1, ls=":", gid="stage")
+        width = (_text_width(names[start], SMALL) + 2 * GAP) / room
+        left = max(0.0, min(start / len(names), 1 - width))
+        row = next((row for row, end in enumerate(ends) if end <= left), len(ends))
+        ends[row : row + 1] = [left + width]
+        where: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
+        where["xytext"] = (0, 4 + row * 1.4 * SMALL)
+        panel.annotate(names[start], (left, 1), color=FAINT, fontsize=SMALL, **where)
+    return len(ends)
+
+
+def _side(photos: Sequence[NDArray[np.uint8]], rows: int) -> int:
+    """Choose how many pixels wide and high each photo of a sheet is drawn."""
+    if not photos:
+        raise ValueError("Expected at least one photo, received none.")
+    size, (least, most) = len(photos[0]), PHOTO_SIDES
+    most = min(most, max(SMALLEST_SIDE, SHEET_HEIGHT // rows))
+    return min(most, size * -(-least // size))
+
+
+def _sheet(width: int, height: int) -> Figure:
+    return Figure(figsize=(width / DPI, height / DPI))
+
+
+def _place(sheet: Figure, photo: NDArray[np.uint8], left: int, top: int, side: int) -> None:
+    """Put a photo on a sheet pixel by pixel, which an axes would not do."""
+    way = Image.Resampling.NEAREST if side % len(photo) == 0 else Image.Resampling.LANCZOS
+    pixels = np.asarray(Image.fromarray(photo).resize((side, side), way))
+    sheet.figimage(pixels, left, round(sheet.bbox.height) - top - side, origin="upper")
+
+
+def _write(sheet: Figure, text: str, left: float, top: float, **look: Any) -> None:
+    sheet.text(left / sheet.bbox.width, 1 - top / sheet.bbox.height, text, **look)
+
+
+def _text_width(text: str, size: float, weight: str = "normal") -> int:
+    """Return about how many pixels wide a text is drawn."""
+    font = FontProperties(family="DejaVu Sans", weight=weight)
+    path = TextPath((0, 0), text.strip() or "-", size=size, prop=font)
+    return math.ceil(float(path.vertices[:, 0].max()) * DPI / 72)
+
+
+def _short(name: str, most: int = 32) -> str:
+    return name if len(name) <= most else name[: most - 1] + "…"

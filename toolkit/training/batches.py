@@ -1,0 +1,106 @@
+"""Batches of decoded photos for Keras."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.data.augmentor import Augmentor, photo_seed
+from toolkit.data.pixels import Pixels
+
+Batch = tuple[Pixels, NDArray[np.float32]]
+
+
+class TrainingBatches(keras.utils.PyDataset):
+    """Shuffled, augmented batches; the same for the same seed whatever the number of workers.
+
+    Order and augmentation are drawn from (seed, epoch, photo) alone. A last batch of a single
+    photo is left out: batch normalization cannot learn from it.
+    """
+
+    def __init__(
+        self,
+        photos: Pixels,
+        labels: NDArray[np.int64],
+        chosen: NDArray[np.int64],
+        *,
+        classes: int,
+        batch_size: int,
+        augmentor: Augmentor,
+        seed: int,
+        epoch: int,
+        workers: int,
+    ) -> None:
+        """Prepare the batches of one epoch after another.
+
+        Args:
+            photos: All decoded photos, shape (photos, size, size, 3), uint8.
+            labels: Class index of each, shape (photos,).
+            chosen: Indices of those to train on.
+            classes: Number of classes.
+            batch_size: Photos a batch.
+            augmentor: Applied to each photo.
+            seed: The training seed.
+            epoch: Number of the first epoch, counted over all stages from 0.
+            workers: Threads that prepare batches.
+        """
+        super().__init__(workers=workers, max_queue_size=max(8, 2 * workers))
+        self._photos, self._labels, self._chosen = photos, labels, chosen
+        self._classes, self._batch_size = classes, batch_size
+        self._augmentor, self._seed, self._epoch = augmentor, seed, epoch
+        self._order = self._shuffled()
+
+    def __len__(self) -> int:
+        full, left = divmod(len(self._chosen), self._batch_size)
+        return full + (1 if left > 1 or full == 0 else 0)
+
+    def __getitem__(self, index: int) -> Batch:
+        members = self._order[index * self._batch_size : (index + 1) * self._batch_size]
+        images = np.stack([self._augmented(int(photo)) for photo in members])
+        return images, one_hot(self._labels[members], self._classes)
+
+    def on_epoch_end(self) -> None:
+        """Go on to the next epoch's order and augmentation."""
+        self._epoch += 1
+        self._order = self._shuffled()
+
+    def _shuffled(self) -> NDArray[np.int64]:
+        generator = np.random.default_rng([self._seed, self._epoch])
+        return generator.permutation(self._chosen)
+
+    def _augmented(self, photo: int) -> Pixels:
+        seed = photo_seed(self._seed, self._epoch, photo)
+        return self._augmentor(np.asarray(self._photos[photo]), seed)
+
+
+class PlainBatches(keras.utils.PyDataset):
+    """Batches in order, not augmented: for validation and evaluation."""
+
+    def __init__(
+        self,
+        photos: Pixels,
+        labels: NDArray[np.int64],
+        chosen: NDArray[np.int64],
+        *,
+        classes: int,
+        batch_size: int,
+    ) -> None:
+        """Prepare the batches; for the arguments see `TrainingBatches`."""
+        super().__init__()
+        self._photos, self._labels, self._chosen = photos, labels, chosen
+        self._classes, self._batch_size = classes, batch_size
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._chosen) / self._batch_size)
+
+    def __getitem__(self, index: int) -> Batch:
+        members = self._chosen[index * self._batch_size : (index + 1) * self._batch_size]
+        return np.asarray(self._photos[members]), one_hot(self._labels[members], self._classes)
+
+
+def one_hot(labels: NDArray[np.int64], classes: int) -> NDArray[np.float32]:
+    """Return targets of shape (photos, classes) for class indices of shape (photos,)."""
+    return np.eye(classes, dtype=np.float32)[labels]

@@ -1,0 +1,178 @@
+"""Builds a network from a recipe: scaling, backbone, a new head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from toolkit.errors import ToolkitError
+from toolkit.training.recipe import Dense, Head, Recipe
+from toolkit.training.registry import Backbone, PixelScaling, find_backbone
+
+SCALING: dict[PixelScaling, tuple[float, float]] = {
+    "unit": (1 / 255, 0.0),
+    "raw": (1.0, 0.0),
+    "symmetric": (1 / 127.5, -1.0),
+}
+"""Scale and offset of the first layer."""
+
+BACKBONE_LAYER, PROBABILITIES_LAYER = "backbone", "probabilities"
+
+# sqrt of ImageNet's per-channel standard deviations: see Backbone.rescales_after_normalization.
+_IMAGENET_STANDARD_DEVIATIONS = (0.229, 0.224, 0.225)
+
+
+def build_model(recipe: Recipe, classes: int, *, pretrained: bool) -> keras.Model:
+    """Build an untrained network.
+
+    Args:
+        recipe: Its settings.
+        classes: Number of classes.
+        pretrained: Whether ImageNet weights are going to be loaded into the backbone, which for
+            some networks decides the graph.
+
+    Returns:
+        A model from `images`, uint8 RGB of shape (batch, size, size, 3), to `probabilities`,
+        float32 of shape (batch, classes).
+    """
+    backbone = find_backbone(recipe.backbone)
+    scaling = backbone.own_pixels if recipe.pixels == "own" else recipe.pixels
+    scale, offset = SCALING[scaling]
+    base = build_base(backbone, recipe.image_size, pretrained=pretrained)
+    if recipe.batch_norm_momentum is not None:
+        for layer in base.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.momentum = recipe.batch_norm_momentum
+    images = keras.Input((recipe.image_size, recipe.image_size, 3), dtype="uint8", name="images")
+    features = base(keras.layers.Rescaling(scale, offset, name="scaling")(images))
+    features = _head(recipe.head, features)
+    # Softmax in float32 also under mixed precision: its small values would underflow.
+    probabilities = keras.layers.Dense(
+        classes, activation="softmax", dtype="float32", name=PROBABILITIES_LAYER
+    )(features)
+    return keras.Model(images, probabilities, name=recipe.backbone)
+
+
+def build_base(backbone: Backbone, size: int, *, pretrained: bool) -> keras.Model:
+    """Build a backbone without its classifier and without weights.
+
+    Args:
+        backbone: Which.
+        size: Image side in pixels.
+        pretrained: Build the graph that Keras builds for its ImageNet weights.
+
+    Returns:
+        A functional model named `backbone`.
+    """
+    constructor = getattr(keras.applications, backbone.constructor)
+    base: keras.Model = constructor(
+        include_top=False,
+        weights=None,
+        input_shape=(size, size, 3),
+        name=BACKBONE_LAYER,
+        **backbone.options,
+    )
+    if pretrained and backbone.rescales_after_normalization:
+        base = keras.models.clone_model(base, call_function=_rescaled_after_normalization)
+    return base
+
+
+def load_imagenet(model: keras.Model, backbone: Backbone, folder: Path | None) -> None:
+    """Load ImageNet weights into the backbone of a model built with `pretrained=True`.
+
+    Args:
+        model: From `build_model`.
+        backbone: Its backbone.
+        folder: Where `<backbone>_imagenet_notop.weights.h5` lies; None downloads by Keras.
+
+    Raises:
+        ToolkitError: The file does not fit, or there is no network to download from.
+    """
+    base = backbone_of(model)
+    if folder is None:
+        base.set_weights(_downloaded(backbone, base).get_weights())
+        return
+    path = folder / backbone.weights_file
+    try:
+        base.load_weights(path)
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ToolkitError(f"{path}: no weights for {backbone.constructor} ({reason}).") from None
+
+
+def backbone_of(model: keras.Model) -> keras.Model:
+    """Return the backbone inside a model."""
+    base: keras.Model = model.get_layer(BACKBONE_LAYER)
+    return base
+
+
+def freeze(model: keras.Model, fraction: float) -> None:
+    """Freeze the lower layers of the backbone and free all others.
+
+    A frozen batch normalization uses its stored statistics, in training too (Keras).
+
+    Args:
+        model: From `build_model`. It has to be compiled again afterwards.
+        fraction: Share of the backbone's layers, counted from the input.
+    """
+    base = backbone_of(model)
+    base.trainable = True
+    for layer in base.layers[: round(fraction * len(base.layers))]:
+        layer.trainable = False
+
+
+def _downloaded(backbone: Backbone, base: keras.Model) -> keras.Model:
+    constructor = getattr(keras.applications, backbone.constructor)
+    try:
+        downloaded: keras.Model = constructor(
+            include_top=False,
+            weights="imagenet",
+            input_shape=base.input_shape[1:],
+            **backbone.options,
+        )
+    except Exception as error:
+        # Keras raises a bare Exception where a download fails; anything else is a bug.
+        if "URL fetch failure" not in str(error):
+            raise
+        raise ToolkitError(
+            f"The ImageNet weights of {backbone.name} cannot be downloaded (no network?). Pass "
+            f"--pretrained DIR with {backbone.weights_file} in it, or --pretrained none."
+        ) from None
+    return downloaded
+
+
+def _rescaled_after_normalization(layer: keras.Layer, *inputs: Any, **options: Any) -> Any:
+    outputs = layer(*inputs, **options)
+    if isinstance(layer, keras.layers.Normalization):
+        factors = [1 / deviation**0.5 for deviation in _IMAGENET_STANDARD_DEVIATIONS]
+        return keras.layers.Rescaling(factors)(outputs)
+    return outputs
+
+
+def _head(head: Head, features: Any) -> Any:
+    pooling: dict[str, Callable[[], keras.Layer]] = {
+        "max": keras.layers.GlobalMaxPooling2D,
+        "average": keras.layers.GlobalAveragePooling2D,
+    }
+    features = pooling[head.pooling]()(features)
+    for layer in head.layers:
+        if layer.dense:
+            features = _dense(layer.dense)(features)
+        elif layer.dropout:
+            features = keras.layers.Dropout(layer.dropout.rate)(features)
+        else:
+            features = keras.layers.BatchNormalization()(features)
+    return features
+
+
+def _dense(dense: Dense) -> keras.Layer:
+    regularizer = keras.regularizers.L2
+    return keras.layers.Dense(
+        dense.units,
+        activation=dense.activation,
+        bias_regularizer=regularizer(dense.bias_l2) if dense.bias_l2 else None,
+        activity_regularizer=regularizer(dense.activity_l2) if dense.activity_l2 else None,
+    )

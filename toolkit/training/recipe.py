@@ -1,0 +1,323 @@
+"""Recipes: the settings of a training run, read from YAML and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import pydantic
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+
+from toolkit.data.augmentor import Augmentor
+from toolkit.data.pixels import LARGEST_IMAGE_SIZE
+from toolkit.errors import ToolkitError, suggestion
+from toolkit.training.registry import BACKBONES, find_backbone
+
+SET_FILE, AUGMENTOR_FILE = "set.yaml", "augmentor.yaml"
+DEFAULT_SET = "improved"
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Metric = Literal["accuracy", "loss", "val_accuracy", "val_loss"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Dense(_Section):
+    """A fully connected layer of the head."""
+
+    units: PositiveInt
+    activation: Literal["relu", "elu", "gelu", "silu", "linear"] = "relu"
+    bias_l2: Annotated[float, Field(ge=0)] = 0.0
+    activity_l2: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Dropout(_Section):
+    """A dropout layer of the head."""
+
+    rate: Annotated[float, Field(ge=0, lt=1)]
+
+
+class BatchNorm(_Section):
+    """A batch normalization layer of the head, with Keras's defaults."""
+
+
+class HeadLayer(_Section):
+    """One layer of the head: exactly one of the keys."""
+
+    dense: Dense | None = None
+    dropout: Dropout | None = None
+    batch_norm: BatchNorm | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _exactly_one(self) -> HeadLayer:
+        if sum(value is not None for value in (self.dense, self.dropout, self.batch_norm)) != 1:
+            raise ValueError("Expected exactly one of dense, dropout, batch_norm")
+        return self
+
+
+class Head(_Section):
+    """What stands on the backbone, without the softmax, which always comes last."""
+
+    pooling: Literal["max", "average"]
+    layers: tuple[HeadLayer, ...] = ()
+
+
+class Optimizer(_Section):
+    """The optimizer, by its name in Keras."""
+
+    name: Literal["Adamax", "Adam", "AdamW", "Nadam", "RMSprop", "SGD"]
+    learning_rate: PositiveFloat
+
+
+class ExponentialDecay(_Section):
+    """Multiply the learning rate by `rate` every `every_steps` steps, smoothly."""
+
+    rate: Annotated[float, Field(gt=0, le=1)]
+    every_steps: PositiveInt
+
+
+class ReduceOnPlateau(_Section):
+    """Multiply the learning rate by `factor` after `patience` epochs without improvement."""
+
+    monitor: Metric = "val_loss"
+    factor: Annotated[float, Field(gt=0, lt=1)]
+    patience: PositiveInt
+    min_learning_rate: Annotated[float, Field(ge=0)] = 0.0
+
+
+class EarlyStopping(_Section):
+    """End a stage after `patience` epochs without improvement."""
+
+    monitor: Metric = "val_accuracy"
+    patience: PositiveInt
+
+
+class Stage(_Section):
+    """Some epochs with a part of the backbone frozen.
+
+    `frozen_fraction` is the share of the backbone's layers, counted from the input, that keep
+    their weights; 1 trains only the head.
+    """
+
+    name: Annotated[str, Field(min_length=1)]
+    epochs: PositiveInt
+    frozen_fraction: Fraction
+    learning_rate: PositiveFloat | None = None
+
+
+class Recipe(_Section):
+    """All settings of one training run."""
+
+    set: str
+    backbone: str
+    description: str = ""
+    image_size: Annotated[int, Field(ge=16, le=LARGEST_IMAGE_SIZE)]
+    batch_size: PositiveInt
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)]
+    seed: Annotated[int, Field(ge=0)]
+    weights: Literal["imagenet", "none"]
+    pixels: Literal["unit", "raw", "symmetric", "own"]
+    batch_norm_momentum: Annotated[float, Field(gt=0, lt=1)] | None = None
+    head: Head
+    loss: Literal["categorical_crossentropy"]
+    optimizer: Optimizer
+    exponential_decay: ExponentialDecay | None = None
+    reduce_on_plateau: ReduceOnPlateau | None = None
+    early_stopping: EarlyStopping | None = None
+    keep_best: Metric = "val_accuracy"
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    published_accuracy: Fraction | None = None
+    augmentor: tuple[dict[str, dict[str, Any] | None], ...]
+
+    @pydantic.model_validator(mode="after")
+    def _fits_together(self) -> Recipe:
+        backbone = find_backbone(self.backbone)
+        if self.image_size < backbone.smallest_size:
+            raise ValueError(
+                f"image_size: Expected at least {backbone.smallest_size} for {self.backbone}, "
+                f"received {self.image_size}"
+            )
+        if self.exponential_decay and self.reduce_on_plateau:
+            raise ValueError("Expected only one of exponential_decay and reduce_on_plateau")
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) != len(names):
+            raise ValueError("stages: Expected different names")
+        return self
+
+    @property
+    def epochs(self) -> int:
+        """The most epochs that all stages together take."""
+        return sum(stage.epochs for stage in self.stages)
+
+    def to_yaml(self) -> str:
+        """Write the recipe with everything resolved."""
+        content = self.model_dump(mode="json", exclude_none=True)
+        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+@dataclass(frozen=True)
+class RecipeSet:
+    """A folder of recipes that share one augmentor.
+
+    Attributes:
+        name: The folder's name.
+        description: What the set is for.
+        recipes: By backbone, in the registry's order.
+    """
+
+    name: str
+    description: str
+    recipes: Mapping[str, Recipe]
+
+    def recipe(self, backbone: str) -> Recipe:
+        """Return the recipe of a backbone.
+
+        Raises:
+            ToolkitError: The set has none for it.
+        """
+        find_backbone(backbone)
+        if backbone not in self.recipes:
+            raise ToolkitError(
+                f"recipe set '{self.name}' has no {backbone}.yaml. "
+                f"{suggestion(backbone, self.recipes)}"
+            )
+        return self.recipes[backbone]
+
+
+def shipped_sets() -> list[str]:
+    """Return the names of the recipe sets that come with the toolkit."""
+    root = _shipped()
+    return sorted(path.name for path in root.iterdir() if (path / SET_FILE).is_file())
+
+
+def load_set(name: str) -> RecipeSet:
+    """Load a recipe set.
+
+    Args:
+        name: Of a set that comes with the toolkit, or the path of a folder.
+
+    Returns:
+        All its recipes.
+
+    Raises:
+        ToolkitError: There is no such set, or a file in it is wrong; the message names file, key
+            and what was expected.
+    """
+    folder = _shipped() / name if name in shipped_sets() else Path(name)
+    if not (folder / SET_FILE).is_file():
+        raise ToolkitError(
+            f"recipe set '{name}': no such set, and no folder with a {SET_FILE}. "
+            f"{suggestion(name, shipped_sets())}"
+        )
+    shared = _read_yaml(folder / SET_FILE, dict)
+    steps = _augmentor_steps(folder / AUGMENTOR_FILE)
+    files = {path.stem: path for path in folder.glob("*.yaml")}
+    unknown = set(files) - {"set", "augmentor", *BACKBONES}
+    if unknown:
+        path = files[min(unknown)]
+        raise ToolkitError(
+            f"{path}: unknown backbone '{path.stem}'. {suggestion(path.stem, BACKBONES)}"
+        )
+    set_name = folder.resolve().name
+    recipes = {
+        backbone: _recipe(set_name, files[backbone], shared, folder / SET_FILE, steps)
+        for backbone in BACKBONES
+        if backbone in files
+    }
+    if not recipes:
+        raise ToolkitError(
+            f"{folder}: the recipe set has no recipe. Add a file such as xception.yaml."
+        )
+    return RecipeSet(set_name, str(shared.get("description", "")), recipes)
+
+
+def recipe_from_yaml(path: Path) -> Recipe:
+    """Read a resolved recipe, as a run folder holds it."""
+    try:
+        return Recipe.model_validate(_read_yaml(path, dict))
+    except pydantic.ValidationError as error:
+        raise ToolkitError(_explain(error, lambda key: path)) from None
+
+
+def _shipped() -> Path:
+    return Path(str(resources.files("toolkit.recipes")))
+
+
+def _augmentor_steps(path: Path) -> list[Any]:
+    steps = _read_yaml(path, list)
+    try:
+        Augmentor(steps)
+    except ToolkitError as error:
+        raise ToolkitError(f"{path}: {error}") from None
+    return steps
+
+
+def _recipe(
+    set_name: str, path: Path, shared: dict[str, Any], shared_path: Path, steps: list[Any]
+) -> Recipe:
+    own = _read_yaml(path, dict)
+    for key in ("set", "backbone", "augmentor"):
+        if key in own or key in shared:
+            culprit = path if key in own else shared_path
+            raise ToolkitError(f"{culprit}: {key}: is given by the names of folder and files.")
+    content = {**shared, **own, "set": set_name, "backbone": path.stem, "augmentor": steps}
+    content["description"] = str(own.get("description", shared.get("description", "")))
+    try:
+        return Recipe.model_validate(content)
+    except pydantic.ValidationError as error:
+        raise ToolkitError(
+            _explain(error, lambda key: path if key in own or key == "" else shared_path)
+        ) from None
+
+
+def _read_yaml(path: Path, kind: type) -> Any:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ToolkitError(f"{path}: no such file.") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ToolkitError(
+            f"{path}: cannot be read as YAML ({' '.join(str(error).split())})."
+        ) from None
+    if content is None:
+        return kind()
+    if not isinstance(content, kind):
+        expected = "keys and values" if kind is dict else "a list"
+        raise ToolkitError(f"{path}: Expected {expected}, received {type(content).__name__}.")
+    return content
+
+
+def _explain(error: pydantic.ValidationError, file_of: Any) -> str:
+    first = error.errors()[0]
+    location = [part for part in first["loc"] if not isinstance(part, str) or "[" not in part]
+    key = ".".join(str(part) for part in location)
+    path = file_of(str(location[0]) if location else "")
+    if first["type"] == "extra_forbidden":
+        known = _keys_at(location[:-1])
+        return f"{path}: {key}: unknown key. {suggestion(str(location[-1]), known)}"
+    if first["type"] == "missing":
+        return f"{path}: {key}: the key is missing."
+    message = first["msg"].removeprefix("Value error, ")
+    received = f", received {first['input']!r}" if key else ""
+    return f"{path}: {key + ': ' if key else ''}{message}{received}."
+
+
+def _keys_at(location: list[int | str]) -> list[str]:
+    model: Any = Recipe
+    for part in location:
+        if isinstance(part, str) and part in model.model_fields:
+            model = _section_in(model.model_fields[part].annotation)
+    return [key for key in model.model_fields if key not in ("set", "backbone", "augmentor")]
+
+
+def _section_in(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (_section_in(inner) for inner in get_args(annotation))
+    return next((model for model in found if model is not None), None)

@@ -1,0 +1,63 @@
+"""The backbones that can be trained. A further one is one entry here and a file in a recipe set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from toolkit.errors import ToolkitError, suggestion
+
+PixelScaling = Literal["unit", "raw", "symmetric"]
+"""How 0..255 pixels enter a network: to 0..1, as they are, or to -1..1."""
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """What the toolkit has to know of a network.
+
+    Attributes:
+        name: As people type it and as files are named.
+        constructor: Its name in `keras.applications`.
+        smallest_size: Smallest image side in pixels that the network takes.
+        own_pixels: The scaling it was pretrained with.
+        options: Further arguments of the constructor.
+        rescales_after_normalization: Keras adds a rescaling layer to EfficientNet only when it
+            downloads the ImageNet weights itself; with the same weights from a file it has to be
+            put in, or another function is computed.
+    """
+
+    name: str
+    constructor: str
+    smallest_size: int
+    own_pixels: PixelScaling
+    options: Mapping[str, Any] = field(default_factory=dict)
+    rescales_after_normalization: bool = False
+
+    @property
+    def weights_file(self) -> str:
+        """Name of the file with its ImageNet weights in a folder given as `--pretrained`."""
+        return f"{self.name}_imagenet_notop.weights.h5"
+
+
+_ENTRIES = (
+    Backbone("xception", "Xception", 71, "symmetric"),
+    Backbone("inceptionv3", "InceptionV3", 75, "symmetric"),
+    Backbone("resnet101v2", "ResNet101V2", 32, "symmetric"),
+    Backbone("efficientnetb3", "EfficientNetB3", 32, "raw", rescales_after_normalization=True),
+    Backbone("mobilenetv3small", "MobileNetV3Small", 32, "raw"),
+    Backbone("efficientnetv2b0", "EfficientNetV2B0", 32, "raw"),
+)
+
+BACKBONES: Mapping[str, Backbone] = {entry.name: entry for entry in _ENTRIES}
+
+
+def find_backbone(name: str) -> Backbone:
+    """Return a backbone by name.
+
+    Raises:
+        ToolkitError: There is none of that name; the message has the nearest one.
+    """
+    if name not in BACKBONES:
+        raise ToolkitError(f"unknown backbone '{name}'. {suggestion(name, BACKBONES)}")
+    return BACKBONES[name]

@@ -1,0 +1,253 @@
+"""A run: one trained network in one folder, with all that is known about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from toolkit.errors import ToolkitError
+from toolkit.files import read_json, write_json, write_text, written_whole
+from toolkit.training.recipe import Recipe, recipe_from_yaml
+
+SCHEMA_VERSION = 1
+MANIFEST, RECIPE, MODEL = "run.json", "recipe.yaml", "model.keras"
+HISTORY, VALIDATION, CURVES = "history.csv", "validation.npz", "curves.png"
+PROGRESS, CHECKPOINTS = "progress.json", "checkpoints"
+
+
+@dataclass(frozen=True)
+class DataSeen:
+    """Which photos a run saw.
+
+    Attributes:
+        folder: The data folder, absolute.
+        fingerprint: Hash of class order, ids and labels.
+        classes: Category values in class order.
+        class_counts: Training photos a class.
+        split_seed: Seed of the validation split.
+        validation_fraction: Share held out; 0 where the run trained on all photos.
+        training_photos: How many it trained on.
+        validation_photos: How many were held out.
+        left_out: Ids of broken photos that were left out.
+    """
+
+    folder: str
+    fingerprint: str
+    classes: tuple[str, ...]
+    class_counts: tuple[int, ...]
+    split_seed: int
+    validation_fraction: float
+    training_photos: int
+    validation_photos: int
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def split(self) -> tuple[str, int, float]:
+        """What must be equal for two runs to be members of one bundle."""
+        return self.fingerprint, self.split_seed, self.validation_fraction
+
+
+@dataclass(frozen=True)
+class Validation:
+    """A run's probabilities on its held-out photos, unaugmented.
+
+    Attributes:
+        ids: Shape (photos,), the photos' ids.
+        labels: Shape (photos,), class indices.
+        groups: Shape (photos,); near-duplicates share a number.
+        probabilities: Shape (photos, classes), float32.
+    """
+
+    ids: NDArray[np.str_]
+    labels: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+
+    def save(self, path: Path) -> None:
+        """Write the arrays to a `.npz` file."""
+        with written_whole(path) as temporary:
+            np.savez_compressed(temporary, **{key: getattr(self, key) for key in _VALIDATION_KEYS})
+
+    @classmethod
+    def load(cls, path: Path) -> Validation:
+        """Read the arrays back."""
+        with np.load(path, allow_pickle=False) as arrays:
+            return cls(**{key: arrays[key] for key in _VALIDATION_KEYS})
+
+
+_VALIDATION_KEYS = ("ids", "labels", "groups", "probabilities")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: Where it lies.
+        recipe: Resolved.
+        data: What it saw.
+        identity: What must be equal for the run to be the same.
+        score: Validation figures (`toolkit.metrics.Score`), or empty.
+        epochs: How many epochs it took.
+        seconds: Time spent in training, all sittings together.
+        best_epoch: The epoch whose weights were kept, counted from 1.
+        finished: When, ISO 8601, UTC.
+        versions: Of the libraries it was trained with.
+        model_sha256: Of `model.keras`.
+    """
+
+    folder: Path
+    recipe: Recipe
+    data: DataSeen
+    identity: dict[str, Any]
+    score: dict[str, Any]
+    epochs: int
+    seconds: float
+    best_epoch: int
+    finished: str
+    versions: dict[str, str]
+    model_sha256: str
+
+    @property
+    def label(self) -> str:
+        """How the run is called in tables: `<set>/<backbone>[-name]`."""
+        return f"{self.folder.parent.name}/{self.folder.name}"
+
+    @property
+    def model_path(self) -> Path:
+        """The trained model."""
+        return self.folder / MODEL
+
+    @property
+    def validation(self) -> Validation | None:
+        """Its clean validation probabilities, or None where it trained on all photos."""
+        path = self.folder / VALIDATION
+        return Validation.load(path) if path.is_file() else None
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One mapping an epoch."""
+        table = pd.read_csv(self.folder / HISTORY)
+        rows: list[dict[str, Any]] = (
+            table.astype(object).where(table.notna(), None).to_dict("records")
+        )
+        return rows
+
+
+def save_run(run: Run) -> None:
+    """Write a run's manifest, which makes the run a finished one."""
+    write_text(run.folder / RECIPE, run.recipe.to_yaml())
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "backbone": run.recipe.backbone,
+        "set": run.recipe.set,
+        **{key: getattr(run, key) for key in _PLAIN_KEYS},
+        "data": asdict(run.data),
+    }
+    write_json(run.folder / MANIFEST, content)
+
+
+_PLAIN_KEYS = (
+    "identity",
+    "score",
+    "epochs",
+    "seconds",
+    "best_epoch",
+    "finished",
+    "versions",
+    "model_sha256",
+)
+
+
+def load_run(folder: Path) -> Run:
+    """Read a finished run.
+
+    Raises:
+        ToolkitError: The folder holds none, or one of another schema version.
+    """
+    if not (folder / MANIFEST).is_file():
+        state = "a run that is not finished" if (folder / PROGRESS).is_file() else "no run"
+        raise ToolkitError(f"{folder}: {state} (no {MANIFEST}). Train it with 'toolkit train'.")
+    content = read_json(folder / MANIFEST)
+    if content.get("schema_version") != SCHEMA_VERSION:
+        raise ToolkitError(
+            f"{folder / MANIFEST}: schema_version: Expected {SCHEMA_VERSION}, "
+            f"received {content.get('schema_version')!r}."
+        )
+    data = content["data"]
+    for key in ("classes", "class_counts", "left_out"):
+        data[key] = tuple(data[key])
+    return Run(
+        folder=folder,
+        recipe=recipe_from_yaml(folder / RECIPE),
+        data=DataSeen(**data),
+        **{key: content[key] for key in _PLAIN_KEYS},
+    )
+
+
+def finished_runs(runs: Path) -> list[Run]:
+    """Return all finished runs below a folder, the oldest first."""
+    found = [load_run(manifest.parent) for manifest in runs.glob(f"*/*/{MANIFEST}")]
+    return sorted(found, key=lambda run: run.finished)
+
+
+def write_history(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write one row an epoch."""
+    with written_whole(folder / HISTORY) as temporary:
+        pd.DataFrame(rows).to_csv(temporary, index=False, lineterminator="\n")
+
+
+@dataclass
+class Progress:
+    """How far an unfinished run is; with the checkpoint it names, all that resuming needs.
+
+    Attributes:
+        identity: Of the run, to refuse going on under other settings.
+        stage: Index of the stage it is in.
+        stage_epoch: Finished epochs of that stage.
+        stage_done: Whether early stopping ended the stage.
+        checkpoint: File name of the last epoch's model with optimizer; empty before the first.
+        best_checkpoint: File name of the best epoch's of this stage; empty before the first.
+        best_value: Value of the metric `keep_best` there.
+        best_epoch: Its number over all stages, from 1.
+        callbacks: Counters of Keras callbacks by class name.
+        history: One mapping an epoch.
+        seconds: Time spent in training.
+    """
+
+    identity: dict[str, Any]
+    stage: int = 0
+    stage_epoch: int = 0
+    stage_done: bool = False
+    checkpoint: str = ""
+    best_checkpoint: str = ""
+    best_value: float | None = None
+    best_epoch: int = 0
+    callbacks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def save(self, folder: Path) -> None:
+        """Write it, then remove the checkpoints that it no longer names."""
+        write_json(folder / PROGRESS, {"schema_version": SCHEMA_VERSION, **asdict(self)})
+        for path in (folder / CHECKPOINTS).glob("*"):
+            if path.name not in (self.checkpoint, self.best_checkpoint):
+                path.unlink()
+
+    @classmethod
+    def load(cls, folder: Path) -> Progress | None:
+        """Read it, or return None where the run has not begun."""
+        if not (folder / PROGRESS).is_file():
+            return None
+        content = read_json(folder / PROGRESS)
+        if content.pop("schema_version", None) != SCHEMA_VERSION:
+            raise ToolkitError(
+                f"{folder / PROGRESS}: written by another version of the toolkit; pass --fresh."
+            )
+        return cls(**content)

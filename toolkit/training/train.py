@@ -1,0 +1,289 @@
+"""Trains the backbones of a recipe set one after another, each in a process of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import filelock
+import numpy as np
+
+from toolkit.data.cache import decoded_photos
+from toolkit.data.dataset import load_labelled
+from toolkit.data.holdout import Prepared, prepare
+from toolkit.errors import ToolkitError, UsageError
+from toolkit.files import remove_folder, sha256_file, write_text
+from toolkit.processes import import_quietly, in_own_process
+from toolkit.progress import SILENT, Reporter
+from toolkit.training.recipe import Recipe, RecipeSet
+from toolkit.training.registry import find_backbone
+from toolkit.training.run import MANIFEST, PROGRESS, RECIPE, DataSeen, Progress, Run, load_run
+
+LOCK = ".lock"
+REFIT_NAME = "refit"
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """What a user may choose beside the recipe.
+
+    Attributes:
+        data: The data folder.
+        runs: Where run folders are made.
+        pretrained: "imagenet" downloads, "none" starts from random weights, a path is a folder of
+            weight files; None takes what the recipe says.
+        pretrained_missing: What to do for a backbone that has no file in that folder.
+        name: Added to the run folder's name, so that runs stand side by side.
+        seed: The training seed; None takes the recipe's.
+        split_seed: Seed of the validation split.
+        fresh: Throw away what stands in the run folder.
+        skip_broken: Leave broken photos out.
+        refit_all: Train on all photos, without validation.
+        mixed_precision: Compute in 16 bits; needs a GPU.
+        tensorboard: Write TensorBoard logs.
+        workers: Threads that prepare batches.
+    """
+
+    data: Path = Path("data")
+    runs: Path = Path("runs")
+    pretrained: str | None = None
+    pretrained_missing: Literal["error", "none"] = "error"
+    name: str | None = None
+    seed: int | None = None
+    split_seed: int = 42
+    fresh: bool = False
+    skip_broken: bool = False
+    refit_all: bool = False
+    mixed_precision: bool = False
+    tensorboard: bool = False
+    workers: int = 2
+
+
+def train(
+    recipes: RecipeSet,
+    backbones: Sequence[str],
+    options: TrainingOptions,
+    reporter: Reporter = SILENT,
+    when_finished: Callable[[Run], None] = lambda run: None,
+) -> list[Run]:
+    """Train runs, skipping those that are finished and going on with one that was interrupted.
+
+    Args:
+        recipes: The recipe set.
+        backbones: Which of its recipes, in order.
+        options: Everything else.
+        reporter: Where progress is told.
+        when_finished: Called with each run as soon as it is finished.
+
+    Returns:
+        The finished runs in the order of `backbones`.
+
+    Raises:
+        ToolkitError: Something the user can mend. Whatever can be checked is checked before the
+            first run begins.
+    """
+    if importlib.util.find_spec("keras") is None:
+        raise ToolkitError("Training needs Keras: pip install 'toolkit[train]'.")
+    chosen = [recipes.recipe(backbone) for backbone in backbones]
+    starts = [_weights_start(recipe, options) for recipe in chosen]
+    options.runs.mkdir(parents=True, exist_ok=True)
+    with _held(options.runs):
+        dataset = load_labelled(options.data)
+        prepared = prepare(dataset, skip_broken=options.skip_broken, reporter=reporter)
+        if prepared.left_out:
+            reporter.say(f"left out as broken: {', '.join(prepared.left_out)}")
+        plans = [
+            _plan(recipe, start, prepared, options)
+            for recipe, start in zip(chosen, starts, strict=True)
+        ]
+        finished: list[Run] = []
+        for plan in plans:
+            run = _done(plan)
+            if run is not None:
+                reporter.say(f"{run.label}: finished on {run.finished}, not trained again")
+            else:
+                run = _train(plan, prepared, options, reporter)
+            when_finished(run)
+            finished.append(run)
+        return finished
+
+
+def run_folder(runs: Path, recipe: Recipe, name: str | None) -> Path:
+    """Return `runs/<set>/<backbone>[-name]`."""
+    return runs / recipe.set / (f"{recipe.backbone}-{name}" if name else recipe.backbone)
+
+
+@dataclass(frozen=True)
+class _WeightsStart:
+    pretrained: bool
+    folder: Path | None
+    sha256: str
+
+    @property
+    def said(self) -> str:
+        return f"imagenet {self.sha256[:12]}".strip() if self.pretrained else "none"
+
+
+@dataclass(frozen=True)
+class _Plan:
+    recipe: Recipe
+    start: _WeightsStart
+    folder: Path
+    data: DataSeen
+    held_out: np.ndarray[Any, np.dtype[np.bool_]]
+    identity: dict[str, Any]
+
+
+def _weights_start(recipe: Recipe, options: TrainingOptions) -> _WeightsStart:
+    chosen = options.pretrained or recipe.weights
+    if chosen in ("none", "imagenet"):
+        return _WeightsStart(chosen == "imagenet", None, "")
+    folder = Path(chosen)
+    if not folder.is_dir():
+        raise UsageError(f"--pretrained {chosen}: Expected imagenet, none or a folder.")
+    path = folder / find_backbone(recipe.backbone).weights_file
+    if path.is_file():
+        return _WeightsStart(True, folder, sha256_file(path))
+    if options.pretrained_missing == "none":
+        return _WeightsStart(False, None, "")
+    raise ToolkitError(
+        f"{path}: no such file. Put the weights there, or pass --pretrained-missing none to train "
+        f"{recipe.backbone} from nothing."
+    )
+
+
+def _held(runs: Path) -> filelock.BaseFileLock:
+    lock = filelock.FileLock(runs / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise ToolkitError(
+            f"{runs}: another process is training here. Wait for it, or pass another --runs."
+        ) from None
+    return lock
+
+
+def _plan(
+    recipe: Recipe, start: _WeightsStart, prepared: Prepared, options: TrainingOptions
+) -> _Plan:
+    fraction = 0.0 if options.refit_all else recipe.validation_fraction
+    if options.refit_all:
+        held_out = np.zeros(len(prepared.labels), dtype=np.bool_)
+    else:
+        held_out = prepared.held_out(fraction, options.split_seed)
+        if not held_out.any():
+            raise ToolkitError(
+                f"{options.data}: too few photos to hold {fraction:.0%} out for validation."
+            )
+    classes = prepared.dataset.classes
+    data = DataSeen(
+        folder=str(options.data.absolute()),
+        fingerprint=prepared.dataset.fingerprint,
+        classes=classes,
+        class_counts=tuple(
+            np.bincount(prepared.labels[~held_out], minlength=len(classes)).tolist()
+        ),
+        split_seed=options.split_seed,
+        validation_fraction=fraction,
+        training_photos=int((~held_out).sum()),
+        validation_photos=int(held_out.sum()),
+        left_out=prepared.left_out,
+    )
+    identity = {
+        "recipe": recipe.model_dump(mode="json", exclude={"description", "published_accuracy"}),
+        "data": data.fingerprint,
+        "split_seed": options.split_seed,
+        "validation_fraction": fraction,
+        "seed": recipe.seed if options.seed is None else options.seed,
+        "pretrained": start.said,
+        "mixed_precision": options.mixed_precision,
+        "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
+    }
+    name = options.name or (REFIT_NAME if options.refit_all else None)
+    folder = run_folder(options.runs, recipe, name)
+    if options.fresh:
+        remove_folder(folder)
+    _refuse_another(folder, identity)
+    return _Plan(recipe, start, folder, data, held_out, identity)
+
+
+def _refuse_another(folder: Path, identity: dict[str, Any]) -> None:
+    if (folder / MANIFEST).is_file():
+        known = load_run(folder).identity
+    else:
+        progress = Progress.load(folder)
+        if progress is None:
+            return
+        known = progress.identity
+    changed = _changed_keys(known, identity)
+    if changed:
+        raise ToolkitError(
+            f"{folder}: holds a run with another {', '.join(changed)}. Pass --name NAME to train "
+            "beside it, or --fresh to throw it away."
+        )
+
+
+def _changed_keys(known: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> list[str]:
+    changed: list[str] = []
+    for key in sorted({*known, *wanted}):
+        before, now = known.get(key), wanted.get(key)
+        if isinstance(before, dict) and isinstance(now, dict):
+            changed += _changed_keys(before, now, f"{prefix}{key}.")
+        elif before != now:
+            changed.append(f"{prefix}{key}")
+    return changed
+
+
+def _done(plan: _Plan) -> Run | None:
+    return load_run(plan.folder) if (plan.folder / MANIFEST).is_file() else None
+
+
+def _train(plan: _Plan, prepared: Prepared, options: TrainingOptions, reporter: Reporter) -> Run:
+    photos = decoded_photos(
+        [photo.path for photo in prepared.dataset.photos],
+        [fact.sha256 for fact in prepared.facts],
+        plan.recipe.image_size,
+        reporter,
+    )
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    if not (plan.folder / PROGRESS).is_file():
+        write_text(plan.folder / RECIPE, plan.recipe.to_yaml())
+    start = "ImageNet weights" if plan.start.pretrained else "random weights"
+    reporter.say(
+        f"{plan.folder}: {plan.data.training_photos} photos at {plan.recipe.image_size} px, "
+        f"at most {plan.recipe.epochs} epochs from {start}"
+    )
+    return in_own_process(_fit_in_child, plan, photos, prepared, options, reporter)
+
+
+def _fit_in_child(
+    plan: _Plan, photos: Path, prepared: Prepared, options: TrainingOptions, reporter: Reporter
+) -> Run:
+    # Keras is imported here, in the child, and nowhere in the parent.
+    import_quietly("keras")
+    from toolkit.training.fit import Job, fit
+
+    return fit(
+        Job(
+            folder=plan.folder,
+            recipe=plan.recipe,
+            data=plan.data,
+            identity=plan.identity,
+            photos=photos,
+            ids=tuple(photo.id for photo in prepared.dataset.photos),
+            labels=prepared.labels,
+            groups=prepared.groups,
+            held_out=plan.held_out,
+            pretrained=plan.start.pretrained,
+            weights_folder=plan.start.folder,
+            seed=plan.identity["seed"],
+            workers=options.workers,
+            mixed_precision=options.mixed_precision,
+            tensorboard=options.tensorboard,
+            reporter=reporter,
+        )
+    )
