@@ -25,7 +25,7 @@ def print_table(
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         left = column.startswith("<")
         table.add_column(column.removeprefix("<"), justify="left" if left else "right")
@@ -33,9 +33,11 @@ def print_table(
         table.add_row(*("" if cell is None else str(cell) for cell in row))
     # A file has no width: what was measured there must not be cut to 80 characters.
     console = Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False)
+    if title:
+        console.print(title, style="bold", soft_wrap=True)
     console.print(table)
     if note:
-        console.print(note)
+        console.print(note, soft_wrap=True)
 
 
 def print_line(line: str) -> None:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import stat
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from toolkit.errors import ToolkitError
 
 WRAPPERS = ("train", "test", "test_upload")
 """Folders that an archive may wrap its photos in; they are taken off."""
+
+_BROKEN_ARCHIVE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    NotImplementedError,
+    EOFError,
+)
 
 
 def extract(archive: Path, folder: Path) -> None:
@@ -31,9 +41,7 @@ def extract(archive: Path, folder: Path) -> None:
             entries = [entry for entry in opened.infolist() if _is_wanted(entry)]
             targets = [_safe_target(archive, entry) for entry in entries]
             _check_space(archive, entries)
-            strip = (
-                1 if targets and {target.parts[0] for target in targets} <= _wrapper(targets) else 0
-            )
+            strip = 1 if _is_wrapped(targets) else 0
             partial.mkdir(parents=True)
             for entry, target in zip(entries, targets, strict=True):
                 path = partial.joinpath(*target.parts[strip:])
@@ -41,20 +49,21 @@ def extract(archive: Path, folder: Path) -> None:
                 with opened.open(entry) as source, path.open("wb") as copy:
                     shutil.copyfileobj(source, copy)
         partial.rename(folder)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+    except _BROKEN_ARCHIVE as error:
         raise ToolkitError(f"{archive}: not a readable zip archive ({error}).") from None
-    except PermissionError as error:
+    except OSError as error:
         raise ToolkitError(
-            f"{archive}: cannot be extracted beside itself ({error.strerror}); extract it yourself "
-            f"to {folder}."
+            f"{archive}: cannot be extracted beside itself ({error.strerror or error}); extract it "
+            f"yourself to {folder}."
         ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 def _is_wanted(entry: zipfile.ZipInfo) -> bool:
-    parts = PurePosixPath(entry.filename).parts
-    return not entry.is_dir() and "__MACOSX" not in parts and not parts[-1].startswith("._")
+    path = PurePosixPath(entry.filename)
+    is_file = bool(path.name) and not entry.is_dir()
+    return is_file and "__MACOSX" not in path.parts and not path.name.startswith("._")
 
 
 def _safe_target(archive: Path, entry: zipfile.ZipInfo) -> PurePosixPath:
@@ -70,9 +79,9 @@ def _safe_target(archive: Path, entry: zipfile.ZipInfo) -> PurePosixPath:
     return target
 
 
-def _wrapper(targets: list[PurePosixPath]) -> set[str]:
-    first = targets[0].parts[0]
-    return {first} if first in WRAPPERS else set()
+def _is_wrapped(targets: list[PurePosixPath]) -> bool:
+    tops = {target.parts[0] if len(target.parts) > 1 else "" for target in targets}
+    return len(tops) == 1 and tops <= set(WRAPPERS)
 
 
 def _check_space(archive: Path, entries: list[zipfile.ZipInfo]) -> None:

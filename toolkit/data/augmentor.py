@@ -17,6 +17,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 import albumentations
 import cv2
 import numpy as np
+import pydantic
 
 from toolkit.data.pixels import Pixels
 from toolkit.errors import ToolkitError, suggestion
@@ -54,6 +55,8 @@ class Augmentor:
         pipeline = self._pipeline()
         pipeline.set_random_seed(seed)
         changed: Pixels = pipeline(image=pixels)["image"]
+        if np.shares_memory(changed, pixels):
+            changed = pixels.copy()  # No step applied.
         if changed.shape != pixels.shape or changed.dtype != np.uint8:
             raise ToolkitError(
                 f"augmentor: Expected shape {pixels.shape} and dtype uint8 after the last step, "
@@ -84,32 +87,49 @@ def _transform(step: Step) -> Any:
             f"augmentor: Expected one step as 'Name: {{parameter: value}}', received {step!r}."
         )
     ((name, parameters),) = step.items()
-    kind = getattr(albumentations, name, None)
+    kind = getattr(albumentations, str(name), None)
     if kind is None or not _is_transform(kind):
         raise ToolkitError(
-            f"augmentor: unknown transform '{name}'. {suggestion(name, _transform_names())}"
+            f"augmentor: unknown transform '{name}'. {suggestion(str(name), _transform_names())}"
         )
-    values = {key: _value(key, value) for key, value in (parameters or {}).items()}
+    if not isinstance(parameters, Mapping | None):
+        raise ToolkitError(
+            f"augmentor: {name}: Expected '{{parameter: value}}', received {parameters!r}."
+        )
     known = inspect.signature(kind).parameters
-    for key in values:
+    for key in parameters or {}:
         # albumentations itself only warns, and goes on with its default.
         if key not in known:
             raise ToolkitError(
-                f"augmentor: {name}: unknown parameter '{key}'. {suggestion(key, known)}"
+                f"augmentor: {name}: unknown parameter '{key}'. {suggestion(str(key), known)}"
             )
+    values = {key: _value(key, value) for key, value in (parameters or {}).items()}
     try:
         return kind(**values)
     except (TypeError, ValueError) as error:
-        reason = " ".join(str(error).split()).partition(" [type=")[0]
-        raise ToolkitError(f"augmentor: {name}: {reason}") from None
+        raise ToolkitError(f"augmentor: {name}: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    cause = error.__cause__
+    if not isinstance(cause, pydantic.ValidationError):
+        return " ".join(str(error).split())
+    first = cause.errors()[0]
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{first['loc'][0]}: {message}, received {first['input']!r}."
 
 
 def _value(key: str, value: Any) -> Any:
     if key == "transforms":
+        if not isinstance(value, list):
+            raise ToolkitError(f"augmentor: {key}: Expected a list of steps, received {value!r}.")
         return _transforms(value)
     if isinstance(value, str) and value.startswith(("BORDER_", "INTER_")):
         if not hasattr(cv2, value):
-            raise ToolkitError(f"augmentor: {key}: OpenCV has no constant '{value}'.")
+            known = [name for name in dir(cv2) if name.startswith(("BORDER_", "INTER_"))]
+            raise ToolkitError(
+                f"augmentor: {key}: OpenCV has no constant '{value}'. {suggestion(value, known)}"
+            )
         return getattr(cv2, value)
     if isinstance(value, list):
         return tuple(value)

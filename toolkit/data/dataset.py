@@ -114,7 +114,7 @@ def load_labels(csv: Path, photos: Path, classes: tuple[str, ...]) -> Dataset:
     Raises:
         ToolkitError: The CSV is not as expected, or names a class that is not among `classes`.
     """
-    table, _ = _read_csv(csv)
+    table, _ = _read_labels(csv)
     _check_folder(photos)
     known = {category: index for index, category in enumerate(classes)}
     unknown = sorted(set(table[CATEGORY_COLUMN]) - set(known))
@@ -155,7 +155,7 @@ def load_request(root: Path) -> Request:
         ids = tuple(table[ID_COLUMN])
         return Request(ids, tuple(folder / id for id in ids), columns)
     folder = folder or root
-    paths = tuple(sorted(_photos_in(folder), key=lambda path: _natural(path.name)))
+    paths = tuple(sorted(_photos_in(folder), key=lambda path: (_natural(path.name), path.name)))
     if not paths:
         raise ToolkitError(
             f"{root}: no photos to predict. Expected {SAMPLE_CSV} with a folder "
@@ -173,9 +173,12 @@ def class_order(categories: Iterable[str]) -> tuple[str, ...]:
 
 
 def _from_csv(root: Path) -> Dataset:
-    table, _ = _read_csv(root / TRAIN_CSV)
+    table, _ = _read_labels(root / TRAIN_CSV)
     folder = root / TRAIN_FOLDER
     _check_folder(folder, f"{root / TRAIN_CSV} names photos")
+    for row, category in enumerate(table[CATEGORY_COLUMN], start=2):
+        if not _is_inside(category):
+            raise ToolkitError(f"{root / TRAIN_CSV}: line {row}: '{category}' is no folder's name.")
     classes = class_order(table[CATEGORY_COLUMN])
     index = {category: number for number, category in enumerate(classes)}
     photos = tuple(
@@ -229,6 +232,15 @@ def _class_names(root: Path) -> dict[str, str]:
     return dict(zip(table[CATEGORY_COLUMN], table["Name"], strict=True))
 
 
+def _read_labels(path: Path) -> tuple[pd.DataFrame, tuple[str, str]]:
+    """Read a CSV whose categories count; those of a sample submission are placeholders."""
+    table, names = _read_csv(path)
+    empty = table.index[table[CATEGORY_COLUMN] == ""]
+    if len(empty):
+        raise ToolkitError(f"{path}: line {empty[0] + 2}: the category is empty.")
+    return table, names
+
+
 def _read_csv(path: Path) -> tuple[pd.DataFrame, tuple[str, str]]:
     """Return the table under our own column names, and the two names it really has."""
     table = _read_table(path)
@@ -241,31 +253,40 @@ def _read_csv(path: Path) -> tuple[pd.DataFrame, tuple[str, str]]:
     names = (table.columns[0], table.columns[1])
     table = table.iloc[:, :2].set_axis([ID_COLUMN, CATEGORY_COLUMN], axis=1)
     for row, id in enumerate(table[ID_COLUMN], start=2):
-        parts = PurePosixPath(id.replace("\\", "/")).parts
-        if not parts or parts[0] == "/" or ".." in parts or ":" in parts[0]:
+        if not _is_inside(id):
             raise ToolkitError(f"{path}: line {row}: '{id}' is no photo's name.")
     repeated = table[ID_COLUMN][table[ID_COLUMN].duplicated()]
     if len(repeated):
         raise ToolkitError(
             f"{path}: line {repeated.index[0] + 2}: the id '{repeated.iloc[0]}' stands twice."
         )
-    empty = table.index[table[CATEGORY_COLUMN] == ""]
-    if len(empty):
-        raise ToolkitError(f"{path}: line {empty[0] + 2}: the category is empty.")
     if table.empty:
         raise ToolkitError(f"{path}: the file has no rows.")
     return table, names
 
 
+def _is_inside(name: str) -> bool:
+    path = PurePosixPath(name.replace("\\", "/"))
+    is_named = bool(path.parts) and not path.is_absolute()
+    return is_named and ".." not in path.parts and ":" not in path.parts[0]
+
+
 def _read_table(path: Path) -> pd.DataFrame:
     try:
         # Everything stays text: '007.jpg' and the category '01' must come out as they went in.
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except FileNotFoundError:
         raise ToolkitError(f"{path}: no such file.") from None
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ToolkitError(f"{path}: cannot be read as CSV ({reason}).") from None
+    if len(table) and not isinstance(table.index, pd.RangeIndex):
+        # pandas takes the first column for row names where all rows have a value too many.
+        raise ToolkitError(
+            f"{path}: Expected {len(table.columns)} values in a row, received more: "
+            f"{','.join(map(str, table.index[:1]))},{','.join(map(str, table.iloc[0]))}."
+        )
+    return table
 
 
 def _photos_in(folder: Path) -> list[Path]:
@@ -278,7 +299,7 @@ def _photos_in(folder: Path) -> list[Path]:
 
 def _natural(name: str) -> list[tuple[int, int | str]]:
     pieces = re.split(r"(\d+)", name)
-    return [(0, int(piece)) if piece.isdigit() else (1, piece) for piece in pieces]
+    return [(0, int(piece)) if piece.isdecimal() else (1, piece) for piece in pieces]
 
 
 def _extract_once(root: Path, folders: tuple[str, ...]) -> None:

@@ -56,7 +56,7 @@ def prepare(dataset: Dataset, *, skip_broken: bool, reporter: Reporter = SILENT)
     looked_at = list(zip(dataset.photos, facts, strict=True))
     broken = [(photo, fact) for photo, fact in looked_at if fact.broken]
     if broken and not skip_broken:
-        lines = listing(f"{photo.path}: {fact.broken}" for photo, fact in broken)
+        lines = listing((f"{photo.path}: {fact.broken}" for photo, fact in broken), len(broken))
         raise ToolkitError(
             f"{len(broken)} of {len(looked_at)} labelled photos cannot be read. Mend or remove "
             f"them, or pass --skip-broken:\n{lines}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,6 @@ _DECODER_ERRORS = (
     OverflowError,
     ZeroDivisionError,
     struct.error,
-    Image.DecompressionBombError,
 )
 
 
@@ -103,6 +103,10 @@ def decode(source: Path | bytes) -> Image.Image:
                 )
             image.draft("RGB", (DRAFT_SIDE, DRAFT_SIDE))
             return _to_rgb(ImageOps.exif_transpose(image))
+    except Image.DecompressionBombError:
+        raise BrokenPhotoError(
+            name, f"more than twice the {MAX_PIXELS:,} pixels that are read; scale it down"
+        ) from None
     except PIL.UnidentifiedImageError:
         raise BrokenPhotoError(name, "not a photo in a known format") from None
     except _DECODER_ERRORS as error:
@@ -174,3 +178,4 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 # Pillow warns, then refuses, by a limit of its own; ours is the one that is told to the user.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)

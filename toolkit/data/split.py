@@ -25,13 +25,19 @@ def validation_mask(
     sizes = np.bincount(group)
     group_class = labels[first]
     chosen = np.zeros(len(sizes), dtype=bool)
+    training = np.bincount(labels)
     for label in np.unique(labels):
         candidates = generator.permutation(np.flatnonzero(group_class == label))
         available = int(sizes[candidates].sum())
         wanted = min(round(fraction * available), available - 1)
         for candidate in candidates:
             # A group that would overshoot is passed over: a smaller one further on may still fit.
-            if sizes[candidate] <= wanted:
+            if sizes[candidate] > wanted:
+                continue
+            # A group may hold photos of another class too, and must not take that one's last.
+            taken = np.bincount(labels[group == candidate], minlength=len(training))
+            if (training > taken)[taken > 0].all():
                 chosen[candidate] = True
+                training -= taken
                 wanted -= int(sizes[candidate])
     return chosen[group]

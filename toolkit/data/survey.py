@@ -60,7 +60,9 @@ def survey(paths: Sequence[Path], reporter: Reporter = SILENT) -> list[PhotoFact
             ):
                 known[keys[index]] = facts
                 advance(1)
-        write_json(store, {key: asdict(facts) for key, facts in known.items()})
+        # What could not be opened has no hash and is tried again: a mended permission shows neither
+        # in the size nor in the time of a file.
+        write_json(store, {key: asdict(facts) for key, facts in known.items() if facts.sha256})
     return [known[key] for key in keys]
 
 

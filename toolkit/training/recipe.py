@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -209,12 +210,7 @@ def load_set(name: str) -> RecipeSet:
         ToolkitError: There is no such set, or a file in it is wrong; the message names file, key
             and what was expected.
     """
-    folder = _shipped() / name if name in shipped_sets() else Path(name)
-    if not (folder / SET_FILE).is_file():
-        raise ToolkitError(
-            f"recipe set '{name}': no such set, and no folder with a {SET_FILE}. "
-            f"{suggestion(name, shipped_sets())}"
-        )
+    folder = set_folder(name)
     shared = _read_yaml(folder / SET_FILE, dict)
     steps = _augmentor_steps(folder / AUGMENTOR_FILE)
     files = {path.stem: path for path in folder.glob("*.yaml")}
@@ -237,10 +233,42 @@ def load_set(name: str) -> RecipeSet:
     return RecipeSet(set_name, str(shared.get("description", "")), recipes)
 
 
+def copy_set(name: str, target: Path) -> None:
+    """Copy a recipe set into a new folder, to be edited there.
+
+    Raises:
+        ToolkitError: There is no such set, or the folder exists.
+    """
+    source = set_folder(name)
+    if target.exists():
+        raise ToolkitError(f"{target}: exists already. Name a new folder.")
+    target.mkdir(parents=True)
+    for path in sorted(source.glob("*.yaml")):
+        shutil.copyfile(path, target / path.name)
+
+
+def set_folder(name: str) -> Path:
+    """Return the folder of a set that comes with the toolkit, or of the user's own.
+
+    Raises:
+        ToolkitError: There is no such set.
+    """
+    folder = _shipped() / name if name in shipped_sets() else Path(name)
+    if not (folder / SET_FILE).is_file():
+        raise ToolkitError(
+            f"recipe set '{name}': no such set, and no folder with a {SET_FILE}. "
+            f"{suggestion(name, shipped_sets())}"
+        )
+    return folder
+
+
 def recipe_from_yaml(path: Path) -> Recipe:
     """Read a resolved recipe, as a run folder holds it."""
+    content = _read_yaml(path, dict)
     try:
-        return Recipe.model_validate(_read_yaml(path, dict))
+        return Recipe.model_validate(content)
+    except ToolkitError as error:
+        raise ToolkitError(f"{path}: {error}") from None
     except pydantic.ValidationError as error:
         raise ToolkitError(_explain(error, lambda key: path)) from None
 
@@ -268,11 +296,12 @@ def _recipe(
             raise ToolkitError(f"{culprit}: {key}: is given by the names of folder and files.")
     content = {**shared, **own, "set": set_name, "backbone": path.stem, "augmentor": steps}
     content["description"] = str(own.get("description", shared.get("description", "")))
+    known = {*shared, *Recipe.model_fields}
     try:
         return Recipe.model_validate(content)
     except pydantic.ValidationError as error:
         raise ToolkitError(
-            _explain(error, lambda key: path if key in own or key == "" else shared_path)
+            _explain(error, lambda key: path if key in own or key not in known else shared_path)
         ) from None
 
 
@@ -294,16 +323,17 @@ def _read_yaml(path: Path, kind: type) -> Any:
 
 
 def _explain(error: pydantic.ValidationError, file_of: Any) -> str:
-    first = error.errors()[0]
+    # A misspelt key is also a missing one; it is the spelling that has to be told.
+    first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     location = [part for part in first["loc"] if not isinstance(part, str) or "[" not in part]
     key = ".".join(str(part) for part in location)
-    path = file_of(str(location[0]) if location else "")
+    message = first["msg"].removeprefix("Value error, ")
+    path = file_of(str(location[0]) if location else message.partition(":")[0])
     if first["type"] == "extra_forbidden":
         known = _keys_at(location[:-1])
         return f"{path}: {key}: unknown key. {suggestion(str(location[-1]), known)}"
     if first["type"] == "missing":
         return f"{path}: {key}: the key is missing."
-    message = first["msg"].removeprefix("Value error, ")
     received = f", received {first['input']!r}" if key else ""
     return f"{path}: {key + ': ' if key else ''}{message}{received}."
 

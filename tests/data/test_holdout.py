@@ -1,0 +1,79 @@
+"""Labelled photos made ready: all that is wrong is told at once, likeness is respected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from toolkit.data.dataset import load_labelled
+from toolkit.data.holdout import prepare
+from toolkit.errors import ToolkitError
+
+
+@pytest.fixture
+def data(tmp_path: Path, draw_photo: Callable[..., Image.Image]) -> Path:
+    """Two classes of ten photos; the last two of each are copies of its first."""
+    for label, category in enumerate(("bus", "car")):
+        folder = tmp_path / "data" / "train" / category
+        folder.mkdir(parents=True)
+        for number in range(10):
+            seed = 100 * label + (number if number < 8 else 0)
+            draw_photo(seed).save(folder / f"{number}.jpg", quality=95 - 10 * number)
+    return tmp_path / "data"
+
+
+def test_sound_photos_are_all_kept_in_order(data: Path) -> None:
+    dataset = load_labelled(data)
+    prepared = prepare(dataset, skip_broken=False)
+    assert prepared.dataset == dataset
+    assert prepared.left_out == ()
+    np.testing.assert_array_equal(prepared.labels, np.repeat([0, 1], 10))
+    assert len(prepared.facts) == 20
+
+
+def test_copies_are_one_group_and_stay_on_one_side(data: Path) -> None:
+    prepared = prepare(load_labelled(data), skip_broken=False)
+    for first in (0, 10):
+        assert len(set(prepared.groups[[first, first + 8, first + 9]])) == 1
+    assert len(set(prepared.groups)) == 16
+    for seed in range(20):
+        held_out = prepared.held_out(0.3, seed)
+        assert held_out.sum() == 6
+        assert len(set(held_out[[0, 8, 9]])) == len(set(held_out[[10, 18, 19]])) == 1
+
+
+def break_photos(data: Path, count: int) -> list[Path]:
+    broken = []
+    for number in range(count):
+        broken.append(data / "train" / "bus" / f"broken{number}.jpg")
+        broken[-1].write_bytes(b"" if number % 2 else b"no photo")
+    return broken
+
+
+def test_all_broken_photos_are_listed_with_their_reasons(data: Path) -> None:
+    broken = break_photos(data, 30)
+    with pytest.raises(ToolkitError, match="30 of 50 labelled photos .*--skip-broken") as caught:
+        prepare(load_labelled(data), skip_broken=False)
+    for number, path in enumerate(broken):
+        reason = "the file is empty" if number % 2 else "not a photo in a known format"
+        assert f"{path}: {reason}" in str(caught.value)
+
+
+def test_broken_photos_are_left_out_where_that_is_asked(data: Path) -> None:
+    sound = load_labelled(data)
+    break_photos(data, 3)
+    prepared = prepare(load_labelled(data), skip_broken=True)
+    assert prepared.left_out == ("bus/broken0.jpg", "bus/broken1.jpg", "bus/broken2.jpg")
+    assert prepared.dataset == sound
+    assert len(prepared.facts) == len(prepared.labels) == len(prepared.groups) == 20
+
+
+def test_a_class_left_without_photos_is_an_error(data: Path) -> None:
+    (data / "train" / "van").mkdir()
+    (data / "train" / "van" / "only.jpg").write_bytes(b"no photo")
+    with pytest.raises(ToolkitError, match="class 'van' has no readable photo"):
+        prepare(load_labelled(data), skip_broken=True)

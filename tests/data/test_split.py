@@ -1,0 +1,90 @@
+"""The validation split: stratified, seeded, and never through a group of near-duplicates."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from toolkit.data.split import validation_mask
+
+Labels = NDArray[np.int64]
+
+
+def cars_like_labels() -> Labels:
+    """Ten classes of 77 to 210 photos, mixed."""
+    sizes = np.linspace(77, 210, 10).astype(int)
+    return np.random.default_rng(0).permutation(np.repeat(np.arange(10), sizes))
+
+
+def alone(labels: Labels) -> Labels:
+    return np.arange(len(labels))
+
+
+def groups_within_classes(labels: Labels, seed: int) -> Labels:
+    """Random groups of mostly one to four photos of a class."""
+    generator = np.random.default_rng(seed)
+    return labels * 1000 + generator.integers(0, np.bincount(labels)[labels] // 2)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.2, 0.5])
+def test_each_class_gives_the_same_share(fraction: float) -> None:
+    labels = cars_like_labels()
+    held_out = validation_mask(labels, alone(labels), fraction, seed=42)
+    assert held_out.dtype == bool
+    wanted = fraction * np.bincount(labels)
+    assert np.abs(np.bincount(labels[held_out]) - wanted).max() <= 0.5
+
+
+def test_a_group_stays_on_one_side_and_shares_are_kept() -> None:
+    labels = cars_like_labels()
+    groups = groups_within_classes(labels, seed=1)
+    held_out = validation_mask(labels, groups, 0.2, seed=42)
+    assert not set(groups[held_out]) & set(groups[~held_out])
+    assert np.abs(np.bincount(labels[held_out]) - 0.2 * np.bincount(labels)).max() <= 1.5
+
+
+def test_a_group_of_several_classes_stays_on_one_side() -> None:
+    labels = cars_like_labels()
+    groups = np.random.default_rng(2).integers(0, 900, len(labels))
+    held_out = validation_mask(labels, groups, 0.2, seed=42)
+    assert held_out.any()
+    assert not set(groups[held_out]) & set(groups[~held_out])
+
+
+def test_the_seed_decides_and_nothing_else() -> None:
+    labels = cars_like_labels()
+    np.random.seed(1)  # noqa: NPY002: what a training seed might set must not matter.
+    first = validation_mask(labels, alone(labels), 0.2, seed=42)
+    np.random.seed(2)  # noqa: NPY002
+    again = validation_mask(labels, alone(labels), 0.2, seed=42)
+    other = validation_mask(labels, alone(labels), 0.2, seed=43)
+    np.testing.assert_array_equal(first, again)
+    # Two independent fifths share a twenty-fifth of all photos.
+    assert (first & other).mean() == pytest.approx(0.04, abs=0.015)
+
+
+def test_the_split_does_not_depend_on_how_groups_are_numbered() -> None:
+    labels = cars_like_labels()
+    groups = groups_within_classes(labels, seed=3)
+    np.testing.assert_array_equal(
+        validation_mask(labels, groups, 0.2, seed=42),
+        validation_mask(labels, groups * 7 + 5, 0.2, seed=42),
+    )
+
+
+def test_photos_are_taken_from_everywhere_in_the_order() -> None:
+    # The original experiment held out the first fifth of each folder.
+    labels = np.repeat([0, 1], 500)
+    places = np.flatnonzero(validation_mask(labels, alone(labels), 0.2, seed=42)) % 500
+    assert np.histogram(places, bins=5, range=(0, 500))[0].min() > 20
+
+
+@pytest.mark.parametrize("fraction", [0.2, 0.5, 0.99])
+def test_every_class_keeps_a_training_photo(fraction: float) -> None:
+    generator = np.random.default_rng(4)
+    for seed in range(200):
+        labels = generator.integers(0, 6, 25)
+        groups = generator.integers(0, 20, 25)  # Of one class or of several.
+        held_out = validation_mask(labels, groups, fraction, seed)
+        assert set(labels[~held_out]) == set(labels)

@@ -1,0 +1,115 @@
+"""The survey: what is known of a photo, remembered until the photo changes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import imagehash
+import pytest
+from PIL import Image
+
+from toolkit.data import survey as module
+from toolkit.data.pixels import decode
+from toolkit.data.survey import survey
+
+
+@pytest.fixture
+def photos(tmp_path: Path, draw_photo: Callable[..., Image.Image]) -> list[Path]:
+    paths = [tmp_path / f"{seed}.png" for seed in range(3)]
+    for seed, path in enumerate(paths):
+        draw_photo(seed, (40 + seed, 30)).save(path)
+    return paths
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The photos that were decoded since, in no fixed order."""
+    seen: list[Path] = []
+
+    def noting(path: Path) -> Image.Image:
+        seen.append(path)
+        return decode(path)
+
+    monkeypatch.setattr(module, "decode", noting)
+    return seen
+
+
+def test_facts_are_those_of_each_file(photos: list[Path]) -> None:
+    for path, facts in zip(photos, survey(photos), strict=True):
+        image = Image.open(path)
+        assert facts.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert (facts.width, facts.height) == image.size
+        assert facts.perceptual_hash == int(str(imagehash.phash(image)), 16)
+        assert facts.broken == ""
+
+
+def test_a_second_look_decodes_nothing(photos: list[Path], decoded: list[Path]) -> None:
+    first = survey(photos)
+    assert sorted(decoded) == photos
+    decoded.clear()
+    assert survey(photos) == first
+    assert survey(photos[::-1]) == first[::-1]
+    assert decoded == []
+
+
+def test_only_a_changed_or_new_photo_is_looked_at_again(
+    photos: list[Path], decoded: list[Path], draw_photo: Callable[..., Image.Image]
+) -> None:
+    before = survey(photos)
+    decoded.clear()
+    draw_photo(9, (50, 30)).save(photos[1])
+    new = photos[0].with_name("new.png")
+    draw_photo(10).save(new)
+    after = survey([*photos, new])
+    assert sorted(decoded) == [photos[1], new]
+    assert [after[0], after[2]] == [before[0], before[2]]
+    assert after[1].width == 50
+
+
+def test_a_broken_photo_is_an_entry_and_not_an_error(
+    photos: list[Path], hostile_photos: Path, decoded: list[Path]
+) -> None:
+    truncated = hostile_photos / "truncated.jpg"
+    sound, broken, missing = survey([photos[0], truncated, hostile_photos / "missing.jpg"])
+    assert sound.broken == ""
+    assert "truncated" in broken.broken
+    assert broken.sha256 == hashlib.sha256(truncated.read_bytes()).hexdigest()
+    assert (missing.broken, missing.sha256) == ("no such file", "")
+    decoded.clear()
+    assert "truncated" in survey([truncated])[0].broken
+    assert decoded == []
+
+
+def test_a_missing_photo_is_found_when_it_comes(
+    tmp_path: Path, draw_photo: Callable[..., Image.Image]
+) -> None:
+    path = tmp_path / "late.png"
+    assert survey([path])[0].broken
+    draw_photo(1).save(path)
+    assert not survey([path])[0].broken
+
+
+def test_a_photo_that_could_not_be_opened_is_tried_again(
+    photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A mended permission changes neither the size nor the time of a file.
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as locked:
+        locked.setattr(Path, "read_bytes", refuse)
+        locked.setattr("os.access", lambda path, mode: False)
+        assert "Permission denied" in survey(photos)[0].broken
+    assert not survey(photos)[0].broken
+
+
+def test_a_spoilt_cache_is_made_anew(
+    photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path / "cache"))
+    first = survey(photos)
+    (store,) = (tmp_path / "cache").rglob("*.json")
+    store.write_text('{"half": ', encoding="utf-8")
+    assert survey(photos) == first

@@ -1,0 +1,60 @@
+"""`toolkit augment`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from toolkit.cli import options
+from toolkit.cli.terminal import print_line
+
+
+@click.command("augment")
+@options.recipes
+@options.data
+@click.option("--backbone", help="Whose image size to take.  [default: the set's first]")
+@click.option(
+    "--preview",
+    type=options.FILE,
+    is_flag=False,
+    flag_value="augmentation.png",
+    default="augmentation.png",
+    show_default=True,
+    help="The sheet to draw.",
+)
+@click.option("--photos", type=click.IntRange(1, 40), default=6, show_default=True, help="Rows.")
+@click.option(
+    "--versions", type=click.IntRange(1, 20), default=6, show_default=True, help="Columns."
+)
+@click.option("--seed", type=click.IntRange(0), default=0, help="Which photos, which changes.")
+def command(
+    recipes: str,
+    data: Path,
+    backbone: str | None,
+    preview: Path,
+    photos: int,
+    versions: int,
+    seed: int,
+) -> None:
+    """Draw originals beside augmented versions, as training would see them."""
+    import numpy as np
+
+    from toolkit.data.augmentor import Augmentor, photo_seed
+    from toolkit.data.dataset import load_labelled
+    from toolkit.data.pixels import load
+    from toolkit.reporting.pictures import draw_augmentation_sheet
+    from toolkit.training.recipe import load_set
+
+    chosen = load_set(recipes)
+    recipe = chosen.recipe(backbone or next(iter(chosen.recipes)))
+    available = load_labelled(data).photos
+    picked = np.random.default_rng(seed).permutation(len(available))[:photos]
+    originals = [load(available[index].path, recipe.image_size) for index in picked]
+    augmentor = Augmentor(recipe.augmentor)
+    augmented = [
+        [augmentor(original, photo_seed(seed, version, row)) for version in range(versions)]
+        for row, original in enumerate(originals)
+    ]
+    draw_augmentation_sheet(originals, augmented, f"Augmentor of '{chosen.name}'", preview)
+    print_line(f"{preview}: {len(originals)} photos, {versions} versions each")

@@ -1,0 +1,109 @@
+"""`toolkit data`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from toolkit.cli import options
+from toolkit.cli.terminal import print_json, print_line, print_table
+
+if TYPE_CHECKING:
+    from toolkit.data.overview import Overview
+
+SHOWN = 10
+SHEET_PHOTOS, SHEET_CLASSES, SHEET_SIZE = 6, 20, 128
+
+
+@click.command("data")
+@options.data
+@click.option("--pictures", type=options.FOLDER, help="Draw class histogram and samples there.")
+@options.as_json
+@options.quiet
+def command(data: Path, pictures: Path | None, as_json: bool, quiet: bool) -> None:
+    """Show classes, counts, sizes, broken photos, duplicates and train/test overlap."""
+    from toolkit.data.overview import overview
+    from toolkit.progress import Reporter
+
+    found = overview(data, Reporter(quiet))
+    if pictures:
+        _draw(found, pictures)
+    if as_json:
+        print_json(_as_json(found))
+        return
+    names = found.dataset.names
+    print_table(
+        f"{data}: {len(found.dataset.photos)} labelled photos, "
+        f"{len(found.request.ids) if found.request else 0} to predict",
+        ["<class", "<name", "photos", "share"],
+        [
+            (name, names.get(name, ""), count, f"{100 * count / len(found.dataset.photos):.1f} %")
+            for name, count in found.counts.items()
+        ],
+    )
+    sizes = _sizes(found)
+    if sizes:
+        print_line(
+            f"sizes: {sizes['smallest']} to {sizes['largest']} pixels, median {sizes['median']}"
+        )
+    _print_list("broken photos", [f"{path}: {reason}" for path, reason in found.broken])
+    _print_list("groups of near-duplicates", [_joined(group) for group in found.duplicates])
+    _print_list("of them with different labels", [_joined(group) for group in found.conflicts])
+    _print_list("near-duplicates between train and test", [_joined(pair) for pair in found.overlap])
+
+
+def _print_list(title: str, lines: list[str]) -> None:
+    print_line(f"{title}: {len(lines)}")
+    for line in lines[:SHOWN]:
+        print_line(f"  {line}")
+    if len(lines) > SHOWN:
+        print_line(f"  ... and {len(lines) - SHOWN} more (--json lists all)")
+
+
+def _joined(paths: Any) -> str:
+    return "  ~  ".join(str(path) for path in paths)
+
+
+def _sizes(found: Overview) -> dict[str, str]:
+    sizes = sorted((f.width * f.height, f.width, f.height) for f in found.facts if not f.broken)
+    if not sizes:
+        return {}
+    chosen = {"smallest": sizes[0], "median": sizes[len(sizes) // 2], "largest": sizes[-1]}
+    return {name: f"{width} x {height}" for name, (_, width, height) in chosen.items()}
+
+
+def _draw(found: Overview, folder: Path) -> None:
+    from toolkit.data.pixels import load
+    from toolkit.reporting.pictures import draw_class_histogram, draw_sample_sheet
+
+    def labelled(category: str) -> str:
+        name = found.dataset.names.get(category)
+        return f"{category} {name}" if name else category
+
+    samples = {}
+    for index, category in enumerate(found.dataset.classes[:SHEET_CLASSES]):
+        paths = [
+            photo.path
+            for photo, fact in zip(found.dataset.photos, found.facts, strict=True)
+            if photo.label == index and not fact.broken
+        ]
+        samples[labelled(category)] = [load(path, SHEET_SIZE) for path in paths[:SHEET_PHOTOS]]
+    counts = {labelled(category): count for category, count in found.counts.items()}
+    draw_class_histogram(counts, folder / "classes.png")
+    draw_sample_sheet(samples, folder / "samples.png")
+
+
+def _as_json(found: Overview) -> dict[str, Any]:
+    return {
+        "photos": len(found.dataset.photos),
+        "to_predict": len(found.request.ids) if found.request else 0,
+        "classes": found.counts,
+        "names": found.dataset.names,
+        "sizes": _sizes(found),
+        "broken": {str(path): reason for path, reason in found.broken},
+        "duplicates": [[str(path) for path in group] for group in found.duplicates],
+        "conflicts": [[str(path) for path in group] for group in found.conflicts],
+        "overlap": [[str(path) for path in pair] for pair in found.overlap],
+    }

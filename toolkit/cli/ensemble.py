@@ -1,0 +1,145 @@
+"""`toolkit ensemble`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from toolkit.cli import options
+from toolkit.cli.terminal import figure, print_json, print_line, print_table
+
+
+@click.command("ensemble")
+@options.bundle
+@options.data
+@options.tta
+@click.option(
+    "--tta-views",
+    type=click.Choice(["fixed", "augmentor"]),
+    default="fixed",
+    show_default=True,
+    help="The fixed list of views, or random ones by the augmentor of training.",
+)
+@click.option(
+    "--voting",
+    default="auto",
+    show_default=True,
+    metavar="auto|uniform|accuracy|fitted|NAME=W,...",
+    help="Voting weights; auto takes what the export chose.",
+)
+@options.device
+@options.batch
+@click.option(
+    "--threads", type=click.IntRange(1), help="Threads of a CPU session.  [default: all cores]"
+)
+@click.option("--seed", type=click.IntRange(0), default=0, help="Of random views.")
+@options.skip_broken
+@click.option(
+    "--out", type=options.FILE, default="submission.csv", show_default=True, help="The submission."
+)
+@click.option("--probabilities", type=options.FILE, help="Write them too, as .csv or .parquet.")
+@options.as_json
+@options.quiet
+def command(
+    bundle: Path,
+    data: Path,
+    out: Path,
+    probabilities: Path | None,
+    skip_broken: bool,
+    as_json: bool,
+    quiet: bool,
+    **settings: Any,
+) -> None:
+    """Predict the test photos and write submission.csv, submission.json and latency.json.
+
+    Interrupted, the same command goes on where it stopped and writes the same bytes.
+    """
+    from toolkit.data.dataset import load_request
+    from toolkit.files import write_json
+    from toolkit.inference.ensemble import Ensemble
+    from toolkit.inference.job import job_identity, predict_request
+    from toolkit.inference.journal import Journal
+    from toolkit.machine import usable_cores
+    from toolkit.progress import Reporter
+    from toolkit.reporting import submission
+
+    if probabilities:
+        submission.check_probabilities_path(probabilities)
+    reporter = Reporter(quiet)
+    request = load_request(data)
+    ensemble = Ensemble.load(bundle, **settings)
+    reporter.say(f"{ensemble.provider} on {ensemble.device.name}")
+    if ensemble.device.note:
+        reporter.say(ensemble.device.note)
+    reporter.say(
+        f"{len(request.ids)} photos, {settings['tta']} views, voting '{ensemble.voting.name}' of "
+        f"{', '.join(ensemble.member_names)}"
+    )
+    job = job_identity(
+        ensemble,
+        request,
+        skip_broken=skip_broken,
+        **{key: settings[key] for key in ("tta", "tta_views", "seed", "batch")},
+    )
+    partial = out.with_name(f".{out.name}.partial")
+    with Journal.held(partial, job, len(ensemble.classes)) as journal:
+        outcome = predict_request(
+            ensemble, request, journal, skip_broken=skip_broken, reporter=reporter
+        )
+        submission.write_submission(out, request, outcome, ensemble.classes)
+        if probabilities:
+            submission.write_probabilities(probabilities, request, outcome, ensemble.classes)
+        asked = {"data": str(data), "skip_broken": skip_broken, **settings}
+        submission.write_manifest(out.with_suffix(".json"), out, ensemble, outcome, asked)
+        latency = submission.latency_report(
+            ensemble,
+            outcome,
+            batch=settings["batch"],
+            views=settings["tta"],
+            threads=settings["threads"] or usable_cores(),
+        )
+        write_json(out.with_name("latency.json"), latency)
+        journal.remove()
+    for id, reason in outcome.broken.items():
+        reporter.say(f"answered with the class prior: {id}: {reason}")
+    if as_json:
+        print_json({key: value for key, value in latency.items() if key != "samples_ms"})
+    else:
+        print_latency(latency)
+        print_line(f"{out}: {len(request.ids)} rows")
+
+
+def print_latency(report: dict[str, Any]) -> None:
+    """Print a latency report as tables."""
+    print_table(
+        f"Cost on {report['provider']} ({report['device']}), {report['threads']} threads, "
+        f"batch {report['batch']}, {', '.join(report['precision'])}",
+        ["<stage", "<unit", "p50", "p90", "p99", "n"],
+        [
+            (
+                work,
+                stage["unit"],
+                *(figure(stage[key], 2) for key in ("p50", "p90", "p99")),
+                stage["n"],
+            )
+            for work, stage in report["stages"].items()
+        ],
+        note="A dash: too few samples for that percentile (p90 wants 44, p99 459). Load and first "
+        "run are apart:",
+    )
+    print_table(
+        "",
+        ["<member", "load ms", "first run ms"],
+        [
+            (name, figure(load, 0), figure(report["first_run_ms"].get(name), 0))
+            for name, load in report["load_ms"].items()
+        ],
+    )
+    rate = report["end_to_end"]["photos_per_second"]
+    memory = report["peak_memory_bytes"]
+    used = f", peak memory {memory / 2**20:.0f} MiB" if memory else ""
+    print_line(
+        f"end to end: {figure(rate, 2)} photos a second over {report['photos']} photos{used}"
+    )

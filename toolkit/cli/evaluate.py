@@ -1,0 +1,100 @@
+"""`toolkit evaluate`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from toolkit.cli import options
+from toolkit.cli.terminal import figure, interval, percent, print_json, print_table
+
+if TYPE_CHECKING:
+    from toolkit.reporting.evaluation import Evaluation
+
+
+@click.command("evaluate")
+@click.argument("subject", type=options.EITHER, default="bundle")
+@click.option("--data", type=options.FOLDER, help="Labelled data folder or class folders.")
+@click.option("--labels", type=options.FILE, help="CSV of ids and categories instead.")
+@click.option("--photos", type=options.FOLDER, help="Where its ids are.  [default: beside it]")
+@options.tta
+@click.option("--voting", default="auto", show_default=True, help="As for 'toolkit ensemble'.")
+@options.device
+@options.batch
+@click.option("--confusion", type=options.FILE, help="Draw the confusion matrix to this PNG.")
+@options.as_json
+@options.quiet
+def command(
+    subject: Path,
+    data: Path | None,
+    labels: Path | None,
+    photos: Path | None,
+    confusion: Path | None,
+    as_json: bool,
+    quiet: bool,
+    **settings: Any,
+) -> None:
+    """Score SUBJECT, a run folder, a bundle or a submission's CSV, on labelled photos.
+
+    Without --data or --labels, runs and bundles are scored on the photos held out from training.
+    """
+    from toolkit.metrics import class_table
+    from toolkit.metrics import confusion as confusion_counts
+    from toolkit.progress import Reporter
+    from toolkit.reporting.evaluation import LabelledPhotos, evaluate
+    from toolkit.reporting.pictures import draw_confusion
+
+    labelled = LabelledPhotos(data, labels, photos)
+    found = evaluate(subject, labelled, settings, Reporter(quiet))
+    counts = confusion_counts(found.predicted, found.labels, len(found.classes))
+    if confusion:
+        draw_confusion(counts, found.classes, found.subject, confusion)
+    rows = class_table(counts)
+    if as_json:
+        print_json(
+            {
+                "subject": found.subject,
+                "photos": found.photos,
+                "scores": {name: _without_nan(asdict(s)) for name, s in found.scores.items()},
+                "classes": dict(zip(found.classes, rows, strict=True)),
+                "confusion": counts.tolist(),
+            }
+        )
+        return
+    _print_scores(found)
+    print_table(
+        f"Classes, by {list(found.scores)[-1]}",
+        ["<class", "photos", "precision", "recall", "F1"],
+        [
+            (name, row["photos"], *(percent(row[key], 1) for key in ("precision", "recall", "f1")))
+            for name, row in zip(found.classes, rows, strict=True)
+        ],
+    )
+
+
+def _print_scores(found: Evaluation) -> None:
+    print_table(
+        found.subject,
+        ["<by", "accuracy", "95 % interval", "log-loss", "calibration error"],
+        [
+            (
+                name,
+                percent(score.accuracy),
+                interval(score.interval),
+                *(
+                    figure(None if math.isnan(value) else value)
+                    for value in (score.log_loss, score.calibration_error)
+                ),
+            )
+            for name, score in found.scores.items()
+        ],
+        note=f"On {found.photos}.",
+    )
+
+
+def _without_nan(figures: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in figures.items() if value == value}  # noqa: PLR0124

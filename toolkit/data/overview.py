@@ -1,0 +1,80 @@
+"""What is in a data folder, for a person to look at before training."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from toolkit.data.dataset import Dataset, Request, load_labelled, load_request
+from toolkit.data.duplicates import near_groups, near_pairs
+from toolkit.data.survey import PhotoFacts, survey
+from toolkit.errors import ToolkitError
+from toolkit.progress import SILENT, Reporter
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What was found.
+
+    Attributes:
+        dataset: The labelled photos.
+        request: The photos to predict, or None where there are none.
+        counts: Labelled photos a class, in class order.
+        facts: One entry a labelled photo.
+        broken: Path and reason of every photo that cannot be read, test photos too.
+        duplicates: Groups of near-duplicate labelled photos, by path.
+        conflicts: Those groups whose photos have different labels.
+        overlap: Pairs of a labelled and a test photo that are near-duplicates.
+    """
+
+    dataset: Dataset
+    request: Request | None
+    counts: dict[str, int]
+    facts: list[PhotoFacts]
+    broken: list[tuple[Path, str]]
+    duplicates: list[list[Path]]
+    conflicts: list[list[Path]]
+    overlap: list[tuple[Path, Path]]
+
+
+def overview(root: Path, reporter: Reporter = SILENT) -> Overview:
+    """Look at every photo of a data folder.
+
+    Raises:
+        ToolkitError: The folder or a CSV is not as expected. Broken photos are reported, not
+            raised.
+    """
+    dataset = load_labelled(root)
+    try:
+        request = load_request(root)
+    except ToolkitError:
+        request = None  # A folder to train on only is complete without test photos.
+    paths = [photo.path for photo in dataset.photos]
+    test_paths = list(request.paths) if request else []
+    facts = survey([*paths, *test_paths], reporter)
+    train, test = facts[: len(paths)], facts[len(paths) :]
+    sound = [index for index, fact in enumerate(train) if not fact.broken]
+    test_sound = [index for index, fact in enumerate(test) if not fact.broken]
+    hashes = [train[index].perceptual_hash for index in sound]
+    members: dict[int, list[int]] = {}
+    for index, group in zip(sound, near_groups(hashes).tolist(), strict=True):
+        members.setdefault(group, []).append(index)
+    groups = [group for group in members.values() if len(group) > 1]
+    conflicting = [g for g in groups if len({dataset.photos[index].label for index in g}) > 1]
+    pairs = near_pairs(hashes, [test[index].perceptual_hash for index in test_sound])
+    labels = Counter(photo.label for photo in dataset.photos)
+    return Overview(
+        dataset=dataset,
+        request=request,
+        counts={name: labels[index] for index, name in enumerate(dataset.classes)},
+        facts=train,
+        broken=[
+            (path, fact.broken)
+            for path, fact in zip([*paths, *test_paths], facts, strict=True)
+            if fact.broken
+        ],
+        duplicates=[[paths[index] for index in group] for group in groups],
+        conflicts=[[paths[index] for index in group] for group in conflicting],
+        overlap=[(paths[sound[a]], test_paths[test_sound[b]]) for a, b in pairs.tolist()],
+    )

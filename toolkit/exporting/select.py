@@ -1,0 +1,72 @@
+"""Which runs become the members of a bundle."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from toolkit.errors import ToolkitError
+from toolkit.training.run import Run, finished_runs, load_run
+
+
+def choose_runs(
+    runs: Path,
+    *,
+    set_name: str | None = None,
+    name: str | None = None,
+    members: Sequence[Path] = (),
+) -> list[Run]:
+    """Choose the runs of a bundle.
+
+    Args:
+        runs: The folder of run folders.
+        set_name: Recipe set; None takes that of the run finished last.
+        name: The runs trained with `--name NAME`; None takes those with held-out photos.
+        members: These run folders instead.
+
+    Returns:
+        The latest run of each backbone of the set, or the given ones.
+
+    Raises:
+        ToolkitError: There is none, or they were trained on different data or splits.
+    """
+    if members:
+        chosen = [load_run(folder) for folder in members]
+    else:
+        found = [run for run in finished_runs(runs) if _is_wanted(run, set_name, name)]
+        if not found:
+            wanted = (f" of set '{set_name}'" if set_name else "") + (f" '{name}'" if name else "")
+            raise ToolkitError(f"{runs}: no finished run{wanted}. Train with 'toolkit train-all'.")
+        last_set = set_name or found[-1].recipe.set
+        latest = {run.recipe.backbone: run for run in found if run.recipe.set == last_set}
+        chosen = list(latest.values())
+    _refuse_other_splits(chosen)
+    return chosen
+
+
+def member_names(runs: Sequence[Run]) -> list[str]:
+    """Name members after their run folders, with the set where that is not enough."""
+    folders = Counter(run.folder.name for run in runs)
+    return [
+        run.folder.name if folders[run.folder.name] == 1 else run.label.replace("/", "-")
+        for run in runs
+    ]
+
+
+def _is_wanted(run: Run, set_name: str | None, name: str | None) -> bool:
+    if set_name and run.recipe.set != set_name:
+        return False
+    if name:
+        return run.folder.name == f"{run.recipe.backbone}-{name}"
+    return run.data.validation_photos > 0
+
+
+def _refuse_other_splits(runs: Sequence[Run]) -> None:
+    first = runs[0]
+    for run in runs:
+        if run.data.split != first.data.split or run.data.left_out != first.data.left_out:
+            raise ToolkitError(
+                f"{run.folder} and {first.folder} were trained on different data or splits: one "
+                "would vote on photos that the other had learnt. Choose others with --member."
+            )

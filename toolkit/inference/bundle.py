@@ -1,0 +1,233 @@
+"""The bundle: exported members with all that is needed to predict with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.errors import ToolkitError
+from toolkit.files import read_json, sha256_file, sha256_json, write_json
+
+SCHEMA_VERSION = 1
+MANIFEST = "bundle.json"
+VALIDATION = "validation.npz"
+INPUT, OUTPUT = "images", "probabilities"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One exported network.
+
+    Attributes:
+        name: As votes name it.
+        run: The run it was exported from, `<set>/<backbone>[-name]`.
+        model_sha256: Of the Keras model it was exported from.
+        backbone: Its backbone.
+        file: Its ONNX file below the bundle.
+        sha256: Of that file.
+        precision: Of its arithmetic.
+        image_size: Side of its input in pixels.
+        augmentor: Steps of the augmentor it was trained with.
+        score: Validation figures (`toolkit.metrics.Score`), or empty.
+        parity: How the ONNX file compares with Keras.
+    """
+
+    name: str
+    run: str
+    model_sha256: str
+    backbone: str
+    file: str
+    sha256: str
+    precision: str
+    image_size: int
+    augmentor: tuple[Mapping[str, Any], ...]
+    score: Mapping[str, Any]
+    parity: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """One way to weigh the members, and how good it is.
+
+    Attributes:
+        weights: One a member.
+        temperature: See `toolkit.inference.voting.Voting`.
+        accuracy: Cross-fitted on the validation photos; None where there are none.
+        log_loss: Likewise.
+    """
+
+    weights: tuple[float, ...]
+    temperature: float
+    accuracy: float | None
+    log_loss: float | None
+
+
+@dataclass(frozen=True)
+class VotingTable:
+    """The ways to vote for one number of views.
+
+    Attributes:
+        choice: Which one `auto` takes.
+        reason: Why.
+        alternatives: By name.
+        best_single: Name, accuracy and log-loss of the best member alone, to compare; or empty.
+    """
+
+    choice: str
+    reason: str
+    alternatives: Mapping[str, Alternative]
+    best_single: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle's manifest.
+
+    Attributes:
+        folder: Where it lies.
+        created: ISO 8601, UTC.
+        versions: Of the libraries it was made with.
+        classes: Category values in class order.
+        names: A readable name for some categories.
+        class_prior: Share of each class among the training photos.
+        pixels: The pixel definition, with the decoder's version.
+        data: Fingerprint, split seed and validation fraction of what the members saw.
+        members: The networks.
+        voting: By number of views, 1 to 8.
+        requested_voting: What was asked for at export; `auto` leaves the choice to the figures.
+        validation_sha256: Of `validation.npz`; empty where the members trained on all photos.
+    """
+
+    folder: Path
+    created: str
+    versions: Mapping[str, str]
+    classes: tuple[str, ...]
+    names: Mapping[str, str]
+    class_prior: tuple[float, ...]
+    pixels: Mapping[str, Any]
+    data: Mapping[str, Any]
+    members: tuple[Member, ...]
+    voting: Mapping[int, VotingTable]
+    requested_voting: str
+    validation_sha256: str = ""
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the manifest, and through it of every file of the bundle."""
+        return sha256_json(_content(self))
+
+    def check_files(self, members: list[Member] | None = None) -> None:
+        """Refuse a bundle whose files are not the ones that were exported.
+
+        Args:
+            members: Those whose bytes are to be checked; None checks every file.
+
+        Raises:
+            ToolkitError: A file is missing, was changed, or does not belong here.
+        """
+        expected = {member.file: member.sha256 for member in self.members}
+        if self.validation_sha256:
+            expected[VALIDATION] = self.validation_sha256
+        for path in sorted(self.folder.iterdir()):
+            if path.name not in expected and path.name != MANIFEST:
+                raise ToolkitError(f"{path}: does not belong to the bundle. Move it elsewhere.")
+        checked = expected if members is None else {member.file for member in members}
+        for name in checked:
+            path = self.folder / name
+            if not path.is_file():
+                raise ToolkitError(f"{path}: the file is missing. Export the bundle again.")
+            if sha256_file(path) != expected[name]:
+                raise ToolkitError(
+                    f"{path}: the file was changed after the export. Export the bundle again."
+                )
+
+
+def save_bundle(bundle: Bundle) -> None:
+    """Write the manifest, which makes the folder a bundle."""
+    write_json(bundle.folder / MANIFEST, {**_content(bundle), "sha256": bundle.sha256})
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Read a bundle's manifest. Its other files are not opened; see `Bundle.check_files`.
+
+    Raises:
+        ToolkitError: The folder holds no bundle, or one that was edited or is of another schema.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ToolkitError(f"{folder}: no bundle (no {MANIFEST}). Make one with 'toolkit export'.")
+    content = read_json(path)
+    if content.get("schema_version") != SCHEMA_VERSION:
+        raise ToolkitError(
+            f"{path}: schema_version: Expected {SCHEMA_VERSION}, "
+            f"received {content.get('schema_version')!r}. Export the bundle again."
+        )
+    if content.pop("sha256", "") != sha256_json(content):
+        raise ToolkitError(f"{path}: was changed after the export. Export the bundle again.")
+    return Bundle(
+        folder=folder,
+        created=content["created"],
+        versions=content["versions"],
+        classes=tuple(content["classes"]),
+        names=content["names"],
+        class_prior=tuple(content["class_prior"]),
+        pixels=content["pixels"],
+        data=content["data"],
+        members=tuple(
+            Member(**{**member, "augmentor": tuple(member["augmentor"])})
+            for member in content["members"]
+        ),
+        requested_voting=content["requested_voting"],
+        voting={int(views): _voting_table(table) for views, table in content["voting"].items()},
+        validation_sha256=content["validation_sha256"],
+    )
+
+
+@dataclass(frozen=True)
+class BundleValidation:
+    """What every member says to every view of the held-out photos.
+
+    Attributes:
+        ids: Shape (photos,).
+        labels: Shape (photos,), class indices.
+        groups: Shape (photos,); near-duplicates share a number.
+        probabilities: Shape (members, photos, views, classes), float32.
+    """
+
+    ids: NDArray[np.str_]
+    labels: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+
+
+def load_validation(bundle: Bundle) -> BundleValidation:
+    """Read the held-out photos' probabilities.
+
+    Raises:
+        ToolkitError: The bundle has none.
+    """
+    if not bundle.validation_sha256:
+        raise ToolkitError(f"{bundle.folder}: its members trained on all photos: no validation.")
+    with np.load(bundle.folder / VALIDATION, allow_pickle=False) as arrays:
+        return BundleValidation(**{key: arrays[key] for key in arrays.files})
+
+
+def _voting_table(content: Mapping[str, Any]) -> VotingTable:
+    alternatives = {
+        name: Alternative(**{**alternative, "weights": tuple(alternative["weights"])})
+        for name, alternative in content["alternatives"].items()
+    }
+    return VotingTable(**{**content, "alternatives": alternatives})
+
+
+def _content(bundle: Bundle) -> dict[str, Any]:
+    content = asdict(bundle)
+    del content["folder"]
+    content["voting"] = {str(views): table for views, table in content["voting"].items()}
+    # Through JSON once, so that tuples and lists hash alike before and after reading.
+    return {"schema_version": SCHEMA_VERSION, **content}

@@ -1,0 +1,202 @@
+"""Predicts photos: decoding in threads ahead of inference, in memory that does not grow."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.data.pixels import BrokenPhotoError, Pixels, decode, from_array, resize
+from toolkit.files import sha256_json
+from toolkit.inference.bundle import Bundle, Member
+from toolkit.inference.devices import Device
+from toolkit.inference.sessions import MemberSession, Threads
+from toolkit.inference.timing import Timings, milliseconds_since
+from toolkit.inference.views import FixedViews, RandomViews
+from toolkit.inference.voting import Voting, vote
+
+Source = Path | Pixels
+"""A photo's file, or its decoded pixels: shape (height, width, 3), uint8, RGB."""
+
+BATCHES_AHEAD = 2
+"""Batches that are decoded before they are needed."""
+
+Input = tuple[int, str]
+"""What members share: image size, and hash of the augmentor where it makes the views."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is known of one batch of photos.
+
+    Attributes:
+        probabilities: Shape (photos, classes); a broken photo's row is NaN.
+        members: By member name, shape (photos, views, classes); broken photos are NaN.
+        broken: Why a photo could not be read, by its number in the batch.
+    """
+
+    probabilities: NDArray[np.float64]
+    members: Mapping[str, NDArray[np.float32]]
+    broken: Mapping[int, BrokenPhotoError]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One photo as the members will see it: by input, shape (views, size, size, 3)."""
+
+    views: dict[Input, Pixels]
+    decode_ms: float
+    views_ms: float
+
+
+class Engine:
+    """The loaded members of a bundle, ready to predict."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        voting: Voting,
+        *,
+        views: int,
+        random_views: bool,
+        device: Device,
+        batch: int,
+        threads: Threads,
+        decoders: int,
+        seed: int,
+    ) -> None:
+        """Check and load the members that have a vote.
+
+        Args:
+            bundle: The bundle.
+            voting: The weights.
+            views: Views a photo.
+            random_views: Make them with the members' augmentor instead of the fixed list.
+            device: Where to compute.
+            batch: Photos a batch.
+            threads: Of a session on the CPU.
+            decoders: Threads that decode photos and make views.
+            seed: For random views.
+
+        Raises:
+            ToolkitError: A file of the bundle was changed, or cannot be loaded.
+        """
+        chosen = [
+            (member, weight)
+            for member, weight in zip(bundle.members, voting.weights, strict=True)
+            if weight > 0
+        ]
+        self.members: list[Member] = [member for member, _ in chosen]
+        self.timings = Timings()
+        self._weights = [weight for _, weight in chosen]
+        self._temperature = voting.temperature
+        self._classes, self._views, self._batch = len(bundle.classes), views, batch
+        self._decoders = decoders
+        bundle.check_files(self.members)
+        self._sessions: list[MemberSession] = []
+        self._inputs: list[Input] = []
+        self._makers: dict[Input, FixedViews | RandomViews] = {}
+        for member in self.members:
+            started = perf_counter()
+            path = bundle.folder / member.file
+            self._sessions.append(MemberSession(path, device, threads, batch))
+            self.timings.load[member.name] = milliseconds_since(started)
+            augmentor = sha256_json(member.augmentor) if random_views else ""
+            key = (member.image_size, augmentor)
+            self._inputs.append(key)
+            if key not in self._makers:
+                self._makers[key] = (
+                    RandomViews(views, member.augmentor, seed)
+                    if random_views
+                    else FixedViews(views)
+                )
+
+    @property
+    def provider(self) -> str:
+        """What the sessions say they run on."""
+        return self._sessions[0].provider
+
+    def predict(self, photos: Sequence[Source], first: int = 0) -> Iterator[Answer]:
+        """Predict photos batch by batch.
+
+        Args:
+            photos: Files or decoded pixels.
+            first: Number of the first one, which seeds random views.
+
+        Yields:
+            One answer a batch, in order. A broken photo is reported there, not raised.
+        """
+        with ThreadPoolExecutor(self._decoders, "decode") as pool:
+            numbered = enumerate(photos, start=first)
+            ahead: deque[Future[_Seen]] = deque(
+                pool.submit(self._look, photo, number)
+                for number, photo in islice(numbered, (1 + BATCHES_AHEAD) * self._batch)
+            )
+            try:
+                while ahead:
+                    batch = [ahead.popleft() for _ in range(min(self._batch, len(ahead)))]
+                    answer = self._answer(batch)
+                    ahead.extend(
+                        pool.submit(self._look, photo, number)
+                        for number, photo in islice(numbered, len(batch))
+                    )
+                    yield answer
+            finally:
+                for waiting in ahead:
+                    waiting.cancel()
+
+    def _look(self, photo: Source, number: int) -> _Seen:
+        started = perf_counter()
+        image = decode(photo) if isinstance(photo, Path) else from_array(photo)
+        sizes = {size: resize(image, size) for size in {size for size, _ in self._makers}}
+        decoded = perf_counter()
+        views = {key: maker(sizes[key[0]], number) for key, maker in self._makers.items()}
+        return _Seen(views, 1e3 * (decoded - started), milliseconds_since(decoded))
+
+    def _answer(self, batch: list[Future[_Seen]]) -> Answer:
+        seen: list[_Seen] = []
+        sound: list[int] = []
+        broken: dict[int, BrokenPhotoError] = {}
+        for number, waiting in enumerate(batch):
+            try:
+                seen.append(waiting.result())
+                sound.append(number)
+            except BrokenPhotoError as error:
+                broken[number] = error
+        for photo in seen:
+            self.timings.add("decode", photo.decode_ms)
+            self.timings.add("views", photo.views_ms)
+        shape = (len(batch), self._views, self._classes)
+        answers = {member.name: np.full(shape, np.nan, dtype=np.float32) for member in self.members}
+        if seen:
+            for member, answer in zip(self.members, self._run(seen), strict=True):
+                answers[member.name][sound] = answer
+        with self.timings.measured("voting"):
+            probabilities = vote(list(answers.values()), self._weights, self._temperature)
+        return Answer(probabilities, answers, broken)
+
+    def _run(self, seen: list[_Seen]) -> Iterator[NDArray[np.float32]]:
+        placed = {}
+        for key, session in zip(self._inputs, self._sessions, strict=True):
+            if key not in placed:
+                images = np.concatenate([photo.views[key] for photo in seen])
+                placed[key] = session.place(images)
+        count = len(seen) * self._views
+        for member, key, session in zip(self.members, self._inputs, self._sessions, strict=True):
+            started = perf_counter()
+            answer = session.run(placed[key], count)
+            self._keep_time(member.name, milliseconds_since(started))
+            yield answer.reshape(len(seen), self._views, -1)
+
+    def _keep_time(self, member: str, milliseconds: float) -> None:
+        if member not in self.timings.first:
+            self.timings.first[member] = milliseconds
+        else:
+            self.timings.add(f"model {member}", milliseconds)

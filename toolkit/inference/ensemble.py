@@ -1,0 +1,139 @@
+"""The engine for people who write Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.data.pixels import Pixels
+from toolkit.inference.bundle import Bundle, load_bundle
+from toolkit.inference.devices import Device, choose_device
+from toolkit.inference.engine import Answer, Engine, Source
+from toolkit.inference.sessions import Threads
+from toolkit.inference.timing import Timings
+from toolkit.inference.voting import Voting, choose_voting
+from toolkit.machine import usable_cores
+
+
+class Ensemble:
+    """The members of a bundle, voting.
+
+    Example:
+        >>> ensemble = Ensemble.load("bundle", tta=4)
+        >>> probabilities = ensemble.predict(["a.jpg", "b.jpg"])
+        >>> ensemble.labels(probabilities)
+        ['3', '7']
+    """
+
+    def __init__(self, bundle: Bundle, voting: Voting, device: Device, engine: Engine) -> None:
+        """Put the parts together; use `Ensemble.load`."""
+        self.bundle, self.voting, self.device = bundle, voting, device
+        self._engine = engine
+
+    @classmethod
+    def load(
+        cls,
+        bundle: Path | str | Bundle,
+        *,
+        tta: int = 1,
+        tta_views: str = "fixed",
+        voting: str = "auto",
+        device: str = "auto",
+        batch: int = 16,
+        threads: int | None = None,
+        seed: int = 0,
+    ) -> Ensemble:
+        """Load a bundle.
+
+        Args:
+            bundle: Its folder, or its manifest already read.
+            tta: Views a photo, 1 to 8.
+            tta_views: `fixed` for the first views of the list, `augmentor` for random ones.
+            voting: `auto`, an alternative's name, or `NAME=W,NAME=W,...`.
+            device: `auto`, `cpu`, `cuda` or `tensorrt`.
+            batch: Photos a batch.
+            threads: Threads of a session on the CPU; None takes all cores there are for it.
+            seed: For random views.
+
+        Returns:
+            The ensemble, with its members loaded.
+
+        Raises:
+            ToolkitError: The bundle is not whole, or the device is not to be had.
+        """
+        manifest = bundle if isinstance(bundle, Bundle) else load_bundle(Path(bundle))
+        chosen = choose_voting(manifest, tta, voting)
+        where = choose_device(device)
+        engine = Engine(
+            manifest,
+            chosen,
+            views=tta,
+            random_views=tta_views == "augmentor",
+            device=where,
+            batch=batch,
+            threads=Threads(threads or usable_cores()),
+            decoders=usable_cores(),
+            seed=seed,
+        )
+        return cls(manifest, chosen, where, engine)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Category values in the order of the probabilities' columns."""
+        return self.bundle.classes
+
+    @property
+    def provider(self) -> str:
+        """The onnxruntime provider that the sessions really run on."""
+        return self._engine.provider
+
+    @property
+    def member_names(self) -> list[str]:
+        """The members that have a vote."""
+        return [member.name for member in self._engine.members]
+
+    @property
+    def timings(self) -> Timings:
+        """What took how long, since the ensemble was loaded."""
+        return self._engine.timings
+
+    def predict(self, photos: Sequence[Path | str | Pixels]) -> NDArray[np.float64]:
+        """Predict photos.
+
+        Args:
+            photos: Paths, or arrays of shape (height, width, 3), uint8, RGB.
+
+        Returns:
+            Probabilities, shape (photos, classes), columns in the order of `classes`.
+
+        Raises:
+            BrokenPhotoError: A photo cannot be read.
+        """
+        rows = [np.empty((0, len(self.classes)))]
+        for answer in self.answers(photos):
+            for error in answer.broken.values():
+                raise error
+            rows.append(answer.probabilities)
+        return np.concatenate(rows)
+
+    def answers(self, photos: Sequence[Path | str | Pixels], first: int = 0) -> Iterator[Answer]:
+        """Predict photos batch by batch, in memory that does not grow with their number.
+
+        Args:
+            photos: As for `predict`.
+            first: Number of the first photo, which seeds random views.
+
+        Yields:
+            One answer a batch. Broken photos are reported in it, not raised.
+        """
+        sources: list[Source] = [
+            Path(photo) if isinstance(photo, str) else photo for photo in photos
+        ]
+        return self._engine.predict(sources, first)
+
+    def labels(self, probabilities: NDArray[np.floating]) -> list[str]:
+        """Return the category value of each row's largest probability."""
+        return [self.classes[index] for index in probabilities.argmax(axis=1)]

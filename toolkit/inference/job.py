@@ -1,0 +1,150 @@
+"""Predicts all photos of a request, whatever happens on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.data.dataset import Request
+from toolkit.data.pixels import DECODER_VERSION, BrokenPhotoError, decode
+from toolkit.errors import ToolkitError, listing
+from toolkit.files import sha256_json
+from toolkit.inference.ensemble import Ensemble
+from toolkit.inference.journal import Journal
+from toolkit.machine import usable_cores
+from toolkit.progress import SILENT, Reporter
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All answers to a request.
+
+    Attributes:
+        probabilities: Shape (photos, classes), in the request's order. A broken photo has the
+            class prior.
+        broken: Ids of broken photos, with the reason.
+        resumed: Photos whose answers an interrupted earlier call had written down.
+        seconds: From the first photo of this call to its last.
+    """
+
+    probabilities: NDArray[np.float64]
+    broken: dict[str, str]
+    resumed: int
+    seconds: float
+
+    @property
+    def photos_per_second(self) -> float | None:
+        """Rate of this call from file to vote, or None where nothing was left to do."""
+        done = len(self.probabilities) - self.resumed
+        return done / self.seconds if done else None
+
+
+def job_identity(
+    ensemble: Ensemble, request: Request, *, skip_broken: bool, **settings: Any
+) -> dict[str, Any]:
+    """Return all that the answers to a request depend on."""
+    return {
+        "bundle": ensemble.bundle.sha256,
+        "weights": list(ensemble.voting.weights),
+        "temperature": ensemble.voting.temperature,
+        "provider": ensemble.provider,
+        "decoder": DECODER_VERSION,
+        "skip_broken": skip_broken,
+        "photos": sha256_json([[id, _file_state(path)] for id, path in _pairs(request)]),
+        **settings,
+    }
+
+
+def predict_request(
+    ensemble: Ensemble,
+    request: Request,
+    journal: Journal,
+    *,
+    skip_broken: bool,
+    reporter: Reporter = SILENT,
+) -> Outcome:
+    """Predict every photo of a request; none is ever dropped.
+
+    Args:
+        ensemble: Loaded.
+        request: What to predict.
+        journal: Rows that it holds already are not computed again.
+        skip_broken: Answer a broken photo with the class prior, instead of refusing.
+        reporter: Where progress is told.
+
+    Returns:
+        One row a photo.
+
+    Raises:
+        ToolkitError: Photos are missing or broken; the message lists all of them.
+    """
+    if not skip_broken:
+        missing = [str(path) for path in request.paths if not path.is_file()]
+        if missing:
+            raise ToolkitError(_complaint(f"{path}: no such file" for path in missing))
+    done = len(journal.rows())
+    if done:
+        reporter.say(f"going on after {done} of {len(request.ids)} photos")
+    started = perf_counter()
+    with reporter.track("predicting", len(request.ids) - done) as advance:
+        for answer in ensemble.answers(request.paths[done:], first=done):
+            if answer.broken and not skip_broken:
+                rest = request.paths[len(journal.rows()) :]
+                raise ToolkitError(_complaint(_all_broken(rest, reporter)))
+            journal.append(answer.probabilities)
+            advance(len(answer.probabilities))
+    seconds = perf_counter() - started
+    probabilities = journal.rows()
+    unread = np.flatnonzero(np.isnan(probabilities[:, 0]))
+    probabilities[unread] = ensemble.bundle.class_prior
+    broken = {request.ids[index]: _reason(request.paths[index]) for index in unread}
+    return Outcome(probabilities, broken, done, seconds)
+
+
+def _all_broken(paths: Sequence[Path], reporter: Reporter) -> list[str]:
+    """Look at all photos that are left, so that the user hears of every broken one at once."""
+    found: list[str] = []
+    with (
+        ThreadPoolExecutor(usable_cores()) as pool,
+        reporter.track("looking for broken photos", len(paths)) as advance,
+    ):
+        for path, reason in zip(paths, pool.map(_reason, paths), strict=True):
+            if reason:
+                found.append(f"{path}: {reason}")
+            advance(1)
+    return found
+
+
+def _reason(path: Path) -> str:
+    try:
+        decode(path)
+    except BrokenPhotoError as error:
+        return error.reason
+    return ""
+
+
+def _complaint(broken: Any) -> str:
+    lines = list(broken)
+    return (
+        f"{len(lines)} photos to predict cannot be read. Mend them, or pass --skip-broken to "
+        f"answer them with the class prior:\n{listing(lines)}"
+    )
+
+
+def _pairs(request: Request) -> Any:
+    return zip(request.ids, request.paths, strict=True)
+
+
+def _file_state(path: Path) -> list[int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return []
+    return [status.st_size, status.st_mtime_ns]

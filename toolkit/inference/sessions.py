@@ -1,0 +1,122 @@
+"""Runs one member's ONNX file on the chosen device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from toolkit.data.pixels import Pixels
+from toolkit.errors import ToolkitError
+from toolkit.inference.bundle import INPUT, OUTPUT
+from toolkit.inference.devices import Device
+
+
+@dataclass(frozen=True)
+class Threads:
+    """How a CPU session uses the cores.
+
+    Attributes:
+        intra_op: Threads that share one operation.
+        spinning: Whether waiting threads keep a core busy.
+    """
+
+    intra_op: int
+    spinning: bool = True
+
+
+class MemberSession:
+    """One network, loaded."""
+
+    def __init__(self, path: Path, device: Device, threads: Threads, batch: int) -> None:
+        """Load the network.
+
+        Args:
+            path: Its ONNX file.
+            device: Where it shall compute.
+            threads: On the CPU.
+            batch: Images a run. On a GPU every run has exactly this many, because a new shape
+                costs a new plan.
+
+        Raises:
+            ToolkitError: onnxruntime cannot load it, or fell back to another provider.
+        """
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads.intra_op
+        options.inter_op_num_threads = 1
+        spinning = "1" if threads.spinning else "0"
+        options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                path, options, providers=device.provider_list()
+            )
+        except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions share no other base
+            reason = " ".join(str(error).split())[:300]
+            raise ToolkitError(f"{path}: onnxruntime cannot load it ({reason}).") from None
+        self._session.disable_fallback()
+        self.provider: str = self._session.get_providers()[0]
+        if self.provider != device.provider:
+            raise ToolkitError(
+                f"{path}: Expected {device.provider}, but the session runs on {self.provider}. "
+                "See 'toolkit doctor', or pass --device cpu."
+            )
+        self._device, self._batch = device, batch
+
+    def place(self, images: Pixels) -> Any:
+        """Bring images to the device, once for all members that see the same ones.
+
+        Args:
+            images: Shape (images, size, size, 3), uint8.
+
+        Returns:
+            What `run` takes.
+        """
+        if not self._device.is_gpu:
+            return images
+        return [
+            onnxruntime.OrtValue.ortvalue_from_numpy(_padded(chunk, self._batch), "cuda", 0)
+            for chunk in _chunks(images, self._batch)
+        ]
+
+    def run(self, placed: Any, count: int) -> NDArray[np.float32]:
+        """Compute probabilities.
+
+        Args:
+            placed: From `place`.
+            count: How many images it holds.
+
+        Returns:
+            Shape (count, classes), float32.
+        """
+        if self._device.is_gpu:
+            answers = [self._run_bound(chunk) for chunk in placed]
+        else:
+            answers = [
+                self._session.run([OUTPUT], {INPUT: chunk})[0]
+                for chunk in _chunks(placed, self._batch)
+            ]
+        return np.concatenate(answers)[:count]
+
+    def _run_bound(self, chunk: Any) -> NDArray[np.float32]:
+        binding = self._session.io_binding()
+        binding.bind_ortvalue_input(INPUT, chunk)
+        binding.bind_output(OUTPUT, "cuda")
+        self._session.run_with_iobinding(binding)
+        answer: NDArray[np.float32] = binding.copy_outputs_to_cpu()[0]
+        return answer
+
+
+def _chunks(images: Pixels, batch: int) -> list[Pixels]:
+    return [images[start : start + batch] for start in range(0, len(images), batch)]
+
+
+def _padded(images: Pixels, batch: int) -> Pixels:
+    missing = batch - len(images)
+    if not missing:
+        return images
+    return np.concatenate([images, np.zeros((missing, *images.shape[1:]), dtype=np.uint8)])

@@ -1,0 +1,132 @@
+"""Test-time-augmentation views: what an ensemble looks at for one photo."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.data.pixels import Pixels
+
+
+@dataclass(frozen=True)
+class View:
+    """One way to look at a resized photo.
+
+    Attributes:
+        name: For reports.
+        fraction: Side of the crop as a share of the photo's side.
+        anchor: Where the crop lies.
+        mirrored: Whether left and right are exchanged.
+    """
+
+    name: str
+    fraction: float = 1.0
+    anchor: str = "centre"
+    mirrored: bool = False
+
+    def __call__(self, pixels: Pixels) -> Pixels:
+        """Make the view.
+
+        Args:
+            pixels: Shape (size, size, 3), uint8, RGB. It is not changed.
+
+        Returns:
+            The same shape and dtype. A crop is brought back to size bilinearly with half-pixel
+            centres, in exact integer arithmetic, and rounded half up.
+        """
+        seen = pixels
+        if self.fraction < 1:
+            size = len(pixels)
+            crop = round(self.fraction * size)
+            start = {"centre": (size - crop) // 2, "upper left": 0, "lower right": size - crop}[
+                self.anchor
+            ]
+            seen = enlarge(pixels[start : start + crop, start : start + crop], size)
+        return np.ascontiguousarray(seen[:, ::-1]) if self.mirrored else seen
+
+
+VIEWS: tuple[View, ...] = (
+    View("original"),
+    View("mirror", mirrored=True),
+    View("centre 90 %", 0.9),
+    View("centre 90 %, mirror", 0.9, mirrored=True),
+    View("centre 80 %", 0.8),
+    View("centre 80 %, mirror", 0.8, mirrored=True),
+    View("upper left 90 %", 0.9, "upper left"),
+    View("lower right 90 %", 0.9, "lower right"),
+)
+"""`--tta N` takes the first N."""
+
+
+class FixedViews:
+    """The first N of `VIEWS`, the same for every photo."""
+
+    def __init__(self, count: int) -> None:
+        """Choose the first `count` views."""
+        self._views = VIEWS[:count]
+
+    def __call__(self, pixels: Pixels, photo: int) -> Pixels:
+        """Return all views of a resized photo, shape (views, size, size, 3), uint8."""
+        return np.stack([view(pixels) for view in self._views])
+
+
+class RandomViews:
+    """N random views by the augmentor that a member was trained with."""
+
+    def __init__(self, count: int, augmentor: Sequence[Mapping[str, Any]], seed: int) -> None:
+        """Prepare the augmentor.
+
+        Args:
+            count: Views a photo.
+            augmentor: Its steps, as the bundle holds them.
+            seed: With a photo's number and a view's it decides what is drawn.
+        """
+        # albumentations takes a second to import, and fixed views do without it.
+        from toolkit.data.augmentor import Augmentor, photo_seed
+
+        self._count, self._seed = count, seed
+        self._augmentor, self._photo_seed = Augmentor(augmentor), photo_seed
+
+    def __call__(self, pixels: Pixels, photo: int) -> Pixels:
+        """Return all views of a resized photo, shape (views, size, size, 3), uint8."""
+        seeds = [self._photo_seed(self._seed, view, photo) for view in range(self._count)]
+        return np.stack([self._augmentor(pixels, seed) for seed in seeds])
+
+
+def enlarge(crop: Pixels, size: int) -> Pixels:
+    """Bring a square crop to a larger size, bilinearly with half-pixel centres.
+
+    The weights are exact fractions of 2 * size. In floating point the many exact halves would be
+    rounded up or down by chance, and two implementations would differ.
+
+    Args:
+        crop: Shape (side, side, 3), uint8.
+        size: Side of the result in pixels, at least the crop's and at most 1024.
+
+    Returns:
+        Shape (size, size, 3), uint8, rounded half up.
+    """
+    low, high, weight = _taps(len(crop), size)
+    scale = 2 * size
+    rows = crop[low] * (scale - weight)[:, None, None] + crop[high] * weight[:, None, None]
+    both = rows[:, low] * (scale - weight)[:, None] + rows[:, high] * weight[:, None]
+    return ((both + scale * scale // 2) // (scale * scale)).astype(np.uint8)
+
+
+@lru_cache(maxsize=64)
+def _taps(side: int, size: int) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
+    """Return the two source positions of each output position, and the second's weight."""
+    position = (2 * np.arange(size) + 1) * side - size  # in units of 1 / (2 * size)
+    position = np.clip(position, 0, (side - 1) * 2 * size)
+    low = np.minimum(position // (2 * size), side - 2 if side > 1 else 0)
+    weight = position - low * 2 * size
+    return (
+        low.astype(np.int32),
+        np.minimum(low + 1, side - 1).astype(np.int32),
+        weight.astype(np.int32),
+    )

@@ -1,0 +1,236 @@
+"""Scores runs, bundles and submissions on labelled photos."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from toolkit.data.dataset import Dataset, Photo, load_labelled, load_labels
+from toolkit.errors import ToolkitError, UsageError
+from toolkit.inference.bundle import MANIFEST as BUNDLE_MANIFEST
+from toolkit.inference.bundle import load_bundle, load_validation
+from toolkit.inference.ensemble import Ensemble
+from toolkit.inference.voting import choose_voting, vote
+from toolkit.metrics import Labels, Probabilities, Score, score, wilson_interval
+from toolkit.progress import SILENT, Reporter
+from toolkit.training.predict import predict_run
+from toolkit.training.run import MANIFEST as RUN_MANIFEST
+from toolkit.training.run import load_run
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How good a subject is on some labelled photos.
+
+    Attributes:
+        subject: What was scored.
+        photos: What it was scored on, in words.
+        classes: Category values in class order.
+        scores: By what voted: each member alone, then all; for a submission only accuracy counts.
+        predicted: Shape (photos,), class indices by the last of `scores`.
+        labels: Shape (photos,), class indices.
+    """
+
+    subject: str
+    photos: str
+    classes: tuple[str, ...]
+    scores: Mapping[str, Score]
+    predicted: Labels
+    labels: Labels
+
+
+@dataclass(frozen=True)
+class LabelledPhotos:
+    """Where labelled photos are found: a data folder, or a CSV with a folder of photos."""
+
+    data: Path | None = None
+    labels: Path | None = None
+    photos: Path | None = None
+
+    @property
+    def given(self) -> bool:
+        """Whether any were named."""
+        return self.data is not None or self.labels is not None
+
+    def load(self, classes: tuple[str, ...]) -> Dataset:
+        """Read the index, with labels in the given class order.
+
+        Raises:
+            ToolkitError: A class is not among `classes`.
+        """
+        if self.labels is not None:
+            return load_labels(self.labels, self.photos or self.labels.parent, classes)
+        if self.data is None:
+            raise UsageError("Expected --data DIR or --labels FILE.")
+        found = load_labelled(self.data)
+        unknown = set(found.classes) - set(classes)
+        if unknown:
+            raise ToolkitError(
+                f"{self.data}: class '{min(unknown)}' is not one of the {len(classes)} that the "
+                f"model knows: {', '.join(classes)}."
+            )
+        place = [classes.index(category) for category in found.classes]
+        photos = tuple(Photo(each.id, each.path, place[each.label]) for each in found.photos)
+        return Dataset(found.root, classes, photos, found.names)
+
+
+def evaluate(
+    subject: Path,
+    labelled: LabelledPhotos,
+    settings: Mapping[str, Any],
+    reporter: Reporter = SILENT,
+) -> Evaluation:
+    """Score a run folder, a bundle folder or a submission.
+
+    Args:
+        subject: The folder, or the submission's CSV.
+        labelled: The photos. Where none are named, runs and bundles are scored on the photos that
+            were held out from their training.
+        settings: For a bundle: `tta`, `voting`, `device`, `batch`.
+        reporter: Where progress is told.
+
+    Returns:
+        All scores.
+
+    Raises:
+        ToolkitError: The subject is none of these, or a photo cannot be read.
+    """
+    if (subject / RUN_MANIFEST).is_file():
+        return _evaluate_run(subject, labelled, reporter)
+    if (subject / BUNDLE_MANIFEST).is_file():
+        return _evaluate_bundle(subject, labelled, settings, reporter)
+    if subject.suffix.lower() == ".csv" and subject.is_file():
+        return _evaluate_submission(subject, labelled)
+    raise ToolkitError(f"{subject}: Expected a run folder, a bundle folder or a submission's CSV.")
+
+
+def _evaluate_run(folder: Path, labelled: LabelledPhotos, reporter: Reporter) -> Evaluation:
+    run = load_run(folder)
+    if labelled.given:
+        dataset = labelled.load(run.data.classes)
+        labels = _labels(dataset)
+        probabilities = predict_run(run, [photo.path for photo in dataset.photos], reporter)
+        where = _described(dataset, run.data.fingerprint)
+    else:
+        validation = run.validation
+        if validation is None:
+            raise ToolkitError(f"{folder}: trained on all photos; name others with --data.")
+        labels, probabilities = validation.labels, validation.probabilities
+        where = f"{len(labels)} photos held out from training"
+    return _evaluation(run.label, where, run.data.classes, {run.label: probabilities}, labels)
+
+
+def _evaluate_bundle(
+    folder: Path, labelled: LabelledPhotos, settings: Mapping[str, Any], reporter: Reporter
+) -> Evaluation:
+    bundle = load_bundle(folder)
+    views = settings["tta"]
+    names = [member.name for member in bundle.members]
+    if labelled.given:
+        dataset = labelled.load(bundle.classes)
+        labels = _labels(dataset)
+        ensemble = Ensemble.load(bundle, **settings)
+        by_member, mixed = _predicted(ensemble, dataset, reporter)
+        where = _described(dataset, bundle.data["fingerprint"])
+    else:
+        validation = load_validation(bundle)
+        labels = validation.labels
+        voting = choose_voting(bundle, views, settings["voting"])
+        seen = validation.probabilities[:, :, :views]
+        by_member = {
+            name: seen[index].mean(axis=1)
+            for index, name in enumerate(names)
+            if voting.weights[index]
+        }
+        mixed = vote(list(seen), voting.weights, voting.temperature)
+        where = (
+            f"{len(labels)} photos held out from training (the weights were found on them: "
+            "'toolkit export' prints cross-fitted figures)"
+        )
+    scored = {**by_member, f"ensemble of {len(by_member)}": mixed}
+    return _evaluation(f"{folder}, {views} views", where, bundle.classes, scored, labels)
+
+
+def _predicted(
+    ensemble: Ensemble, dataset: Dataset, reporter: Reporter
+) -> tuple[dict[str, NDArray[np.floating]], NDArray[np.float64]]:
+    paths = [photo.path for photo in dataset.photos]
+    parts: dict[str, list[NDArray[np.floating]]] = {name: [] for name in ensemble.member_names}
+    mixed: list[NDArray[np.float64]] = []
+    with reporter.track("predicting", len(paths)) as advance:
+        for answer in ensemble.answers(paths):
+            for error in answer.broken.values():
+                raise error
+            for name, probabilities in answer.members.items():
+                parts[name].append(probabilities.mean(axis=1))
+            mixed.append(answer.probabilities)
+            advance(len(answer.probabilities))
+    return {name: np.concatenate(rows) for name, rows in parts.items()}, np.concatenate(mixed)
+
+
+def _evaluate_submission(path: Path, labelled: LabelledPhotos) -> Evaluation:
+    if labelled.labels is None:
+        raise UsageError("A submission is scored against --labels FILE.")
+    truth = load_labels_table(labelled.labels)
+    answers = load_labels_table(path)
+    missing = [id for id in truth if id not in answers]
+    if missing:
+        raise ToolkitError(f"{path}: has no row for '{missing[0]}' and {len(missing) - 1} others.")
+    classes = tuple(sorted({*truth.values(), *answers.values()}))
+    place = {category: index for index, category in enumerate(classes)}
+    labels = np.array([place[category] for category in truth.values()])
+    predicted = np.array([place[answers[id]] for id in truth])
+    right = int((predicted == labels).sum())
+    figures = Score(
+        photos=len(labels),
+        accuracy=right / len(labels),
+        interval=wilson_interval(right, len(labels)),
+        log_loss=float("nan"),
+        calibration_error=float("nan"),
+    )
+    where = f"{len(labels)} photos of {labelled.labels}"
+    return Evaluation(str(path), where, classes, {str(path): figures}, predicted, labels)
+
+
+def load_labels_table(path: Path) -> dict[str, str]:
+    """Read a CSV of ids and categories as text.
+
+    Raises:
+        ToolkitError: It cannot be read, or has fewer than two columns.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise ToolkitError(f"{path}: cannot be read as CSV ({error}).") from None
+    if table.shape[1] < 2:
+        raise ToolkitError(f"{path}: Expected an id and a category column.")
+    return dict(zip(table.iloc[:, 0], table.iloc[:, 1], strict=True))
+
+
+def _evaluation(
+    subject: str,
+    where: str,
+    classes: tuple[str, ...],
+    scored: Mapping[str, Probabilities],
+    labels: Labels,
+) -> Evaluation:
+    scores = {name: score(probabilities, labels) for name, probabilities in scored.items()}
+    last = list(scored.values())[-1]
+    return Evaluation(subject, where, classes, scores, last.argmax(axis=1), labels)
+
+
+def _labels(dataset: Dataset) -> Labels:
+    return np.array([photo.label for photo in dataset.photos], dtype=np.int64)
+
+
+def _described(dataset: Dataset, trained_on: str) -> str:
+    described = f"{len(dataset.photos)} photos of {dataset.root}"
+    if dataset.fingerprint == trained_on:
+        described += " - THE TRAINING DATA: these figures say nothing about other photos"
+    return described

@@ -1,0 +1,43 @@
+"""Predicts photos with a run's Keras model, in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.data.cache import decoded_photos
+from toolkit.data.survey import survey
+from toolkit.processes import import_quietly, in_own_process
+from toolkit.progress import SILENT, Reporter
+from toolkit.training.run import Run
+
+
+def predict_run(
+    run: Run, paths: Sequence[Path], reporter: Reporter = SILENT
+) -> NDArray[np.float32]:
+    """Predict photos with a run's model, one view each.
+
+    Args:
+        run: A finished run.
+        paths: The photos.
+        reporter: Where progress is told.
+
+    Returns:
+        Probabilities, shape (photos, classes), columns in the run's class order.
+
+    Raises:
+        BrokenPhotoError: A photo cannot be read.
+    """
+    hashes = [facts.sha256 for facts in survey(paths, reporter)]
+    photos = decoded_photos(paths, hashes, run.recipe.image_size, reporter)
+    return in_own_process(_predict_in_child, run.model_path, photos, run.recipe.batch_size)
+
+
+def _predict_in_child(model: Path, photos: Path, batch_size: int) -> NDArray[np.float32]:
+    import_quietly("keras")
+    from toolkit.training.fit import load_model, predict
+
+    return predict(load_model(model), np.load(photos, mmap_mode="r"), batch_size)
