@@ -1,11 +1,14 @@
-"""What all tests share: a cache of their own, photos that go wrong, and the real cars where they are."""
+"""What all tests share: a cache of their own, photos that go wrong, and the real cars."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # albumentations asks the network for a newer version as soon as it is imported.
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
@@ -15,6 +18,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+
+if TYPE_CHECKING:
+    from toolkit.inference.bundle import Bundle
+    from toolkit.training.run import Run
 
 RED, GREEN, BLUE, YELLOW = (220, 30, 40), (20, 160, 60), (30, 50, 200), (230, 210, 20)
 
@@ -55,7 +62,9 @@ def draw_photo() -> Callable[..., Image.Image]:
 
 
 @pytest.fixture(scope="session")
-def hostile_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def hostile_photos(
+    tmp_path_factory: pytest.TempPathFactory, draw_photo: Callable[..., Image.Image]
+) -> Path:
     """A folder of photos as people really have them; `missing.jpg` is not in it.
 
     The four quarters of most of them are red, green, blue and yellow: `four_quarters`.
@@ -67,7 +76,10 @@ def hostile_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     photo.save(folder / "whole.jpg", **best)
     whole = (folder / "whole.jpg").read_bytes()
-    (folder / "truncated.jpg").write_bytes(whole[: len(whole) * 2 // 3])
+    draw_photo(0).save(folder / "truncated.jpg")
+    large = (folder / "truncated.jpg").read_bytes()
+    (folder / "truncated.jpg").write_bytes(large[: len(large) * 2 // 3])
+    (folder / "header_only.jpg").write_bytes(whole[:300])
     (folder / "zero_bytes.jpg").write_bytes(b"")
     (folder / "text.jpg").write_text("This is no photo.\n" * 20, encoding="utf-8")
     (folder / "Käfer & Söhne (1) 車.jpg").write_bytes(whole)
@@ -139,3 +151,246 @@ def stored_as(upright: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]
             x = place["left"] if "left" in place else width - 1 - place["right"]
             stored[row, column] = upright[y, x]
     return stored
+
+
+# Finished runs and their bundle, trained and exported once a session.
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a user has after `toolkit train`.
+
+    Attributes:
+        data: Sixty drawn photos in ten classes, in the layout of a Kaggle competition.
+        recipes: A folder with a recipe set of one small network and two stages.
+        folder: Of the runs.
+        runs: `mobilenetv3small`, and `mobilenetv3small-second`, which had another training seed.
+    """
+
+    data: Path
+    recipes: Path
+    folder: Path
+    runs: list[Run]
+
+
+@pytest.fixture(scope="session")
+def demo_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six training and three test photos of each of the ten drawn vehicles."""
+    from toolkit.data.demo import make_demo
+
+    folder = tmp_path_factory.mktemp("demo") / "data"
+    make_demo(folder, train_per_class=6, test_per_class=3)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_recipes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe set that trains one small network in seconds and uses all that a recipe can say."""
+    folder = tmp_path_factory.mktemp("recipes") / "small"
+    folder.mkdir()
+    (folder / "augmentor.yaml").write_text("- HorizontalFlip: {p: 0.5}\n", encoding="utf-8")
+    (folder / "mobilenetv3small.yaml").write_text("# As the set says.\n", encoding="utf-8")
+    (folder / "set.yaml").write_text(
+        """\
+image_size: 32
+batch_size: 8
+validation_fraction: 0.2
+seed: 42
+weights: none
+pixels: own
+batch_norm_momentum: 0.8
+loss: categorical_crossentropy
+optimizer: {name: Adamax, learning_rate: 0.003}
+head:
+  pooling: average
+  layers:
+    - dropout: {rate: 0.2}
+reduce_on_plateau: {monitor: val_loss, factor: 0.5, patience: 2}
+early_stopping: {monitor: loss, patience: 3}
+keep_best: accuracy
+stages:
+  - {name: head, epochs: 1, frozen_fraction: 1, learning_rate: 0.01}
+  - {name: all, epochs: 6, frozen_fraction: 0}
+""",
+        encoding="utf-8",
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(
+    demo_data: Path,
+    small_recipes: Path,
+    _cache_of_the_session: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Trained:
+    """Two finished runs. Tests must not change what lies in their folders."""
+    from toolkit.training.recipe import load_set
+    from toolkit.training.train import TrainingOptions, train
+
+    folder = tmp_path_factory.mktemp("trained") / "runs"
+    recipes = load_set(str(small_recipes))
+    first = TrainingOptions(data=demo_data, runs=folder)
+    second = TrainingOptions(data=demo_data, runs=folder, name="second", seed=7)
+    with pytest.MonkeyPatch.context() as session:
+        session.setenv("TOOLKIT_CACHE", str(_cache_of_the_session))
+        runs = [train(recipes, ["mobilenetv3small"], each)[0] for each in (first, second)]
+    return Trained(demo_data, small_recipes, folder, runs)
+
+
+@pytest.fixture(scope="session")
+def exported(
+    trained: Trained, _cache_of_the_session: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Bundle:
+    """The bundle of both runs. Tests must not change what lies in its folder."""
+    from toolkit.exporting.export import ExportOptions, export
+
+    folder = tmp_path_factory.mktemp("exported") / "bundle"
+    with pytest.MonkeyPatch.context() as session:
+        session.setenv("TOOLKIT_CACHE", str(_cache_of_the_session))
+        return export(trained.runs, ExportOptions(bundle=folder))
+
+
+# A bundle without training: three members whose arithmetic a test can do itself.
+
+TINY_CLASSES = ("2", "10", "x y")
+TINY_SIZES = {"alpha": 32, "beta": 32, "gamma": 48}
+TINY_GRID = 4
+
+
+@dataclass(frozen=True)
+class TinyBundle:
+    """A bundle of three hand-written networks, and their weights.
+
+    Attributes:
+        folder: The bundle. It is shared by all tests: `copy` it to change it.
+        layers: By member, the weights (48, 3) and the bias (3,) of its one layer.
+    """
+
+    folder: Path
+    layers: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
+    classes: tuple[str, ...] = TINY_CLASSES
+
+    def reference(self, member: str, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """A member's probabilities in plain NumPy: shape (n, S, S, 3) in, (n, classes) out."""
+        weights, bias = self.layers[member]
+        side = images.shape[1] // TINY_GRID
+        cells = images.astype(np.float64).reshape(-1, TINY_GRID, side, TINY_GRID, side, 3) / 255
+        logits = cells.mean(axis=(2, 4)).reshape(len(images), -1) @ weights.astype(float) + bias
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
+
+    def copy(self, folder: Path) -> Path:
+        return Path(shutil.copytree(self.folder, folder))
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> TinyBundle:
+    """A bundle of the members alpha and beta (32 px) and gamma (48 px), written by hand.
+
+    `auto` votes 'fitted' (gamma has no vote, temperature 1.5) for an even number of views, and
+    'uniform' for an odd one. Random views of alpha and beta are drawn, those of gamma are mirrored.
+    """
+    pytest.importorskip("onnx")
+    from toolkit.files import sha256_file
+    from toolkit.inference import bundle as module
+
+    folder = tmp_path_factory.mktemp("tiny") / "bundle"
+    folder.mkdir()
+    generator = np.random.default_rng(7)
+    layers = {}
+    for name, size in TINY_SIZES.items():
+        weights = generator.normal(0, 2, (TINY_GRID * TINY_GRID * 3, 3)).astype(np.float32)
+        bias = (-weights.mean(axis=0) * len(weights) / 2).astype(np.float32)
+        layers[name] = weights, bias
+        write_tiny_network(folder / f"{name}.onnx", size, weights, bias)
+    drawn = ({"HorizontalFlip": {"p": 0.5}}, {"RandomBrightnessContrast": {"p": 1.0}})
+    augmentors = {"alpha": drawn, "beta": drawn, "gamma": ({"HorizontalFlip": {"p": 1.0}},)}
+    labels = np.arange(12) % len(TINY_CLASSES)
+    np.savez(
+        folder / module.VALIDATION,
+        ids=np.array([f"{number}.jpg" for number in range(12)]),
+        labels=labels,
+        groups=np.arange(12),
+        probabilities=generator.dirichlet((1, 1, 1), (3, 12, 8)).astype(np.float32),
+    )
+
+    def alternative(*weights: float, temperature: float = 1.0) -> module.Alternative:
+        return module.Alternative(weights, temperature, accuracy=0.5, log_loss=1.0)
+
+    alternatives = {
+        "uniform": alternative(1 / 3, 1 / 3, 1 / 3),
+        "accuracy": alternative(0.2, 0.3, 0.5, temperature=0.8),
+        "fitted": alternative(0.75, 0.25, 0.0, temperature=1.5),
+    }
+    module.save_bundle(
+        module.Bundle(
+            folder=folder,
+            created="2026-01-01T00:00:00+00:00",
+            versions={},
+            classes=TINY_CLASSES,
+            names={"2": "two"},
+            class_prior=(0.2, 0.5, 0.3),
+            pixels={},
+            data={"fingerprint": "of other photos", "split_seed": 42, "validation_fraction": 0.2},
+            members=tuple(
+                module.Member(
+                    name=name,
+                    run=f"tiny/{name}",
+                    model_sha256="",
+                    backbone="Tiny",
+                    file=f"{name}.onnx",
+                    sha256=sha256_file(folder / f"{name}.onnx"),
+                    precision="int8" if name == "gamma" else "fp32",
+                    image_size=size,
+                    augmentor=augmentors[name],
+                    score={},
+                    parity={},
+                )
+                for name, size in TINY_SIZES.items()
+            ),
+            voting={
+                views: module.VotingTable("uniform" if views % 2 else "fitted", "", alternatives, {})
+                for views in range(1, 9)
+            },
+            requested_voting="auto",
+            validation_sha256=sha256_file(folder / module.VALIDATION),
+        )
+    )
+    return TinyBundle(folder, layers)
+
+
+def write_tiny_network(
+    path: Path, size: int, weights: NDArray[np.float32], bias: NDArray[np.float32]
+) -> None:
+    """uint8 images -> /255 -> means of a grid of cells -> one layer -> softmax."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    side = size // TINY_GRID
+    constants = {
+        "scale": np.float32(255).reshape(()),
+        "cells": np.array([-1, TINY_GRID, side, TINY_GRID, side, 3], dtype=np.int64),
+        "within": np.array([2, 4], dtype=np.int64),
+        "weights": weights,
+        "bias": bias,
+    }
+    nodes = [
+        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["floats", "scale"], ["scaled"]),
+        helper.make_node("Reshape", ["scaled", "cells"], ["celled"]),
+        helper.make_node("ReduceMean", ["celled", "within"], ["means"], keepdims=0),
+        helper.make_node("Flatten", ["means"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "weights", "bias"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+    ]
+    classes = len(bias)
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", size, size, 3])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", classes])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    opsets = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)

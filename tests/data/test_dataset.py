@@ -207,7 +207,7 @@ def test_nothing_to_predict_is_an_error_with_a_way_out(tmp_path: Path) -> None:
     with pytest.raises(ToolkitError, match=r"no photos to predict. Expected sample-submission"):
         load_request(tmp_path)
     write(tmp_path / "sample-submission.csv", "Id,Category", "a.jpg,0")
-    with pytest.raises(ToolkitError, match="no folder test_upload or test and no test.zip"):
+    with pytest.raises(ToolkitError, match=r"no folder test_upload or test and no test\.zip"):
         load_request(tmp_path)
     with pytest.raises(ToolkitError, match=r"nowhere: no such folder .*--data"):
         load_labelled(tmp_path / "nowhere")

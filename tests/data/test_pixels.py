@@ -103,7 +103,8 @@ def test_huge_photos_are_read(hostile_photos: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("truncated.jpg", "truncated"),
+        ("truncated.jpg", "image file is truncated"),
+        ("header_only.jpg", "cannot be decoded"),
         ("zero_bytes.jpg", "empty"),
         ("text.jpg", "not a photo"),
         ("missing.jpg", "no such file"),
@@ -112,9 +113,10 @@ def test_huge_photos_are_read(hostile_photos: Path, name: str) -> None:
 def test_broken_photos_say_which_and_why_in_one_line(
     hostile_photos: Path, name: str, reason: str
 ) -> None:
-    with pytest.raises(BrokenPhotoError, match=reason) as caught:
+    with pytest.raises(BrokenPhotoError) as caught:
         decode(hostile_photos / name)
-    assert str(caught.value).startswith(f"{hostile_photos / name}: ")
+    assert reason in caught.value.reason
+    assert str(caught.value) == f"{hostile_photos / name}: {caught.value.reason}"
     assert "\n" not in str(caught.value)
     assert isinstance(caught.value, ToolkitError)
 

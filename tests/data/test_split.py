@@ -54,9 +54,9 @@ def test_a_group_of_several_classes_stays_on_one_side() -> None:
 
 def test_the_seed_decides_and_nothing_else() -> None:
     labels = cars_like_labels()
-    np.random.seed(1)  # noqa: NPY002: what a training seed might set must not matter.
+    np.random.seed(1)  # What a training seed sets must not matter.
     first = validation_mask(labels, alone(labels), 0.2, seed=42)
-    np.random.seed(2)  # noqa: NPY002
+    np.random.seed(2)
     again = validation_mask(labels, alone(labels), 0.2, seed=42)
     other = validation_mask(labels, alone(labels), 0.2, seed=43)
     np.testing.assert_array_equal(first, again)

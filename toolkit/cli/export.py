@@ -87,7 +87,7 @@ def print_voting(bundle: Bundle, views: tuple[int, ...]) -> None:
         table = bundle.voting[count]
         if table.best_single:
             best = table.best_single
-            rows.append(_row(count, f"best alone: {best['name']}", best, ""))
+            rows.append(_row(count, f"best alone: {best['name']}", dict(best), ""))
         for name, alternative in table.alternatives.items():
             weights = ", ".join(
                 f"{member.name} {weight:.2f}"

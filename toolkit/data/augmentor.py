@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import random
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,7 +23,7 @@ import pydantic
 from toolkit.data.pixels import Pixels
 from toolkit.errors import ToolkitError, suggestion
 
-Step = Mapping[str, Mapping[str, Any]]
+Step = Mapping[str, Mapping[str, Any] | None]
 """One step: albumentations' name of the transform, and its parameters by its own names."""
 
 
@@ -53,10 +54,12 @@ class Augmentor:
             A new array of the same shape and dtype.
         """
         pipeline = self._pipeline()
-        pipeline.set_random_seed(seed)
+        # albumentations' own set_random_seed gives every step the same numbers, so that steps of
+        # equal p would always be taken together.
+        pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
         changed: Pixels = pipeline(image=pixels)["image"]
         if np.shares_memory(changed, pixels):
-            changed = pixels.copy()  # No step applied.
+            changed = changed.copy()  # No step applied.
         if changed.shape != pixels.shape or changed.dtype != np.uint8:
             raise ToolkitError(
                 f"augmentor: Expected shape {pixels.shape} and dtype uint8 after the last step, "

@@ -103,6 +103,7 @@ def to_onnx(model: keras.Model, metadata: Mapping[str, str]) -> onnx.ModelProto:
     signature = [tf.TensorSpec([None, *model.input_shape[1:]], tf.uint8, name=INPUT)]
     # What its optimizer cannot do, tf2onnx logs with a traceback; it is mended below.
     logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
+    exported: onnx.ModelProto
     exported, _ = tf2onnx.convert.from_keras(model, input_signature=signature, opset=OPSET)
     check_inputs(exported)
     if sum(node.op_type == "Transpose" for node in exported.graph.node) > MOST_TRANSPOSES:
@@ -181,7 +182,7 @@ def _judged(
     expected: NDArray[np.float32],
     received: NDArray[np.float32],
 ) -> Parity:
-    finite = np.isfinite(logits).all(axis=1) & np.isfinite(received).all(axis=1)
+    finite = np.isfinite(np.hstack([logits, received])).all(axis=1)
     _require(finite, chosen, "the output is not finite")
     logit_errors = np.abs(logits - expected_logits).max(axis=1) / np.abs(expected_logits).max()
     _require(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize, minimize_scalar
+from scipy.optimize import LinearConstraint, minimize, minimize_scalar
 
 from toolkit.inference.bundle import Alternative, VotingTable
 from toolkit.inference.voting import soften
@@ -127,7 +127,7 @@ def fitted_weights(probabilities: Probabilities, labels: Labels) -> Weights:
         jac=True,
         method="SLSQP",
         bounds=[(0.0, 1.0)] * members,
-        constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": lambda w: np.ones(members)},
+        constraints=LinearConstraint(np.ones((1, members)), 1.0, 1.0),
         options={"ftol": 1e-10, "maxiter": 500},
     )
     # A member with a thousandth of the vote costs a whole run and changes nothing.
@@ -181,12 +181,14 @@ def _fit(
 
 
 def _mix(weights: Weights, probabilities: Probabilities) -> NDArray[np.float64]:
-    return np.tensordot(weights, probabilities, axes=1)
+    mixed: NDArray[np.float64] = np.tensordot(weights, probabilities, axes=1)
+    return mixed
 
 
 def _best_single(probabilities: Probabilities, labels: Labels) -> Weights:
     accuracy = (probabilities.argmax(axis=2) == labels).mean(axis=1)
-    return np.eye(len(probabilities))[int(accuracy.argmax())]
+    weights: Weights = np.eye(len(probabilities))[int(accuracy.argmax())]
+    return weights
 
 
 def _folds(groups: NDArray[np.int64]) -> NDArray[np.int64]:

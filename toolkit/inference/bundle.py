@@ -136,15 +136,9 @@ class Bundle:
         for path in sorted(self.folder.iterdir()):
             if path.name not in expected and path.name != MANIFEST:
                 raise ToolkitError(f"{path}: does not belong to the bundle. Move it elsewhere.")
-        checked = expected if members is None else {member.file for member in members}
+        checked = expected if members is None else [member.file for member in members]
         for name in checked:
-            path = self.folder / name
-            if not path.is_file():
-                raise ToolkitError(f"{path}: the file is missing. Export the bundle again.")
-            if sha256_file(path) != expected[name]:
-                raise ToolkitError(
-                    f"{path}: the file was changed after the export. Export the bundle again."
-                )
+            _check_file(self.folder / name, expected[name])
 
 
 def save_bundle(bundle: Bundle) -> None:
@@ -209,12 +203,23 @@ def load_validation(bundle: Bundle) -> BundleValidation:
     """Read the held-out photos' probabilities.
 
     Raises:
-        ToolkitError: The bundle has none.
+        ToolkitError: The bundle has none, or they were changed.
     """
     if not bundle.validation_sha256:
         raise ToolkitError(f"{bundle.folder}: its members trained on all photos: no validation.")
-    with np.load(bundle.folder / VALIDATION, allow_pickle=False) as arrays:
+    path = bundle.folder / VALIDATION
+    _check_file(path, bundle.validation_sha256)
+    with np.load(path, allow_pickle=False) as arrays:
         return BundleValidation(**{key: arrays[key] for key in arrays.files})
+
+
+def _check_file(path: Path, sha256: str) -> None:
+    if not path.is_file():
+        raise ToolkitError(f"{path}: the file is missing. Export the bundle again.")
+    if sha256_file(path) != sha256:
+        raise ToolkitError(
+            f"{path}: the file was changed after the export. Export the bundle again."
+        )
 
 
 def _voting_table(content: Mapping[str, Any]) -> VotingTable:

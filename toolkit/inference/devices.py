@@ -13,7 +13,7 @@ from typing import Any
 
 import onnxruntime
 
-from toolkit.errors import ToolkitError
+from toolkit.errors import ToolkitError, UsageError
 from toolkit.machine import processor_name
 
 PROVIDERS = {
@@ -75,6 +75,8 @@ def choose_device(wanted: str) -> Device:
         ToolkitError: `cuda` or `tensorrt` was asked for and cannot be had; says why, and what to
             do.
     """
+    if wanted not in ("auto", *PROVIDERS):
+        raise UsageError(f"device: Expected auto, {', '.join(PROVIDERS)}, received '{wanted}'.")
     if wanted == "cpu":
         return Device("cpu", processor_name())
     kind = "cuda" if wanted == "auto" else wanted
@@ -141,7 +143,8 @@ def _missing_library(provider: str) -> str:
             # Global, because the providers find one another's symbols through the process.
             ctypes.CDLL(str(folder / name), mode=ctypes.RTLD_GLOBAL)
     except OSError as error:
-        return str(error).removesuffix(
+        complaint = str(error).removesuffix(
             ": cannot open shared object file: No such file or directory"
-        ) + (" cannot be loaded")
+        )
+        return f"{complaint} cannot be loaded"
     return ""

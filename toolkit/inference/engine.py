@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data.pixels import BrokenPhotoError, Pixels, decode, from_array, resize
+from toolkit.errors import ToolkitError
 from toolkit.files import sha256_json
 from toolkit.inference.bundle import Bundle, Member
 from toolkit.inference.devices import Device
@@ -132,6 +133,9 @@ class Engine:
 
         Yields:
             One answer a batch, in order. A broken photo is reported there, not raised.
+
+        Raises:
+            ToolkitError: A member's answer is not finite.
         """
         with ThreadPoolExecutor(self._decoders, "decode") as pool:
             numbered = enumerate(photos, start=first)
@@ -142,10 +146,11 @@ class Engine:
             try:
                 while ahead:
                     batch = [ahead.popleft() for _ in range(min(self._batch, len(ahead)))]
-                    answer = self._answer(batch)
+                    answer, answered = self._answer(batch), len(batch)
+                    del batch  # Else these photos would stay in memory beside the next ones.
                     ahead.extend(
                         pool.submit(self._look, photo, number)
-                        for number, photo in islice(numbered, len(batch))
+                        for number, photo in islice(numbered, answered)
                     )
                     yield answer
             finally:
@@ -193,6 +198,11 @@ class Engine:
             started = perf_counter()
             answer = session.run(placed[key], count)
             self._keep_time(member.name, milliseconds_since(started))
+            if not np.isfinite(answer).all():
+                raise ToolkitError(
+                    f"'{member.name}' gave probabilities that are not finite. Export it again, or "
+                    "leave it out with --voting NAME=WEIGHT,..."
+                )
             yield answer.reshape(len(seen), self._views, -1)
 
     def _keep_time(self, member: str, milliseconds: float) -> None:

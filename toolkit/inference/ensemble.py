@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data.pixels import Pixels
+from toolkit.errors import UsageError
 from toolkit.inference.bundle import Bundle, load_bundle
 from toolkit.inference.devices import Device, choose_device
 from toolkit.inference.engine import Answer, Engine, Source
 from toolkit.inference.sessions import Threads
 from toolkit.inference.timing import Timings
+from toolkit.inference.views import VIEWS
 from toolkit.inference.voting import Voting, choose_voting
 from toolkit.machine import usable_cores
 
@@ -62,8 +64,16 @@ class Ensemble:
             The ensemble, with its members loaded.
 
         Raises:
+            UsageError: An option is not one of those above.
             ToolkitError: The bundle is not whole, or the device is not to be had.
         """
+        if tta not in range(1, len(VIEWS) + 1):
+            raise UsageError(f"tta: Expected 1 to {len(VIEWS)}, received {tta}.")
+        if tta_views not in ("fixed", "augmentor"):
+            raise UsageError(f"tta_views: Expected fixed or augmentor, received '{tta_views}'.")
+        for name, number in (("batch", batch), ("threads", threads)):
+            if number is not None and number < 1:
+                raise UsageError(f"{name}: Expected at least 1, received {number}.")
         manifest = bundle if isinstance(bundle, Bundle) else load_bundle(Path(bundle))
         chosen = choose_voting(manifest, tta, voting)
         where = choose_device(device)

@@ -117,4 +117,5 @@ def soften(probabilities: NDArray[np.float64], temperature: float) -> NDArray[np
     """Apply a temperature to probabilities of shape (photos, classes) (Guo et al. 2017)."""
     if temperature != 1.0:
         probabilities = np.maximum(probabilities, np.finfo(np.float64).tiny) ** (1 / temperature)
-    return probabilities / probabilities.sum(axis=1, keepdims=True)
+    softened: NDArray[np.float64] = probabilities / probabilities.sum(axis=1, keepdims=True)
+    return softened

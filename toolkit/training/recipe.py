@@ -278,7 +278,7 @@ def _shipped() -> Path:
 
 
 def _augmentor_steps(path: Path) -> list[Any]:
-    steps = _read_yaml(path, list)
+    steps: list[Any] = _read_yaml(path, list)
     try:
         Augmentor(steps)
     except ToolkitError as error:

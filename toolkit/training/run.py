@@ -134,10 +134,8 @@ class Run:
     def history(self) -> list[dict[str, Any]]:
         """One mapping an epoch."""
         table = pd.read_csv(self.folder / HISTORY)
-        rows: list[dict[str, Any]] = (
-            table.astype(object).where(table.notna(), None).to_dict("records")
-        )
-        return rows
+        rows = table.astype(object).where(table.notna(), None).to_dict("records")
+        return [{str(key): value for key, value in row.items()} for row in rows]
 
 
 def save_run(run: Run) -> None:

@@ -1,0 +1,39 @@
+# Two commands for a fresh machine with Python 3.11 or newer: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+INSTALLED := $(VENV)/.installed
+DEMO := .demo
+
+.PHONY: demo test lint clean
+
+demo: $(INSTALLED)
+	mkdir -p $(DEMO)
+	test -d $(DEMO)/data || (cd $(DEMO) && $(BIN)/toolkit demo data)
+	cd $(DEMO) && $(BIN)/toolkit train-all --recipes demo
+	cd $(DEMO) && $(BIN)/toolkit export
+	cd $(DEMO) && $(BIN)/toolkit ensemble --tta 4
+	cd $(DEMO) && $(BIN)/toolkit evaluate submission.csv --labels data/test-labels.csv
+	cd $(DEMO) && $(BIN)/toolkit evaluate bundle --tta 4 \
+		--labels data/test-labels.csv --photos data/test_upload
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy toolkit
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist *.egg-info
+
+# Made again when what is to be installed changes.
+$(INSTALLED): setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		(echo "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[train,test]'
+	touch $@

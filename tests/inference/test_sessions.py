@@ -1,0 +1,163 @@
+"""One member's network: what it answers, and how its images reach a GPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+
+from toolkit.data.pixels import load
+from toolkit.errors import ToolkitError
+from toolkit.inference import sessions
+from toolkit.inference.bundle import load_bundle
+from toolkit.inference.devices import Device, choose_device, obstacle
+from toolkit.inference.engine import Engine
+from toolkit.inference.ensemble import Ensemble
+from toolkit.inference.sessions import MemberSession, Threads
+from toolkit.inference.voting import Voting
+
+CPU = Device("cpu", "processor")
+CUDA = Device("cuda", "pretended GPU")
+TO_CPU = {"cuda": "cpu"}
+
+
+def noise(count: int, size: int = 32) -> NDArray[np.uint8]:
+    return np.random.default_rng(count).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("count", [1, 4, 9])
+@pytest.mark.parametrize("member", ["alpha", "gamma"])
+def test_probabilities_are_those_of_the_network(tiny_bundle, member: str, count: int) -> None:
+    images = noise(count, 48 if member == "gamma" else 32)
+    session = MemberSession(tiny_bundle.folder / f"{member}.onnx", CPU, Threads(1), batch=4)
+    answer = session.run(session.place(images), count)
+    assert answer.dtype == np.float32
+    np.testing.assert_allclose(answer, tiny_bundle.reference(member, images), atol=1e-5)
+
+
+def test_a_file_that_is_no_network_is_named_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "text.onnx"
+    path.write_text("no network", encoding="utf-8")
+    with pytest.raises(ToolkitError, match=r"text\.onnx: onnxruntime cannot load it") as told:
+        MemberSession(path, CPU, Threads(1), batch=1)
+    assert "\n" not in str(told.value)
+
+
+class PretendedCuda:
+    """onnxruntime as it is on a GPU machine, with the processor in the GPU's place."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.uploads: list[tuple[int, ...]] = []
+        self.runs: list[tuple[int, ...]] = []
+        self.provider = "CUDAExecutionProvider"
+        real_session, real_value = onnxruntime.InferenceSession, onnxruntime.OrtValue
+        pretended = self
+
+        class Session:
+            def __init__(self, path: Path, options: Any, providers: list[Any]) -> None:
+                assert providers[0][0] == "CUDAExecutionProvider"
+                self._real = real_session(path, options, providers=["CPUExecutionProvider"])
+
+            def disable_fallback(self) -> None:
+                self._real.disable_fallback()
+
+            def get_providers(self) -> list[str]:
+                return [pretended.provider, "CPUExecutionProvider"]
+
+            def io_binding(self) -> Binding:
+                return Binding(self._real.io_binding())
+
+            def run_with_iobinding(self, binding: Binding) -> None:
+                self._real.run_with_iobinding(binding.real)
+
+        class Binding:
+            def __init__(self, real: Any) -> None:
+                self.real = real
+
+            def bind_ortvalue_input(self, name: str, value: Any) -> None:
+                pretended.runs.append(tuple(value.shape()))
+                self.real.bind_ortvalue_input(name, value)
+
+            def bind_output(self, name: str, device: str) -> None:
+                self.real.bind_output(name, TO_CPU[device])
+
+            def copy_outputs_to_cpu(self) -> list[Any]:
+                copied: list[Any] = self.real.copy_outputs_to_cpu()
+                return copied
+
+        class Value:
+            @staticmethod
+            def ortvalue_from_numpy(array: Any, device: str, number: int) -> Any:
+                pretended.uploads.append(array.shape)
+                assert array.dtype == np.uint8
+                return real_value.ortvalue_from_numpy(array, TO_CPU[device], number)
+
+        monkeypatch.setattr(sessions.onnxruntime, "InferenceSession", Session)
+        monkeypatch.setattr(sessions.onnxruntime, "OrtValue", Value)
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> PretendedCuda:
+    return PretendedCuda(monkeypatch)
+
+
+class TestGpu:
+    def test_every_run_has_the_same_shape_and_answers_are_cut(
+        self, tiny_bundle, cuda: PretendedCuda
+    ) -> None:
+        session = MemberSession(tiny_bundle.folder / "alpha.onnx", CUDA, Threads(1), batch=4)
+        images = noise(10)
+        answer = session.run(session.place(images), 10)
+        assert cuda.uploads == cuda.runs == [(4, 32, 32, 3)] * 3
+        np.testing.assert_allclose(answer, tiny_bundle.reference("alpha", images), atol=1e-5)
+
+    def test_members_of_one_size_share_one_upload_a_batch(
+        self, tiny_bundle, cuda: PretendedCuda, photos: list[Path]
+    ) -> None:
+        engine = self.engine(tiny_bundle.folder, batch=4)
+        answers = list(engine.predict(photos[:6]))
+        assert cuda.uploads == [(4, 32, 32, 3), (4, 48, 48, 3)] * 2
+        assert cuda.runs == [(4, 32, 32, 3), (4, 32, 32, 3), (4, 48, 48, 3)] * 2
+        for name, size in {"alpha": 32, "beta": 32, "gamma": 48}.items():
+            seen = np.stack([load(photo, size) for photo in photos[:6]])
+            answered = np.concatenate([answer.members[name][:, 0] for answer in answers])
+            np.testing.assert_allclose(answered, tiny_bundle.reference(name, seen), atol=1e-5)
+
+    def test_a_session_that_fell_back_in_silence_is_refused(
+        self, tiny_bundle, cuda: PretendedCuda
+    ) -> None:
+        cuda.provider = "CPUExecutionProvider"
+        with pytest.raises(
+            ToolkitError,
+            match=r"Expected CUDAExecutionProvider, but .* runs on CPUExecutionProvider.*doctor",
+        ):
+            MemberSession(tiny_bundle.folder / "alpha.onnx", CUDA, Threads(1), batch=1)
+
+    @staticmethod
+    def engine(folder: Path, batch: int) -> Engine:
+        return Engine(
+            load_bundle(folder),
+            Voting("uniform", (1 / 3, 1 / 3, 1 / 3)),
+            views=1,
+            random_views=False,
+            device=CUDA,
+            batch=batch,
+            threads=Threads(1),
+            decoders=2,
+            seed=0,
+        )
+
+
+@pytest.mark.skipif(bool(obstacle("cuda")), reason=f"no CUDA session loads: {obstacle('cuda')}")
+def test_a_real_gpu_answers_as_the_processor_does(tiny_bundle, photos: list[Path]) -> None:
+    on_gpu, on_cpu = (
+        Ensemble.load(tiny_bundle.folder, tta=4, voting="uniform", device=device, batch=4)
+        for device in ("cuda", "cpu")
+    )
+    assert on_gpu.provider == "CUDAExecutionProvider"
+    assert on_gpu.device.kind == choose_device("auto").kind == "cuda"
+    np.testing.assert_allclose(on_gpu.predict(photos), on_cpu.predict(photos), atol=1e-5)
