@@ -350,7 +350,9 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> TinyBundle:
                 for name, size in TINY_SIZES.items()
             ),
             voting={
-                views: module.VotingTable("uniform" if views % 2 else "fitted", "", alternatives, {})
+                views: module.VotingTable(
+                    "uniform" if views % 2 else "fitted", "", alternatives, {}
+                )
                 for views in range(1, 9)
             },
             requested_voting="auto",

@@ -60,7 +60,9 @@ def test_the_hash_does_not_depend_on_where_the_bundle_lies(own: Path, tmp_path: 
 
 
 def test_a_folder_that_is_no_bundle_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(ToolkitError, match=r"no bundle \(no bundle\.json\).*toolkit export") as told:
+    with pytest.raises(
+        ToolkitError, match=r"no bundle \(no bundle\.json\).*toolkit export"
+    ) as told:
         load_bundle(tmp_path)
     assert str(tmp_path) in str(told.value)
 

@@ -1,4 +1,4 @@
-"""Where to compute: each thing that can be missing is found out, and said, without a GPU at hand."""
+"""Where to compute: each thing that can be missing is found out, and said, without a GPU."""
 
 from __future__ import annotations
 

@@ -32,9 +32,7 @@ def loaded(tiny_bundle: Any, **options: Any) -> Ensemble:
     return Ensemble.load(tiny_bundle.folder, **{"device": "cpu", **options})
 
 
-def by_hand(
-    tiny_bundle: Any, photos: list[Path], tta: int, voting: str
-) -> NDArray[np.float64]:
+def by_hand(tiny_bundle: Any, photos: list[Path], tta: int, voting: str) -> NDArray[np.float64]:
     """The whole ensemble in NumPy: a photo, a member and a view at a time."""
     chosen = choose_voting(load_bundle(tiny_bundle.folder), tta, voting)
     rows = []
@@ -51,7 +49,14 @@ def by_hand(
 
 @pytest.mark.parametrize(
     ("tta", "voting"),
-    [(1, "auto"), (2, "auto"), (4, "accuracy"), (8, "uniform"), (3, "gamma=1"), (1, "alpha=3,gamma=1")],
+    [
+        (1, "auto"),
+        (2, "auto"),
+        (4, "accuracy"),
+        (8, "uniform"),
+        (3, "gamma=1"),
+        (1, "alpha=3,gamma=1"),
+    ],
 )
 def test_probabilities_are_those_worked_out_by_hand(
     tiny_bundle, photos: list[Path], tta: int, voting: str
@@ -94,7 +99,9 @@ def test_paths_names_and_arrays_of_a_photo_are_one(tiny_bundle, photos: list[Pat
 
 
 def test_an_array_of_another_shape_is_refused(tiny_bundle) -> None:
-    with pytest.raises(ToolkitError, match=r"shape \(height, width, 3\) .* received shape \(8, 8\)"):
+    with pytest.raises(
+        ToolkitError, match=r"shape \(height, width, 3\) .* received shape \(8, 8\)"
+    ):
         loaded(tiny_bundle).predict([np.zeros((8, 8), dtype=np.uint8)])
 
 
@@ -144,7 +151,7 @@ def test_a_network_that_answers_no_numbers_is_an_error(
         return answer
 
     monkeypatch.setattr(module.MemberSession, "run", run)
-    with pytest.raises(ToolkitError, match="'alpha' .* not finite"):
+    with pytest.raises(ToolkitError, match=r"'alpha' .* not finite"):
         ensemble.predict(photos)
 
 

@@ -120,7 +120,11 @@ def test_a_central_crop_starts_and_ends_where_it_should(
     pixels = noise(size)
     seen = View("crop", fraction)(pixels)
     end = start + side - 1
-    for target, source in {(0, 0): (start, start), (-1, -1): (end, end), (0, -1): (start, end)}.items():
+    for target, source in {
+        (0, 0): (start, start),
+        (-1, -1): (end, end),
+        (0, -1): (start, end),
+    }.items():
         np.testing.assert_array_equal(seen[target], pixels[source])
 
 
@@ -209,10 +213,14 @@ def crop_graph(size: int, fraction: float) -> bytes:
     for axis in (1, 2):
         for end in ("low", "high"):
             nodes += [
-                helper.make_node("Gather", [f"mixed {axis - 1}", end], [f"{end} {axis}"], axis=axis),
+                helper.make_node(
+                    "Gather", [f"mixed {axis - 1}", end], [f"{end} {axis}"], axis=axis
+                ),
                 helper.make_node("Mul", [f"{end} {axis}", f"to_{end} {axis}"], [f"{end}er {axis}"]),
             ]
-        nodes.append(helper.make_node("Add", [f"lower {axis}", f"higher {axis}"], [f"mixed {axis}"]))
+        nodes.append(
+            helper.make_node("Add", [f"lower {axis}", f"higher {axis}"], [f"mixed {axis}"])
+        )
     nodes += [
         helper.make_node("Add", ["mixed 2", "half"], ["rounded"]),
         helper.make_node("Div", ["rounded", "whole"], ["levels"]),

@@ -51,6 +51,7 @@ def command(
     from toolkit.inference.bench import offline, single_stream
     from toolkit.inference.ensemble import Ensemble
     from toolkit.inference.timing import percentiles
+    from toolkit.machine import usable_cores
     from toolkit.progress import Reporter
 
     if scenario == "single-stream":
@@ -63,9 +64,10 @@ def command(
         result = offline(ensemble, photos, count, settings["batch"], reporter)
     report = {
         "scenario": scenario,
+        **settings,
         "provider": ensemble.provider,
         "device": ensemble.device.name,
-        **settings,
+        "threads": settings["threads"] or usable_cores(),
         "photos": result.photos,
         "seconds": round(result.seconds, 3),
         "photos_per_second": round(result.photos_per_second, 3),

@@ -65,8 +65,7 @@ def command(
     from toolkit.progress import Reporter
     from toolkit.reporting import submission
 
-    if probabilities:
-        submission.check_probabilities_path(probabilities)
+    submission.check_paths(out, probabilities)
     reporter = Reporter(quiet)
     request = load_request(data)
     ensemble = Ensemble.load(bundle, **settings)
@@ -92,7 +91,7 @@ def command(
         if probabilities:
             submission.write_probabilities(probabilities, request, outcome, ensemble.classes)
         asked = {"data": str(data), "skip_broken": skip_broken, **settings}
-        submission.write_manifest(out.with_suffix(".json"), out, ensemble, outcome, asked)
+        submission.write_manifest(submission.manifest_path(out), out, ensemble, outcome, asked)
         latency = submission.latency_report(
             ensemble,
             outcome,
@@ -100,7 +99,7 @@ def command(
             views=settings["tta"],
             threads=settings["threads"] or usable_cores(),
         )
-        write_json(out.with_name("latency.json"), latency)
+        write_json(submission.latency_path(out), latency)
         journal.remove()
     for id, reason in outcome.broken.items():
         reporter.say(f"answered with the class prior: {id}: {reason}")

@@ -68,7 +68,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; a mistake of the user's ends in one message and an exit code."""
     try:
-        cli.main(standalone_mode=False)
+        cli.main(prog_name="toolkit", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -182,7 +182,7 @@ def _judged(
     expected: NDArray[np.float32],
     received: NDArray[np.float32],
 ) -> Parity:
-    finite = np.isfinite(np.hstack([logits, received])).all(axis=1)
+    finite = np.asarray(np.isfinite(np.hstack([logits, received])).all(axis=1))
     _require(finite, chosen, "the output is not finite")
     logit_errors = np.abs(logits - expected_logits).max(axis=1) / np.abs(expected_logits).max()
     _require(

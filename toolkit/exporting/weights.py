@@ -66,8 +66,11 @@ def voting_table(
 
     Returns:
         All alternatives. `fitted` is chosen where its log-loss beats that of `uniform` by more
-        than one standard error of the paired difference; else `uniform`.
+        than one standard error of the paired difference; else `uniform`. Without two photos that
+        differ nothing can be cross-fitted: `unvalidated_table`.
     """
+    if len(np.unique(groups)) < 2:
+        return unvalidated_table(len(members), custom, "too few photos were held out to judge on")
     ways: dict[str, Callable[[Probabilities, Labels], Weights]] = {
         "uniform": lambda some, _: np.full(len(some), 1 / len(some)),
         "accuracy": accuracy_weights,
@@ -97,13 +100,17 @@ def voting_table(
     )
 
 
-def unvalidated_table(members: int, custom: tuple[float, ...] | None = None) -> VotingTable:
-    """Return the table of a bundle whose members trained on all photos: uniform weights."""
+def unvalidated_table(
+    members: int,
+    custom: tuple[float, ...] | None = None,
+    reason: str = "no photos were held out to find weights on",
+) -> VotingTable:
+    """Return the table of a bundle without photos to find weights on: uniform weights."""
     uniform = Alternative((1 / members,) * members, 1.0, None, None)
     alternatives = {"uniform": uniform}
     if custom is not None:
         alternatives["custom"] = Alternative(custom, 1.0, None, None)
-    return VotingTable("uniform", "no photos were held out to find weights on", alternatives, {})
+    return VotingTable("uniform", reason, alternatives, {})
 
 
 def fitted_weights(probabilities: Probabilities, labels: Labels) -> Weights:

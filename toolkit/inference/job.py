@@ -85,10 +85,8 @@ def predict_request(
     Raises:
         ToolkitError: Photos are missing or broken; the message lists all of them.
     """
-    if not skip_broken:
-        missing = [str(path) for path in request.paths if not path.is_file()]
-        if missing:
-            raise ToolkitError(_complaint(f"{path}: no such file" for path in missing))
+    if not skip_broken and not all(path.is_file() for path in request.paths):
+        raise ToolkitError(_complaint(_all_broken(request.paths, reporter)))
     done = len(journal.rows())
     if done:
         reporter.say(f"going on after {done} of {len(request.ids)} photos")
@@ -130,8 +128,7 @@ def _reason(path: Path) -> str:
     return ""
 
 
-def _complaint(broken: Any) -> str:
-    lines = list(broken)
+def _complaint(lines: Sequence[str]) -> str:
     return (
         f"{len(lines)} photos to predict cannot be read. Mend them, or pass --skip-broken to "
         f"answer them with the class prior:\n{listing(lines)}"

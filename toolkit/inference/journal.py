@@ -32,7 +32,7 @@ class Journal:
         """
         self._folder, self._classes = folder, classes
         self._path = folder / ROWS
-        if not (folder / JOB).is_file() or read_json(folder / JOB) != dict(job):
+        if not _is_of(folder / JOB, job):
             self._path.unlink(missing_ok=True)
             write_json(folder / JOB, job)
         self._path.touch()
@@ -46,18 +46,22 @@ class Journal:
         """Open the journal for one process at a time.
 
         Raises:
-            ToolkitError: Another process is at the same job.
+            ToolkitError: Another process is at the same job, or the folder cannot be written.
         """
-        folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(folder / LOCK)
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
         except filelock.Timeout:
             raise ToolkitError(
                 f"{folder}: another process writes the same result. Wait for it, or pass --out."
             ) from None
-        with lock:
+        except OSError as error:
+            raise ToolkitError(f"{folder}: cannot be written ({error.strerror}).") from None
+        try:
             yield cls(folder, job, classes)
+        finally:
+            lock.release()
 
     def rows(self) -> NDArray[np.float64]:
         """Return the rows so far, shape (photos done, classes)."""
@@ -75,3 +79,10 @@ class Journal:
     @property
     def _row_bytes(self) -> int:
         return 8 * self._classes
+
+
+def _is_of(path: Path, job: Mapping[str, Any]) -> bool:
+    try:
+        return read_json(path) == dict(job)
+    except ToolkitError:
+        return False  # Missing or spoilt: its rows may be of anything.

@@ -38,6 +38,8 @@ PACKAGES = (
     "click",
 )
 
+NVIDIA_TIMEOUT_S, TENSORFLOW_TIMEOUT_S = 30.0, 180.0
+
 _TENSORFLOW_DEVICES = """
 import tensorflow
 print(", ".join(device.device_type for device in tensorflow.config.list_physical_devices()))
@@ -85,7 +87,12 @@ def _gpus() -> list[str]:
     if program is None:
         return []
     query = [program, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
-    found = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+    try:
+        found = subprocess.run(
+            query, capture_output=True, text=True, timeout=NVIDIA_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return []
     return found.stdout.strip().splitlines() if found.returncode == 0 else []
 
 
@@ -93,17 +100,22 @@ def _tensorflow_devices() -> str:
     if importlib.util.find_spec("tensorflow") is None:
         return "not installed (pip install 'toolkit[train]'); needed for training and export only"
     # In a process of its own: TensorFlow would take the GPU's memory and never give it back.
-    found = subprocess.run(
-        [sys.executable, "-c", _TENSORFLOW_DEVICES],
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-    )
+    try:
+        found = subprocess.run(
+            [sys.executable, "-c", _TENSORFLOW_DEVICES],
+            capture_output=True,
+            text=True,
+            timeout=TENSORFLOW_TIMEOUT_S,
+            check=False,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        )
+    except subprocess.TimeoutExpired:
+        return f"does not answer within {TENSORFLOW_TIMEOUT_S:g} s"
     if found.returncode:
-        return f"cannot be imported: {found.stderr.strip().splitlines()[-1]}"
-    return found.stdout.strip().splitlines()[-1]
+        # Native code that does not fit the processor ends without a word.
+        complaint = found.stderr.strip() or f"it ended with code {found.returncode}"
+        return f"cannot be imported: {complaint.splitlines()[-1]}"
+    return (found.stdout.strip() or "none").splitlines()[-1]
 
 
 def _cache() -> str:

@@ -202,7 +202,8 @@ def load_labels_table(path: Path) -> dict[str, str]:
     """Read a CSV of ids and categories as text.
 
     Raises:
-        ToolkitError: It cannot be read, or has fewer than two columns.
+        ToolkitError: It cannot be read, has fewer than two columns or no rows, or an id stands
+            twice.
     """
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
@@ -210,7 +211,12 @@ def load_labels_table(path: Path) -> dict[str, str]:
         raise ToolkitError(f"{path}: cannot be read as CSV ({error}).") from None
     if table.shape[1] < 2:
         raise ToolkitError(f"{path}: Expected an id and a category column.")
-    return dict(zip(table.iloc[:, 0], table.iloc[:, 1], strict=True))
+    if table.empty:
+        raise ToolkitError(f"{path}: the file has no rows.")
+    ids = table.iloc[:, 0]
+    if ids.duplicated().any():
+        raise ToolkitError(f"{path}: the id '{ids[ids.duplicated()].iloc[0]}' stands twice.")
+    return dict(zip(ids, table.iloc[:, 1], strict=True))
 
 
 def _evaluation(

@@ -37,24 +37,47 @@ def write_submission(
         table.to_csv(temporary, index=False, lineterminator="\n")
 
 
-def check_probabilities_path(path: Path) -> None:
-    """Refuse a file name whose suffix is not known, before any photo is predicted.
+def check_paths(out: Path, probabilities: Path | None) -> None:
+    """Refuse file names that do not fit together, before any photo is predicted.
 
     Raises:
-        UsageError: The suffix is neither .csv nor .parquet.
+        UsageError: A suffix is not known, or two files would be written under one name.
     """
-    if path.suffix.lower() not in PROBABILITY_SUFFIXES:
+    if probabilities and probabilities.suffix.lower() not in PROBABILITY_SUFFIXES:
         raise UsageError(
-            f"--probabilities {path}: Expected a name that ends in "
+            f"--probabilities {probabilities}: Expected a name that ends in "
             f"{' or '.join(PROBABILITY_SUFFIXES)}."
         )
+    written = [
+        out,
+        manifest_path(out),
+        latency_path(out),
+        *([probabilities] if probabilities else []),
+    ]
+    absolute = [path.absolute() for path in written]
+    for path in absolute:
+        if absolute.count(path) > 1:
+            raise UsageError(
+                f"{path}: two files would be written there. Expected other names for --out "
+                "(its manifest has the suffix .json, and latency.json is beside it) and "
+                "--probabilities."
+            )
+
+
+def manifest_path(out: Path) -> Path:
+    """Return where the manifest of a submission stands."""
+    return out.with_suffix(".json")
+
+
+def latency_path(out: Path) -> Path:
+    """Return where the latency report of a submission stands."""
+    return out.with_name("latency.json")
 
 
 def write_probabilities(
     path: Path, request: Request, outcome: Outcome, classes: tuple[str, ...]
 ) -> None:
     """Write one row a photo and one column a class, as CSV or Parquet by suffix."""
-    check_probabilities_path(path)
     table = pd.DataFrame(outcome.probabilities, columns=list(classes))
     table.insert(0, request.columns[0], list(request.ids))
     with written_whole(path) as temporary:
@@ -113,7 +136,9 @@ def latency_report(
         "threads": threads,
         "batch": batch,
         "views": views,
-        "precision": sorted({m.precision for m in ensemble.bundle.members}),
+        "precision": sorted(
+            {m.precision for m in ensemble.bundle.members if m.name in ensemble.member_names}
+        ),
         "photos": done,
         "photos_of_an_earlier_sitting": outcome.resumed,
         "end_to_end": {

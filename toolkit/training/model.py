@@ -72,9 +72,9 @@ def build_base(backbone: Backbone, size: int, *, pretrained: bool) -> keras.Mode
         include_top=False,
         weights=None,
         input_shape=(size, size, 3),
-        name=BACKBONE_LAYER,
         **backbone.options,
     )
+    base.name = BACKBONE_LAYER  # As an argument it would lead EfficientNetV2 astray.
     if pretrained and backbone.rescales_after_normalization:
         base = keras.models.clone_model(base, call_function=_rescaled_after_normalization)
     return base
@@ -93,7 +93,7 @@ def load_imagenet(model: keras.Model, backbone: Backbone, folder: Path | None) -
     """
     base = backbone_of(model)
     if folder is None:
-        base.set_weights(_downloaded(backbone, base).get_weights())
+        copy_weights(_downloaded(backbone, base), base)
         return
     path = folder / backbone.weights_file
     try:
@@ -101,6 +101,15 @@ def load_imagenet(model: keras.Model, backbone: Backbone, folder: Path | None) -
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ToolkitError(f"{path}: no weights for {backbone.constructor} ({reason}).") from None
+
+
+def copy_weights(source: keras.Model, target: keras.Model) -> None:
+    """Copy all weights from one model to another of the same layers.
+
+    After `set_weights` alone a Normalization layer goes on with the statistics it was built with.
+    """
+    target.set_weights(source.get_weights())
+    _take_statistics(target)
 
 
 def backbone_of(model: keras.Model) -> keras.Model:
@@ -119,9 +128,11 @@ def freeze(model: keras.Model, fraction: float) -> None:
         fraction: Share of the backbone's layers, counted from the input.
     """
     base = backbone_of(model)
+    frozen = round(fraction * len(base.layers))
     base.trainable = True
-    for layer in base.layers[: round(fraction * len(base.layers))]:
-        layer.trainable = False
+    # One by one: setting a model that is trainable already does not reach its frozen layers.
+    for number, layer in enumerate(base.layers):
+        layer.trainable = number >= frozen
 
 
 def _downloaded(backbone: Backbone, base: keras.Model) -> keras.Model:
@@ -142,6 +153,14 @@ def _downloaded(backbone: Backbone, base: keras.Model) -> keras.Model:
             f"--pretrained DIR with {backbone.weights_file} in it, or --pretrained none."
         ) from None
     return downloaded
+
+
+def _take_statistics(model: keras.Model) -> None:
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            _take_statistics(layer)
+        elif isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
 
 
 def _rescaled_after_normalization(layer: keras.Layer, *inputs: Any, **options: Any) -> Any:

@@ -1,0 +1,73 @@
+"""`toolkit doctor` and `toolkit demo`."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import toolkit as package
+from toolkit.inference.devices import obstacle
+
+
+class TestDoctor:
+    @pytest.fixture(autouse=True)
+    def tensorflow_is_quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("toolkit.reporting.doctor._tensorflow_devices", lambda: "CPU")
+
+    def test_json_has_each_provider_with_its_reason(self, toolkit) -> None:
+        told = toolkit("doctor", "--json")
+        assert (told.code, told.err) == (0, "")
+        assert told.json["providers"]["CPUExecutionProvider"] == ""
+        assert told.json["providers"]["CUDAExecutionProvider"] == obstacle("cuda")
+        assert told.json["machine"]["toolkit"] == package.__version__
+
+    def test_tables_say_what_loads_and_why_not(
+        self, toolkit, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(
+            "toolkit.reporting.doctor.obstacle",
+            lambda kind: "libnvinfer.so.10 cannot be loaded" if kind == "tensorrt" else "",
+        )
+        told = toolkit("doctor")
+        lines = {line.split()[0]: line.strip() for line in told.out.splitlines() if line.split()}
+        assert lines["CUDAExecutionProvider"].split()[1:] == ["yes"]
+        assert lines["TensorrtExecutionProvider"].split(maxsplit=2)[1:] == [
+            "no",
+            "libnvinfer.so.10 cannot be loaded",
+        ]
+        assert "TensorFlow devices: CPU" in told.out
+        assert "onnxruntime-gpu" in told.out or "onnxruntime " in told.out
+
+    def test_warnings_are_printed(self, toolkit, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("toolkit.reporting.doctor._warnings", lambda packages: ["two runtimes"])
+        assert "warning: two runtimes" in toolkit("doctor").out
+
+
+class TestDemo:
+    def test_it_draws_a_competition_with_its_labels(self, toolkit, here: Path) -> None:
+        told = toolkit("demo", "photos", "--train", 2, "--test", 1)
+        assert told.out == "photos: 20 labelled photos, 10 to predict\n"
+        with (here / "photos" / "test-labels.csv").open(encoding="utf-8") as file:
+            labels = dict(list(csv.reader(file))[1:])
+        assert len(labels) == 10
+        assert {path.name for path in (here / "photos" / "test_upload").iterdir()} == set(labels)
+        for path in (here / "photos" / "train").glob("*/*"):
+            with Image.open(path) as photo:
+                photo.load()
+
+    def test_what_it_drew_is_tidy_data(self, toolkit, here: Path) -> None:
+        toolkit("demo", "--train", 2, "--test", 1)
+        found = toolkit("data", "--json").json
+        assert found["photos"] == 20
+        assert list(found["classes"].values()) == [2] * 10
+        assert found["broken"] == {}
+
+    def test_other_data_is_not_overwritten(self, toolkit, home: Path) -> None:
+        before = (home / "data" / "train.csv").read_bytes()
+        told = toolkit("demo", "--train", 2, "--test", 1)
+        assert told.code == 1
+        assert "data: is not an empty folder" in told.err
+        assert (home / "data" / "train.csv").read_bytes() == before

@@ -1,0 +1,300 @@
+"""`toolkit ensemble`: from a bundle and photos to a submission, whatever happens on the way."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from toolkit import Ensemble
+from toolkit.inference import devices
+from toolkit.inference.journal import ROWS, Journal
+
+CLASSES = ("2", "10", "x y")
+MANY = 300
+OUTPUTS = {"submission.csv", "submission.json", "latency.json"}
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tested here is the same on every machine."""
+    monkeypatch.setattr(devices, "obstacle", lambda kind: f"there is no {kind} in tests")
+
+
+def submitted(path: Path) -> list[list[str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))
+
+
+def sample_ids(folder: Path) -> list[str]:
+    return [row[0] for row in submitted(folder / "data" / "sample-submission.csv")[1:]]
+
+
+def made(folder: Path) -> set[str]:
+    """What a command left in the folder it was typed in."""
+    return {path.name for path in folder.iterdir()} - {"bundle", "data"}
+
+
+def expected_probabilities(folder: Path, **options: Any) -> np.ndarray:
+    paths = [folder / "data" / "test_upload" / id for id in sample_ids(folder)]
+    return Ensemble.load(folder / "bundle", device="cpu", **options).predict(paths)
+
+
+class TestOutputs:
+    def test_without_any_option_there_is_a_submission(self, toolkit, home: Path) -> None:
+        told = toolkit("ensemble")
+        assert told.code == 0, told.err
+        assert made(home) == OUTPUTS
+        assert "submission.csv: 9 rows" in told.out
+
+    def test_the_submission_has_the_samples_ids_order_and_columns(
+        self, toolkit, home: Path
+    ) -> None:
+        sample = home / "data" / "sample-submission.csv"
+        sample.write_text(sample.read_text().replace("Id,Category", "ID,category"))
+        toolkit("ensemble", "--tta", 4)
+        header, *rows = submitted(home / "submission.csv")
+        assert header == ["ID", "category"]
+        assert [row[0] for row in rows] == sample_ids(home)
+        best = expected_probabilities(home, tta=4).argmax(axis=1)
+        assert [row[1] for row in rows] == [CLASSES[index] for index in best]
+        assert len({row[1] for row in rows}) > 1
+
+    def test_a_flat_folder_of_photos_needs_no_sample(self, toolkit, home: Path) -> None:
+        told = toolkit("ensemble", "--data", "data/test_upload")
+        assert told.code == 0, told.err
+        ids = [row[0] for row in submitted(home / "submission.csv")[1:]]
+        assert ids == [f"{n}.png" for n in (1, 2, 3, 5, 7, 9, 11, 12, 20)]
+
+    @pytest.mark.parametrize("name", ["p.csv", "p.parquet"])
+    def test_probabilities_are_written_too(self, toolkit, home: Path, name: str) -> None:
+        toolkit("ensemble", "--tta", 2, "--probabilities", name)
+        assert made(home) == OUTPUTS | {name}
+        if name.endswith(".csv"):
+            table = pd.read_csv(home / name, dtype=str).astype(dict.fromkeys(CLASSES, float))
+        else:
+            table = pd.read_parquet(home / name)
+        assert list(table.columns) == ["Id", *CLASSES]
+        assert list(table["Id"]) == sample_ids(home)
+        np.testing.assert_array_equal(
+            table[list(CLASSES)].to_numpy(), expected_probabilities(home, tta=2)
+        )
+
+    def test_out_names_the_place_of_all_of_them(self, toolkit, home: Path) -> None:
+        assert toolkit("ensemble", "--out", "results/mine.csv").code == 0
+        assert made(home) == {"results"}
+        assert made(home / "results") == {"mine.csv", "mine.json", "latency.json"}
+
+    def test_the_manifest_says_what_was_asked(self, toolkit, home: Path) -> None:
+        toolkit("ensemble", "--tta", 3, "--voting", "alpha=1,gamma=3", "--batch", 4)
+        content = json.loads((home / "submission.json").read_text(encoding="utf-8"))
+        assert content["options"]["tta"] == 3
+        assert content["options"]["batch"] == 4
+        assert content["voting"]["weights"] == {"alpha": 0.25, "beta": 0, "gamma": 0.75}
+        assert content["device"] == {
+            "provider": "CPUExecutionProvider",
+            "device": devices.processor_name(),
+            "note": "CUDA is not to be had: there is no cuda in tests",
+        }
+
+    def test_the_latency_report_counts_what_was_done(self, toolkit, home: Path) -> None:
+        toolkit("ensemble", "--batch", 2, "--threads", 1)
+        report = json.loads((home / "latency.json").read_text(encoding="utf-8"))
+        assert (report["threads"], report["batch"], report["photos"]) == (1, 2, 9)
+        counts = {work: stage["n"] for work, stage in report["stages"].items()}
+        models = {f"model {name}": 4 for name in ("alpha", "beta", "gamma")}
+        assert counts == {"decode": 9, "views": 9, "voting": 5, **models}
+        assert {work: len(s) for work, s in report["samples_ms"].items()} == counts
+
+
+class TestTold:
+    def test_the_provider_is_told_and_why_it_is_no_gpu(self, toolkit, home: Path) -> None:
+        told = toolkit("ensemble")
+        assert "CPUExecutionProvider on " in told.err
+        assert "CUDA is not to be had: there is no cuda in tests" in told.err
+        assert "Cost on CPUExecutionProvider" in told.out
+
+    def test_quiet_tells_no_progress(self, toolkit, home: Path) -> None:
+        assert toolkit("ensemble", "--quiet").err == ""
+
+    def test_json_is_the_latency_report_alone(self, toolkit, home: Path) -> None:
+        report = toolkit("ensemble", "--json").json
+        written = json.loads((home / "latency.json").read_text(encoding="utf-8"))
+        del written["samples_ms"]
+        assert report == written
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("kind", ["cuda", "tensorrt"])
+    def test_a_gpu_that_is_not_there(self, toolkit, home: Path, kind: str) -> None:
+        told = toolkit("ensemble", "--device", kind)
+        assert (told.code, told.out) == (1, "")
+        assert told.err == (
+            f"error: --device {kind}: there is no {kind} in tests. "
+            "See 'toolkit doctor', or pass --device cpu.\n"
+        )
+        assert made(home) == set()
+
+    @pytest.mark.parametrize(
+        ("options", "complaint"),
+        [
+            (["--probabilities", "p.xlsx"], "p.xlsx: Expected a name that ends in"),
+            (["--out", "submission.json"], "two files would be written there"),
+            (["--voting", "alfa=1"], "Did you mean 'alpha'?"),
+            (["--voting", "best"], "no such voting"),
+            (["--tta", "9"], "9 is not in the range 1<=x<=8"),
+            (["--tta", "0"], "0 is not in the range 1<=x<=8"),
+            (["--batch", "0"], "--batch"),
+            (["--device", "gpu"], "'gpu' is not one of"),
+        ],
+    )
+    def test_bad_usage_ends_with_2_before_any_prediction(
+        self,
+        toolkit,
+        home: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        options: list[str],
+        complaint: str,
+    ) -> None:
+        monkeypatch.setattr(Ensemble, "answers", lambda *_: pytest.fail("predicted"))
+        told = toolkit("ensemble", *options)
+        assert told.code == 2
+        assert complaint in told.err
+        assert made(home) == set()
+
+    def test_no_bundle(self, toolkit, home: Path) -> None:
+        told = toolkit("ensemble", "--bundle", "elsewhere")
+        assert (told.code, told.out) == (1, "")
+        assert told.err.startswith("error: elsewhere: no bundle")
+        assert told.err.count("\n") == 1
+
+    def test_a_changed_bundle(self, toolkit, home: Path) -> None:
+        with (home / "bundle" / "alpha.onnx").open("ab") as file:
+            file.write(b"more")
+        told = toolkit("ensemble")
+        assert told.code == 1
+        assert "alpha.onnx: the file was changed after the export" in told.err
+
+    def test_no_data(self, toolkit, home: Path) -> None:
+        told = toolkit("ensemble", "--data", "elsewhere")
+        assert told.code == 1
+        assert told.err.startswith("error: elsewhere: no such folder")
+
+    def test_another_process_at_the_same_result(self, toolkit, home: Path) -> None:
+        with Journal.held(home / ".submission.csv.partial", {}, 3):
+            told = toolkit("ensemble")
+            assert told.code == 1
+            assert "another process writes the same result" in told.err
+            assert toolkit("ensemble", "--out", "other.csv").code == 0
+
+
+class TestBrokenPhotos:
+    @pytest.fixture
+    def spoilt(self, home: Path) -> Path:
+        photos = home / "data" / "test_upload"
+        (photos / "7.png").write_bytes(b"")
+        (photos / "12.png").unlink()
+        (photos / "2.png").write_text("no photo", encoding="utf-8")
+        return home
+
+    def test_all_are_listed_and_nothing_is_written(self, toolkit, spoilt: Path) -> None:
+        told = toolkit("ensemble", "--quiet")
+        assert (told.code, told.out) == (1, "")
+        assert told.err.startswith("error: 3 photos to predict cannot be read.")
+        assert [line.split(": ")[0].split("/")[-1] for line in told.err.splitlines()[1:]] == [
+            "7.png",
+            "12.png",
+            "2.png",
+        ]
+        assert not made(spoilt) & OUTPUTS
+
+    def test_skipped_they_get_the_most_frequent_class_and_are_named(
+        self, toolkit, spoilt: Path
+    ) -> None:
+        told = toolkit("ensemble", "--skip-broken")
+        assert told.code == 0
+        answers = dict(submitted(spoilt / "submission.csv")[1:])
+        assert list(answers) == sample_ids(spoilt)
+        assert [answers[id] for id in ("7.png", "12.png", "2.png")] == ["10"] * 3
+        for line in ("7.png: the file is empty", "12.png: no such file", "2.png: not a photo"):
+            assert f"answered with the class prior: {line}" in told.err
+        content = json.loads((spoilt / "submission.json").read_text(encoding="utf-8"))
+        assert list(content["answered_with_class_prior"]) == ["7.png", "12.png", "2.png"]
+
+    def test_mended_they_are_predicted(self, toolkit, spoilt: Path) -> None:
+        toolkit("ensemble")
+        photos = spoilt / "data" / "test_upload"
+        for id in ("7.png", "12.png", "2.png"):
+            (photos / id).write_bytes((photos / "1.png").read_bytes())
+        assert toolkit("ensemble").code == 0
+        answers = dict(submitted(spoilt / "submission.csv")[1:])
+        assert len({answers[id] for id in ("1.png", "7.png", "12.png", "2.png")}) == 1
+
+
+class TestInterrupted:
+    """Killed at any moment, the same command goes on and writes the same bytes."""
+
+    COMMAND = ("ensemble", "--tta", "8", "--tta-views", "augmentor", "--batch", "1", "--quiet")
+    OPTIONS = ("--voting", "uniform", "--device", "cpu", "--probabilities", "p.csv", "--json")
+    RESULTS = ("submission.csv", "p.csv")
+
+    @pytest.fixture
+    def many(self, home: Path, draw_photo: Callable[..., Image.Image]) -> Path:
+        rows = ["Id,Category"]
+        for number in range(MANY):
+            draw_photo(number, (40, 30)).save(home / "data" / "test_upload" / f"n{number}.png")
+            rows.append(f"n{number}.png,0")
+        sample = home / "data" / "sample-submission.csv"
+        sample.write_text("\n".join(rows), encoding="utf-8")
+        return home
+
+    @pytest.fixture
+    def killed(self, many: Path) -> Iterator[int]:
+        """Kill the command with some rows written; give their number."""
+        program = "from toolkit.cli.main import main; main()"
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, *self.COMMAND, *self.OPTIONS],
+            cwd=many,
+            stdout=subprocess.DEVNULL,
+        )
+        rows = many / ".submission.csv.partial" / ROWS
+        deadline = monotonic() + 60
+        try:
+            while not (rows.is_file() and rows.stat().st_size >= 10 * 24):
+                assert process.poll() is None, "it ended before it could be killed"
+                assert monotonic() < deadline
+                sleep(0.002)
+        finally:
+            process.kill()  # SIGKILL: nothing can be put in order any more.
+            process.wait()
+        yield rows.stat().st_size // 24
+
+    def test_the_result_is_that_of_an_uninterrupted_run(
+        self, toolkit, many: Path, killed: int
+    ) -> None:
+        assert 10 <= killed < MANY
+        assert made(many) == {".submission.csv.partial"}
+        report = toolkit(*self.COMMAND, *self.OPTIONS).json
+        assert report["photos_of_an_earlier_sitting"] == killed
+        assert report["photos"] == report["stages"]["decode"]["n"] == MANY - killed
+        resumed = [(many / name).read_bytes() for name in self.RESULTS]
+        assert made(many) == OUTPUTS | {"p.csv"}
+        for name in made(many):
+            (many / name).unlink()
+        assert toolkit(*self.COMMAND, *self.OPTIONS).json["photos_of_an_earlier_sitting"] == 0
+        assert [(many / name).read_bytes() for name in self.RESULTS] == resumed
+
+    def test_other_options_do_not_use_its_rows(self, toolkit, many: Path, killed: int) -> None:
+        told = toolkit(*self.COMMAND, *self.OPTIONS, "--seed", 1)
+        assert told.json["photos_of_an_earlier_sitting"] == 0
+        assert told.json["photos"] == MANY

@@ -1,0 +1,110 @@
+"""`toolkit evaluate` and `toolkit bench`: figures of a bundle, in tables and in JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from toolkit.inference import devices
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "obstacle", lambda kind: f"there is no {kind} in tests")
+
+
+class TestEvaluate:
+    def test_a_bundle_on_a_data_folder(self, toolkit, home: Path) -> None:
+        told = toolkit("evaluate", "--data", "data", "--json", "--quiet")
+        assert (told.code, told.err) == (0, "")
+        found = told.json
+        assert list(found["scores"]) == ["alpha", "beta", "gamma", "ensemble of 3"]
+        assert found["scores"]["alpha"]["photos"] == 12
+        assert {name: row["photos"] for name, row in found["classes"].items()} == {
+            "2": 4,
+            "10": 4,
+            "x y": 4,
+        }
+        assert [sum(row) for row in found["confusion"]] == [4, 4, 4]
+        right = sum(found["confusion"][n][n] for n in range(3))
+        assert found["scores"]["ensemble of 3"]["accuracy"] == pytest.approx(right / 12)
+
+    def test_tables_say_the_same(self, toolkit, home: Path) -> None:
+        share = toolkit("evaluate", "--data", "data", "--json").json["scores"]["alpha"]["accuracy"]
+        told = toolkit("evaluate", "--data", "data")
+        assert f"{100 * share:.2f} %" in told.out
+        assert "On 12 photos of data." in told.out
+        assert "Classes, by ensemble of 3" in told.out
+
+    def test_a_bundle_without_photos_is_scored_on_the_held_out_ones(
+        self, toolkit, home: Path
+    ) -> None:
+        told = toolkit("evaluate", "bundle", "--tta", 2)
+        assert told.code == 0, told.err
+        assert "12 photos held out from training" in told.out
+
+    def test_a_submission_has_an_accuracy_and_no_other_figure(self, toolkit, home: Path) -> None:
+        toolkit("ensemble", "--quiet")
+        lines = (home / "submission.csv").read_text(encoding="utf-8").splitlines()
+        answers = dict(line.split(",") for line in lines[1:])
+        labels = "\n".join(["Id,Category", *(f"{id},2" for id in answers)])
+        (home / "labels.csv").write_text(labels, encoding="utf-8")
+        told = toolkit("evaluate", "submission.csv", "--labels", "labels.csv", "--json")
+        (score,) = told.json["scores"].values()
+        assert score["photos"] == 9
+        assert score["accuracy"] == pytest.approx(list(answers.values()).count("2") / 9)
+        assert not {"log_loss", "calibration_error"} & set(score)
+        assert " - " in toolkit("evaluate", "submission.csv", "--labels", "labels.csv").out
+
+    def test_the_confusion_matrix_is_drawn(self, toolkit, home: Path) -> None:
+        assert toolkit("evaluate", "--confusion", "confusion.png").code == 0
+        assert (home / "confusion.png").is_file()
+
+    @pytest.mark.parametrize(
+        ("arguments", "code", "complaint"),
+        [
+            (["nowhere"], 1, "nowhere: Expected a run folder, a bundle folder or a submission"),
+            (["--data", "nowhere"], 1, "nowhere: no such folder"),
+            (["--voting", "best"], 2, "no such voting"),
+            (["--device", "cuda", "--data", "data"], 1, "there is no cuda in tests"),
+        ],
+    )
+    def test_a_mistake_is_one_line(
+        self, toolkit, home: Path, arguments: list[str], code: int, complaint: str
+    ) -> None:
+        told = toolkit("evaluate", *arguments)
+        assert (told.code, told.out) == (code, "")
+        assert told.err.startswith("error: ")
+        assert complaint in told.err
+        assert told.err.count("\n") == 1
+
+
+class TestBench:
+    def test_offline_reports_throughput_of_all_photos(self, toolkit, home: Path) -> None:
+        report = toolkit("bench", "--count", 200, "--batch", 8, "--json", "--quiet").json
+        assert (report["scenario"], report["photos"], report["batch"]) == ("offline", 200, 8)
+        assert report["latency_ms"]["n"] == 25
+        assert report["photos_per_second"] == pytest.approx(200 / report["seconds"], rel=0.2)
+
+    def test_single_stream_is_at_batch_1_whatever_was_asked(self, toolkit, home: Path) -> None:
+        arguments = ("--scenario", "single-stream", "--count", 50, "--batch", 8)
+        report = toolkit("bench", *arguments, "--json").json
+        assert (report["batch"], report["photos"], report["latency_ms"]["n"]) == (1, 50, 50)
+        assert report["latency_ms"]["p90"] >= report["latency_ms"]["p50"] > 0
+        assert report["latency_ms"]["p99"] is None
+
+    def test_it_names_the_machine_and_not_the_wish(self, toolkit, home: Path) -> None:
+        report = toolkit("bench", "--count", 1, "--json").json
+        assert report["provider"] == "CPUExecutionProvider"
+        assert report["device"] == devices.processor_name()
+        assert report["threads"] >= 1
+
+    def test_raw_samples_are_kept(self, toolkit, home: Path) -> None:
+        toolkit("bench", "--count", 20, "--batch", 5, "--out", "bench.json")
+        kept = json.loads((home / "bench.json").read_text(encoding="utf-8"))
+        assert len(kept["samples_ms"]) == kept["latency_ms"]["n"] == 4
+
+    def test_a_short_run_is_called_that(self, toolkit, home: Path) -> None:
+        assert "short run" in toolkit("bench", "--count", 3).out

@@ -1,0 +1,228 @@
+"""The command line as a whole: help for everything, mistakes in one line, quick to start."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+import toolkit as package
+from toolkit.cli.main import COMMANDS, cli
+from toolkit.errors import ToolkitError, UsageError
+
+HEAVY = ("numpy", "pandas", "onnxruntime", "PIL", "cv2", "rich", "keras", "tensorflow")
+
+
+def python(program: str, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=cwd,
+    )
+
+
+def commands() -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(cli)
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
+        yield name, command
+
+
+def options() -> Iterator[tuple[str, click.Option]]:
+    for name, command in commands():
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                yield f"{name} {parameter.opts[0]}", parameter
+
+
+class TestHelp:
+    def test_it_lists_all_commands(self, toolkit) -> None:
+        told = toolkit("--help")
+        assert told.code == 0
+        assert told.err == ""
+        listed = told.out.partition("Commands:")[2]
+        for name, line in COMMANDS.items():
+            assert f"  {name} " in listed
+            assert line.split()[0] in listed
+
+    def test_the_three_commands_of_the_job_come_first(self) -> None:
+        names = [name for name in COMMANDS if name != "train"]
+        assert names[:3] == ["train-all", "export", "ensemble"]
+
+    @pytest.mark.parametrize("name", list(COMMANDS))
+    @pytest.mark.parametrize("flag", ["--help", "-h"])
+    def test_each_command_has_its_own(self, toolkit, name: str, flag: str) -> None:
+        told = toolkit(name, flag)
+        assert told.code == 0
+        assert told.out.startswith(f"Usage: toolkit {name}")
+
+    @pytest.mark.parametrize(("name", "command"), list(commands()), ids=list(COMMANDS))
+    def test_each_command_says_what_it_does(self, name: str, command: click.Command) -> None:
+        assert command.name == name
+        assert command.help is not None
+        assert command.help.strip().splitlines()[0].endswith((".", ","))
+
+    @pytest.mark.parametrize(
+        ("name", "option"), list(options()), ids=[name for name, _ in options()]
+    )
+    def test_each_option_says_what_it_is(self, name: str, option: click.Option) -> None:
+        assert option.help, f"toolkit {name}"
+        assert option.help.rstrip()[-1] in ".]", "a sentence, or the default after it"
+
+    def test_no_file_in_the_folder_is_forgotten(self) -> None:
+        folder = Path(str(package.__file__)).parent / "cli"
+        shared = {"__init__", "main", "options", "terminal"}
+        files = {path.stem for path in folder.glob("*.py")} - shared
+        assert {file.replace("_", "-") for file in files} == set(COMMANDS)
+
+    def test_the_version_is_the_packages(self, toolkit) -> None:
+        assert toolkit("--version").out.split()[-1] == package.__version__
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("typed", "meant"),
+        [("ensmble", "ensemble"), ("trian-all", "train-all"), ("docter", "doctor")],
+    )
+    def test_a_typo_in_a_command_gets_a_suggestion(self, toolkit, typed: str, meant: str) -> None:
+        told = toolkit(typed)
+        assert told.code == 2
+        assert f"No such command '{typed}'. Did you mean '{meant}'?" in told.err
+        assert told.out == ""
+
+    def test_a_word_that_is_like_no_command_gets_the_list(self, toolkit) -> None:
+        told = toolkit("xyzzy")
+        assert told.code == 2
+        for name in COMMANDS:
+            assert name in told.err
+
+    def test_a_typo_in_an_option_gets_a_suggestion(self, toolkit) -> None:
+        told = toolkit("ensemble", "--tat", "4")
+        assert told.code == 2
+        assert "--tta" in told.err
+
+    def test_no_command_shows_the_help(self, toolkit) -> None:
+        told = toolkit()
+        assert told.code == 2
+        assert "Commands:" in told.err
+
+    @pytest.mark.parametrize(("error", "code"), [(ToolkitError, 1), (UsageError, 2)])
+    def test_what_a_user_can_mend_is_one_line(
+        self, toolkit, monkeypatch: pytest.MonkeyPatch, error: type[ToolkitError], code: int
+    ) -> None:
+        self.raising(monkeypatch, error("bundle: is broken. Mend it."))
+        told = toolkit("doctor")
+        assert (told.code, told.out, told.err) == (code, "", "error: bundle: is broken. Mend it.\n")
+
+    def test_an_interruption_says_that_the_work_is_not_lost(
+        self, toolkit, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.raising(monkeypatch, KeyboardInterrupt())
+        told = toolkit("doctor")
+        assert told.code == 130
+        assert "goes on where it stopped" in told.err
+
+    def test_a_bug_keeps_its_traceback(self, toolkit, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.raising(monkeypatch, ZeroDivisionError("a bug"))
+        with pytest.raises(ZeroDivisionError):
+            toolkit("doctor")
+
+    @staticmethod
+    def raising(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+        def diagnose() -> None:
+            raise error
+
+        monkeypatch.setattr("toolkit.reporting.doctor.diagnose", diagnose)
+
+
+class TestImports:
+    @pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("ensemble", "--help")])
+    def test_help_imports_nothing_heavy(self, arguments: tuple[str, ...]) -> None:
+        found = python(
+            """
+            import sys
+            from toolkit.cli.main import cli
+            cli.main(sys.argv[1:], standalone_mode=False)
+            print("imported:", *{name.partition(".")[0] for name in sys.modules})
+            """,
+            *arguments,
+        )
+        assert found.returncode == 0, found.stderr
+        imported = found.stdout.rpartition("imported:")[2].split()
+        assert "click" in imported
+        assert not set(HEAVY) & set(imported)
+
+    @pytest.mark.parametrize("room", ["toolkit.inference", "toolkit.reporting", "toolkit.data"])
+    def test_rooms_do_without_tensorflow_and_keras(self, room: str) -> None:
+        found = python(
+            """
+            import importlib, pkgutil, sys
+            room = importlib.import_module(sys.argv[1])
+            for module in pkgutil.walk_packages(room.__path__, room.__name__ + "."):
+                importlib.import_module(module.name)
+            print(*{name.partition(".")[0] for name in sys.modules})
+            """,
+            room,
+        )
+        assert found.returncode == 0, found.stderr
+        assert "numpy" in found.stdout.split()
+        assert not {"tensorflow", "keras", "tf2onnx", "onnx"} & set(found.stdout.split())
+
+    @pytest.mark.parametrize("views", ["fixed", "augmentor"])
+    def test_an_ensemble_runs_where_neither_is_installed(self, home: Path, views: str) -> None:
+        found = python(
+            """
+            import sys
+
+            class NotInstalled:
+                def find_spec(self, name, path=None, target=None):
+                    if name.partition(".")[0] in ("tensorflow", "keras", "tf2onnx", "onnx"):
+                        raise ModuleNotFoundError(f"{name} was imported")
+
+            sys.meta_path.insert(0, NotInstalled())
+            from toolkit.cli.main import main
+            main()
+            """,
+            *("ensemble", "--tta", "2", "--tta-views", views, "--device", "cpu"),
+            cwd=home,
+        )
+        assert found.returncode == 0, found.stderr
+        assert (home / "submission.csv").is_file()
+
+
+class TestPackage:
+    def test_all_names_what_is_there_and_nothing_else(self) -> None:
+        found = python(
+            """
+            before = set(globals()) | {"before"}
+            from toolkit import *
+            print(*sorted(set(globals()) - before))
+            """
+        )
+        assert found.stdout.split() == sorted(package.__all__), found.stderr
+        assert package.__all__ == ["Ensemble", "ToolkitError", "UsageError", "__version__"]
+        own = {
+            name
+            for name, value in vars(package).items()
+            if getattr(value, "__module__", "").startswith("toolkit") and not name.startswith("__")
+        }
+        assert own | {"Ensemble", "__version__"} == set(package.__all__)
+
+    def test_other_names_are_refused(self) -> None:
+        with pytest.raises(AttributeError, match="module 'toolkit' has no attribute 'Ensembel'"):
+            _ = package.Ensembel
+
+    def test_the_command_is_installed_under_its_name(self) -> None:
+        (script,) = importlib.metadata.entry_points(group="console_scripts", name="toolkit")
+        assert script.load() is not None
+        assert script.value == "toolkit.cli.main:main"

@@ -1,0 +1,166 @@
+"""Figures against their definitions, computed the slow way."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.stats import entropy
+
+from toolkit.metrics import (
+    calibration_error,
+    class_table,
+    confusion,
+    log_losses,
+    score,
+    wilson_interval,
+)
+
+
+def some_probabilities(photos: int, classes: int, seed: int = 0) -> NDArray[np.float64]:
+    return np.random.default_rng(seed).dirichlet(np.full(classes, 0.5), photos)
+
+
+def wilson_by_the_textbook(right: int, photos: int, z: float) -> tuple[float, float]:
+    share = right / photos
+    centre = share + z * z / (2 * photos)
+    half = z * math.sqrt(share * (1 - share) / photos + z * z / (4 * photos * photos))
+    return (centre - half) / (1 + z * z / photos), (centre + half) / (1 + z * z / photos)
+
+
+@pytest.mark.parametrize(("right", "photos"), [(0, 10), (7, 10), (10, 10), (1, 1), (1180, 1519)])
+def test_interval_is_wilsons(right: int, photos: int) -> None:
+    expected = wilson_by_the_textbook(right, photos, z=1.959963984540054)
+    assert wilson_interval(right, photos) == pytest.approx(expected, abs=1e-12)
+
+
+def test_interval_has_the_published_value() -> None:
+    # Newcombe (1998), table I: 81 of 263.
+    low, high = wilson_interval(81, 263)
+    assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
+
+
+def test_interval_widens_with_the_confidence() -> None:
+    expected = wilson_by_the_textbook(7, 10, z=2.5758293035489004)
+    assert wilson_interval(7, 10, confidence=0.99) == pytest.approx(expected, abs=1e-12)
+
+
+def test_log_losses_are_cross_entropies_with_the_true_class() -> None:
+    probabilities = some_probabilities(50, 4)
+    labels = np.random.default_rng(1).integers(0, 4, 50)
+    # The Kullback-Leibler divergence of a one-hot distribution is its log-loss.
+    expected = [
+        entropy(np.eye(4)[label], row) for row, label in zip(probabilities, labels, strict=True)
+    ]
+    np.testing.assert_allclose(log_losses(probabilities, labels), expected, rtol=1e-12)
+
+
+def test_log_loss_of_a_wrong_certainty_is_large_but_finite() -> None:
+    losses = log_losses(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([1, 1]))
+    assert losses[0] == pytest.approx(-math.log(1e-7))
+    assert losses[1] == 0
+
+
+def test_log_losses_of_single_precision_are_computed_in_double() -> None:
+    losses = log_losses(np.array([[0.3, 0.7]], dtype=np.float32), np.array([0]))
+    assert losses.dtype == np.float64
+    assert losses[0] == -math.log(float(np.float32(0.3)))
+
+
+def calibration_error_by_the_definition(
+    confidences: list[float], right: list[bool], bins: int
+) -> float:
+    total = Fraction(0)
+    for index in range(bins):
+        inside = [
+            (Fraction(confidence), hit)
+            for confidence, hit in zip(confidences, right, strict=True)
+            if index / bins < confidence <= (index + 1) / bins
+        ]
+        if inside:
+            accuracy = Fraction(sum(hit for _, hit in inside), len(inside))
+            mean = sum((confidence for confidence, _ in inside), Fraction(0)) / len(inside)
+            total += Fraction(len(inside), len(confidences)) * abs(accuracy - mean)
+    return float(total)
+
+
+@pytest.mark.parametrize("bins", [1, 10, 15])
+def test_calibration_error_is_that_of_its_definition(bins: int) -> None:
+    probabilities = some_probabilities(200, 3)
+    labels = np.random.default_rng(2).integers(0, 3, 200)
+    expected = calibration_error_by_the_definition(
+        probabilities.max(axis=1).tolist(),
+        (probabilities.argmax(axis=1) == labels).tolist(),
+        bins,
+    )
+    assert calibration_error(probabilities, labels, bins) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("bins", [10, 15])
+def test_a_confidence_on_the_edge_of_two_bins_belongs_to_the_lower_one(bins: int) -> None:
+    # A right and a wrong photo a bin: one in the wrong bin would change the sum.
+    edges = [step / bins for step in range(bins // 2 + 1, bins + 1)]
+    inside = [edge - 0.4 / bins for edge in edges]
+    confidences = edges + inside
+    labels = np.array([0] * len(edges) + [1] * len(inside))
+    probabilities = np.array([[confidence, 1 - confidence] for confidence in confidences])
+    right = (labels == 0).tolist()
+    expected = calibration_error_by_the_definition(confidences, right, bins)
+    assert calibration_error(probabilities, labels, bins) == pytest.approx(expected, abs=1e-12)
+
+
+def test_perfect_and_worst_calibration() -> None:
+    certain = np.tile([1.0, 0.0], (4, 1))
+    assert calibration_error(certain, np.zeros(4, dtype=int)) == 0
+    assert calibration_error(certain, np.ones(4, dtype=int)) == 1
+
+
+def test_confusion_has_the_true_classes_as_rows() -> None:
+    generator = np.random.default_rng(3)
+    labels, predicted = generator.integers(0, 5, 300), generator.integers(0, 4, 300)
+    counts = confusion(predicted, labels, 5)
+    for row in range(5):
+        for column in range(5):
+            expected = sum(
+                label == row and guess == column
+                for label, guess in zip(labels, predicted, strict=True)
+            )
+            assert counts[row, column] == expected
+    assert counts[:, 4].sum() == 0 < counts[4].sum()
+
+
+def test_class_table_counts_photo_by_photo() -> None:
+    generator = np.random.default_rng(4)
+    labels = generator.integers(0, 3, 100)
+    predicted = np.where(generator.random(100) < 0.6, labels, generator.integers(0, 3, 100))
+    table = class_table(confusion(predicted, labels, 3))
+    for category, row in enumerate(table):
+        pairs = [(t == category, p == category) for t, p in zip(labels, predicted, strict=True)]
+        hits, misses = pairs.count((True, True)), pairs.count((True, False))
+        false_alarms = pairs.count((False, True))
+        precision, recall = hits / (hits + false_alarms), hits / (hits + misses)
+        assert row["photos"] == hits + misses
+        assert row["precision"] == pytest.approx(precision)
+        assert row["recall"] == pytest.approx(recall)
+        assert row["f1"] == pytest.approx(2 * precision * recall / (precision + recall))
+
+
+def test_class_without_photos_or_predictions_has_zeros_and_no_warning() -> None:
+    table = class_table(confusion(np.array([0, 0]), np.array([0, 1]), 3))
+    assert table[1] == {"photos": 1, "precision": 0.0, "recall": 0.0, "f1": 0.0}
+    assert table[2] == {"photos": 0, "precision": 0.0, "recall": 0.0, "f1": 0.0}
+
+
+def test_score_holds_all_figures_of_the_same_photos() -> None:
+    probabilities = np.array([[0.8, 0.2], [0.6, 0.4], [0.3, 0.7], [0.1, 0.9]])
+    labels = np.array([0, 1, 1, 1])
+    found = score(probabilities, labels)
+    assert (found.photos, found.accuracy) == (4, 0.75)
+    assert found.interval == pytest.approx(wilson_by_the_textbook(3, 4, 1.959963984540054))
+    expected = -np.log([0.8, 0.4, 0.7, 0.9]).mean()
+    assert found.log_loss == pytest.approx(expected)
+    # Each photo has a bin of its own.
+    assert found.calibration_error == pytest.approx((0.2 + 0.6 + 0.3 + 0.1) / 4)

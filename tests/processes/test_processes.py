@@ -1,0 +1,121 @@
+"""A function in a process of its own: its answer, its errors, its end."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from toolkit.data.pixels import BrokenPhotoError, load
+from toolkit.errors import ToolkitError
+from toolkit.files import read_json
+from toolkit.processes import import_quietly, in_own_process
+
+
+def test_the_answer_comes_from_another_process() -> None:
+    assert in_own_process(os.getpid) != os.getpid()
+
+
+def test_every_call_has_a_fresh_process() -> None:
+    assert in_own_process(os.getpid) != in_own_process(os.getpid)
+
+
+def test_variables_are_set_there_and_only_there() -> None:
+    assert in_own_process(os.getenv, "KERAS_BACKEND", environment={"KERAS_BACKEND": "x"}) == "x"
+    assert os.getenv("KERAS_BACKEND") != "x"
+
+
+def test_tensorflow_is_told_to_be_quiet() -> None:
+    assert in_own_process(os.getenv, "TF_CPP_MIN_LOG_LEVEL") == "3"
+
+
+def test_a_users_mistake_keeps_its_message(tmp_path: Path) -> None:
+    with pytest.raises(ToolkitError, match=r"nothing\.json: no such file"):
+        in_own_process(read_json, tmp_path / "nothing.json")
+
+
+def test_a_broken_photo_is_still_one_when_it_arrives(tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(b"no photo")
+    with pytest.raises(BrokenPhotoError) as caught:
+        in_own_process(load, tmp_path / "photo.jpg", 32)
+    assert caught.value.source == str(tmp_path / "photo.jpg")
+
+
+def test_a_bug_keeps_its_kind_and_its_traceback() -> None:
+    with pytest.raises(ValueError, match="invalid literal") as caught:
+        in_own_process(int, "one")
+    assert "_process_worker" in str(caught.value.__cause__)
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_process_is_told_with_the_way_to_go_on(end: signal.Signals) -> None:
+    with pytest.raises(ToolkitError, match=r"'raise_signal' was ended.*memory.*again to go on"):
+        in_own_process(signal.raise_signal, end)
+
+
+def test_no_process_outlives_a_killed_parent() -> None:
+    program = "import time; from toolkit.processes import in_own_process as call"
+    parent = psutil.Popen([sys.executable, "-c", f"{program}; call(time.sleep, 60)"])
+    try:
+        children = running_below(parent)
+        os.kill(parent.pid, signal.SIGKILL)
+        _, alive = psutil.wait_procs(children, timeout=10)
+        assert not alive
+    finally:
+        parent.kill()
+        parent.wait()
+
+
+def running_below(parent: psutil.Process) -> list[psutil.Process]:
+    """Wait until the child has come to the function it is to call."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        for child in parent.children(recursive=True):
+            if child.num_threads() > 1:  # The thread that watches the parent.
+                return [*parent.children(recursive=True)]
+        time.sleep(0.05)
+    raise AssertionError("the child did not start")
+
+
+def test_a_quiet_import_swallows_what_native_code_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "noisy.py").write_text("import os\nos.write(2, b'native chatter')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import_quietly("noisy")
+    os.write(2, b"afterwards")
+    assert capfd.readouterr().err == "afterwards"
+    assert importlib.import_module("noisy") is not None
+
+
+def test_a_quiet_import_that_fails_says_so_and_gives_the_terminal_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "failing.py").write_text("import os\nos.write(2, b'chatter')\n1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        import_quietly("failing")
+    os.write(2, b"afterwards")
+    assert capfd.readouterr().err == "afterwards"
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["toolkit.training.train", "toolkit.training.predict", "toolkit.exporting.export"],
+)
+def test_importing_the_callers_does_not_import_a_framework(module: str) -> None:
+    program = (
+        f"import sys, {module}; "
+        "print({'keras', 'tensorflow', 'tf2onnx', 'torch', 'jax'} & set(sys.modules))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert found.stdout.strip() == "set()"

@@ -1,0 +1,218 @@
+"""A submission, its manifest and its costs say what was asked, what was done, and nothing else."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import toolkit
+from toolkit.data.dataset import Request
+from toolkit.errors import UsageError
+from toolkit.files import sha256_file
+from toolkit.inference.ensemble import Ensemble
+from toolkit.inference.job import Outcome, predict_request
+from toolkit.inference.journal import Journal
+from toolkit.reporting.submission import (
+    check_paths,
+    latency_report,
+    write_manifest,
+    write_probabilities,
+    write_submission,
+)
+
+CLASSES = ("2", "10", "x y")
+IDS = ("007.png", "b, with comma.png", "Käfer.png", "10.png", "9.png")
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Five photos that were predicted in batches of 2, one in an earlier sitting."""
+
+    ensemble: Ensemble
+    request: Request
+    outcome: Outcome
+
+
+@pytest.fixture
+def predicted(tiny_bundle, tmp_path: Path, draw_photo: Callable[..., Image.Image]) -> Predicted:
+    for seed, id in enumerate(IDS):
+        draw_photo(seed).save(tmp_path / id)
+    request = Request(IDS, tuple(tmp_path / id for id in IDS), ("image_id", "Label"))
+    ensemble = Ensemble.load(tiny_bundle.folder, tta=2, device="cpu", batch=2)
+    with Journal.held(tmp_path / "partial", {}, 3) as journal:
+        journal.append(np.array([[0.1, 0.2, 0.7]]))
+        outcome = predict_request(ensemble, request, journal, skip_broken=False)
+    return Predicted(ensemble, request, outcome)
+
+
+class TestSubmission:
+    def test_it_keeps_sample_order_columns_and_category_values(self, tmp_path: Path) -> None:
+        labels = [2, 1, 0, 1, 2]
+        outcome = Outcome(np.eye(3)[labels], {}, 0, 1.0)
+        path = tmp_path / "new" / "submission.csv"
+        request = Request(IDS, (Path(),) * 5, ("image_id", "Label"))
+        write_submission(path, request, outcome, CLASSES)
+        with path.open(encoding="utf-8", newline="") as file:
+            header, *rows = csv.reader(file)
+        assert header == ["image_id", "Label"]
+        assert rows == [[id, CLASSES[label]] for id, label in zip(IDS, labels, strict=True)]
+
+    def test_its_bytes_are_the_same_on_every_system(self, tmp_path: Path) -> None:
+        request = Request(("1.jpg", "a,b.jpg"), (Path(),) * 2)
+        write_submission(tmp_path / "s.csv", request, Outcome(np.eye(3)[1:], {}, 0, 1.0), CLASSES)
+        assert (tmp_path / "s.csv").read_bytes() == b'Id,Category\n1.jpg,10\n"a,b.jpg",x y\n'
+
+
+class TestProbabilities:
+    @pytest.mark.parametrize("name", ["p.csv", "p.parquet", "p.PARQUET"])
+    def test_they_read_back_as_they_were(
+        self, predicted: Predicted, tmp_path: Path, name: str
+    ) -> None:
+        path = tmp_path / name
+        write_probabilities(path, predicted.request, predicted.outcome, CLASSES)
+        if name == "p.csv":
+            table = pd.read_csv(path, dtype=str).astype(dict.fromkeys(CLASSES, float))
+        else:
+            table = pd.read_parquet(path)
+        assert list(table.columns) == ["image_id", *CLASSES]
+        assert list(table["image_id"]) == list(IDS)
+        np.testing.assert_array_equal(
+            table[list(CLASSES)].to_numpy(), predicted.outcome.probabilities
+        )
+
+
+class TestPaths:
+    @pytest.mark.parametrize("name", ["p.json", "p", "p.csv.gz"])
+    def test_an_unknown_suffix_of_probabilities_is_refused(self, name: str) -> None:
+        with pytest.raises(UsageError, match=r"--probabilities .*\.csv or \.parquet"):
+            check_paths(Path("submission.csv"), Path(name))
+
+    @pytest.mark.parametrize(
+        ("out", "probabilities"),
+        [
+            ("submission.json", None),
+            ("latency.csv", None),
+            ("s.csv", "s.csv"),
+            ("s.csv", "{cwd}/s.csv"),
+        ],
+    )
+    def test_two_files_of_one_name_are_refused(self, out: str, probabilities: str | None) -> None:
+        other = Path(probabilities.format(cwd=Path.cwd())) if probabilities else None
+        with pytest.raises(UsageError, match="two files would be written there"):
+            check_paths(Path(out), other)
+
+    def test_names_that_differ_pass(self) -> None:
+        check_paths(Path("submission.csv"), Path("probabilities.csv"))
+        check_paths(Path("a/s.csv"), Path("b/s.csv"))
+
+
+class TestManifest:
+    def test_it_tells_what_made_the_submission(self, predicted: Predicted, tmp_path: Path) -> None:
+        out, path = tmp_path / "submission.csv", tmp_path / "submission.json"
+        write_submission(out, predicted.request, predicted.outcome, CLASSES)
+        options = {"tta": 2, "data": "data", "threads": None}
+        write_manifest(path, out, predicted.ensemble, predicted.outcome, options)
+        content = json.loads(path.read_text(encoding="utf-8"))
+        bundle = predicted.ensemble.bundle
+        assert content["submission"] == {"file": "submission.csv", "sha256": sha256_file(out)}
+        assert content["bundle"] == {"folder": str(bundle.folder), "sha256": bundle.sha256}
+        assert content["options"] == options
+        assert content["voting"] == {
+            "name": "fitted",
+            "weights": {"alpha": 0.75, "beta": 0.25, "gamma": 0.0},
+            "temperature": 1.5,
+        }
+        assert content["photos"] == 5
+        assert content["answered_with_class_prior"] == {}
+        assert content["device"]["provider"] == "CPUExecutionProvider"
+        assert content["versions"]["toolkit"] == toolkit.__version__
+        assert content["versions"]["numpy"] == np.__version__
+
+    def test_it_names_photos_that_were_not_read(self, predicted: Predicted, tmp_path: Path) -> None:
+        out, path = tmp_path / "submission.csv", tmp_path / "submission.json"
+        broken = Outcome(predicted.outcome.probabilities, {"9.png": "the file is empty"}, 0, 1.0)
+        write_submission(out, predicted.request, broken, CLASSES)
+        write_manifest(path, out, predicted.ensemble, broken, {})
+        content = json.loads(path.read_text(encoding="utf-8"))
+        assert content["answered_with_class_prior"] == {"9.png": "the file is empty"}
+
+
+class TestLatencyReport:
+    def report(self, predicted: Predicted, **changes: int) -> dict:
+        settings = {"batch": 2, "views": 2, "threads": 1, **changes}
+        return latency_report(predicted.ensemble, predicted.outcome, **settings)
+
+    def test_it_is_json_and_names_its_conditions(self, predicted: Predicted) -> None:
+        report = self.report(predicted)
+        assert json.loads(json.dumps(report)) == report
+        told = {key: report[key] for key in ("provider", "threads", "batch", "views", "note")}
+        assert told == {
+            "provider": predicted.ensemble.provider,
+            "threads": 1,
+            "batch": 2,
+            "views": 2,
+            "note": "",
+        }
+
+    def test_only_the_precision_of_voting_members_is_told(self, predicted: Predicted) -> None:
+        """gamma computes in int8 and has no vote here."""
+        assert self.report(predicted)["precision"] == ["fp32"]
+
+    def test_photos_of_an_earlier_sitting_do_not_count(self, predicted: Predicted) -> None:
+        report = self.report(predicted)
+        assert (report["photos"], report["photos_of_an_earlier_sitting"]) == (4, 1)
+        assert report["end_to_end"]["photos_per_second"] == pytest.approx(
+            4 / predicted.outcome.seconds, rel=1e-3
+        )
+
+    def test_n_is_what_was_really_measured(self, predicted: Predicted) -> None:
+        stages = self.report(predicted)["stages"]
+        counted = {work: (stage["n"], stage["unit"]) for work, stage in stages.items()}
+        a_batch = "ms a batch of 2 photos x 2 views"
+        assert counted == {
+            "decode": (4, "ms a photo"),
+            "views": (4, "ms a photo"),
+            "voting": (2, a_batch),
+            "model alpha": (1, a_batch),
+            "model beta": (1, a_batch),
+        }
+
+    def test_load_and_first_run_are_apart(self, predicted: Predicted) -> None:
+        report = self.report(predicted)
+        for part in ("load_ms", "first_run_ms"):
+            assert set(report[part]) == {"alpha", "beta"}
+            assert all(value > 0 for value in report[part].values())
+
+    def test_percentiles_wait_for_samples_and_raw_samples_are_kept(
+        self, predicted: Predicted
+    ) -> None:
+        few = self.report(predicted)["stages"]["decode"]
+        assert few["p50"] is not None
+        assert few["p90"] is few["p99"] is None
+        assert few["short_run"]
+        for number in range(500):
+            predicted.ensemble.timings.add("decode", float(number))
+        report = self.report(predicted)
+        many = report["stages"]["decode"]
+        assert many["n"] == 504
+        assert None not in (many["p90"], many["p99"])
+        assert not many["short_run"]
+        assert report["samples_ms"]["decode"][4:] == list(range(500))
+        assert len(report["samples_ms"]["voting"]) == 2
+
+    def test_nothing_left_to_do_has_no_rate(self, predicted: Predicted) -> None:
+        idle = Outcome(predicted.outcome.probabilities, {}, resumed=5, seconds=0.0)
+        report = latency_report(predicted.ensemble, idle, batch=2, views=2, threads=1)
+        assert report["photos"] == 0
+        assert report["end_to_end"]["photos_per_second"] is None
+
+    def test_memory_is_that_of_the_process(self, predicted: Predicted) -> None:
+        assert 2**24 < self.report(predicted)["peak_memory_bytes"] < 2**36

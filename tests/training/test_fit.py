@@ -1,0 +1,321 @@
+"""Training itself, on a network small enough to be interrupted after every epoch."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from toolkit.errors import ToolkitError
+from toolkit.progress import SILENT, Reporter
+from toolkit.training import fit as room
+from toolkit.training.fit import Job, fit, load_model, predict
+from toolkit.training.recipe import Recipe
+from toolkit.training.run import CHECKPOINTS, PROGRESS, DataSeen, Run, load_run
+
+# Keras's own way to read a TensorFlow variable, in NumPy's eyes.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+PHOTOS, HELD_OUT, CLASSES = 44, 12, 3
+
+
+def small_network(recipe: Recipe, classes: int, *, pretrained: bool) -> keras.Model:
+    """Everything that has a state of its own: batch norm, dropout, an inner model."""
+    inside = keras.Input((32, 32, 3))
+    features = keras.layers.Conv2D(4, 5, strides=4, activation="relu")(inside)
+    features = keras.layers.BatchNormalization(momentum=0.5)(features)
+    features = keras.layers.Dropout(0.3)(features)
+    base = keras.Model(inside, features, name="backbone")
+    images = keras.Input((32, 32, 3), dtype="uint8", name="images")
+    features = base(keras.layers.Rescaling(1 / 127.5, -1, name="scaling")(images))
+    features = keras.layers.Dropout(0.3)(keras.layers.GlobalMaxPooling2D()(features))
+    output = keras.layers.Dense(classes, activation="softmax", name="probabilities")(features)
+    return keras.Model(images, output)
+
+
+@pytest.fixture(autouse=True)
+def _small_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "build_model", small_network)
+
+
+def recipe(**changes: Any) -> Recipe:
+    content = {
+        "set": "test",
+        "backbone": "mobilenetv3small",
+        "image_size": 32,
+        "batch_size": 5,
+        "validation_fraction": 0.25,
+        "seed": 1,
+        "weights": "none",
+        "pixels": "own",
+        "head": {"pooling": "max"},
+        "loss": "categorical_crossentropy",
+        "optimizer": {"name": "Adamax", "learning_rate": 0.01},
+        "keep_best": "loss",
+        "stages": [
+            {"name": "head", "epochs": 2, "frozen_fraction": 1, "learning_rate": 0.05},
+            {"name": "all", "epochs": 6, "frozen_fraction": 0},
+        ],
+        "augmentor": [{"HorizontalFlip": {"p": 0.5}}],
+    }
+    return Recipe.model_validate({**content, **changes})
+
+
+def job(folder: Path, recipe: Recipe, reporter: Reporter = SILENT, **changes: Any) -> Job:
+    """Photos of two classes to learn, and held-out ones of a third, which nobody can get right."""
+    generator = np.random.default_rng(0)
+    labels = np.arange(PHOTOS) % 2
+    labels[:HELD_OUT] = 2
+    held_out = np.arange(PHOTOS) < HELD_OUT
+    pixels = generator.integers(0, 256, (PHOTOS, 32, 32, 3), dtype=np.uint8)
+    pixels[labels == 1] //= 2
+    photos = folder.parent / "photos.npy"
+    np.save(photos, pixels)
+    data = DataSeen("data", "f" * 64, ("a", "b", "c"), (16, 16, 0), 42, 0.25, 32, HELD_OUT)
+    settings: dict[str, Any] = {
+        "folder": folder,
+        "recipe": recipe,
+        "data": data,
+        "identity": {"recipe": recipe.model_dump(mode="json")},
+        "photos": photos,
+        "ids": tuple(f"{number}.jpg" for number in range(PHOTOS)),
+        "labels": labels,
+        "groups": np.arange(PHOTOS),
+        "held_out": held_out,
+        "pretrained": False,
+        "weights_folder": None,
+        "seed": 5,
+        "workers": 2,
+        "mixed_precision": False,
+        "tensorboard": False,
+        "reporter": reporter,
+    }
+    return Job(**{**settings, **changes})
+
+
+class Killed(BaseException):
+    """As a SIGKILL: no handler of ours looks at it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class KillsAfterEveryEpoch(Reporter):
+    """Ends the process, so to speak, as soon as an epoch is written down."""
+
+    def say(self, line: str) -> None:
+        if "loss" in line:
+            raise Killed
+
+
+def in_a_new_process(job: Job) -> Run:
+    keras.utils.clear_session()
+    return fit(job)
+
+
+def sittings(job: Job) -> tuple[Run, int]:
+    """Train, killed after every epoch, to the end; return also how often it was begun."""
+    for count in range(1, 100):
+        try:
+            return in_a_new_process(job), count
+        except Killed:
+            continue
+    raise AssertionError("it never ends")
+
+
+def rows(run: Run) -> list[dict[str, Any]]:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in run.history]
+
+
+def assert_same_run(first: Run, second: Run) -> None:
+    assert rows(first) == rows(second)
+    assert (first.epochs, first.best_epoch) == (second.epochs, second.best_epoch)
+    assert first.score == second.score
+    for one, other in zip(weights(first), weights(second), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def weights(run: Run) -> list[Any]:
+    found: list[Any] = load_model(run.model_path).get_weights()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("changes", "stages", "rates"),
+    [
+        # Nothing improves: the rate is halved at the 3rd and 5th epoch of a stage, the 5th is last.
+        (
+            {
+                "reduce_on_plateau": {"monitor": "val_accuracy", "factor": 0.5, "patience": 2},
+                "early_stopping": {"monitor": "val_accuracy", "patience": 4},
+            },
+            ["head"] * 2 + ["all"] * 5,
+            [0.05, 0.05, 0.01, 0.01, 0.005, 0.005, 0.0025],
+        ),
+        # Seven steps an epoch.
+        (
+            {"exponential_decay": {"rate": 0.5, "every_steps": 7}},
+            ["head"] * 2 + ["all"] * 6,
+            [0.05 / 2, 0.05 / 4] + [0.01 * 0.5**epoch for epoch in range(1, 7)],
+        ),
+    ],
+    ids=["plateau and early stopping", "exponential decay"],
+)
+def test_training_killed_after_every_epoch_ends_as_if_it_had_not_been(
+    changes: dict[str, Any], stages: list[str], rates: list[float], tmp_path: Path
+) -> None:
+    whole = in_a_new_process(job(tmp_path / "whole", recipe(**changes)))
+    assert [row["stage"] for row in whole.history] == stages
+    assert [row["learning_rate"] for row in whole.history] == pytest.approx(rates)
+    assert [row["epoch"] for row in whole.history] == list(range(1, len(stages) + 1))
+    pieces, count = sittings(job(tmp_path / "pieces", recipe(**changes), KillsAfterEveryEpoch()))
+    assert count == len(stages) + 1
+    assert_same_run(whole, pieces)
+
+
+def test_the_number_of_workers_changes_nothing(tmp_path: Path) -> None:
+    one, four = (
+        in_a_new_process(job(tmp_path / str(count), recipe(), workers=count)) for count in (1, 4)
+    )
+    assert_same_run(one, four)
+
+
+def test_another_seed_is_another_run(tmp_path: Path) -> None:
+    one, other = (
+        in_a_new_process(job(tmp_path / str(seed), recipe(), seed=seed)) for seed in (1, 2)
+    )
+    assert rows(one) != rows(other)
+
+
+def test_the_epochs_of_a_stage_do_not_all_drop_the_same(tmp_path: Path) -> None:
+    frozen = [{"name": "head", "epochs": 4, "frozen_fraction": 1, "learning_rate": 1e-12}]
+    run = in_a_new_process(job(tmp_path / "run", recipe(stages=frozen, augmentor=[])))
+    # Neither weights nor photos change from epoch to epoch: only dropout does.
+    assert len({round(row["loss"], 5) for row in run.history}) == 4
+    assert len({round(row["val_loss"], 5) for row in run.history}) == 1
+
+
+def test_the_best_epochs_weights_are_kept_not_the_last_ones(tmp_path: Path) -> None:
+    # Held-out photos of a class that is never seen look the worse the longer it trains.
+    chosen = recipe(
+        keep_best="val_loss",
+        stages=[{"name": "all", "epochs": 4, "frozen_fraction": 0, "learning_rate": 0.05}],
+    )
+    run = in_a_new_process(job(tmp_path / "run", chosen))
+    losses = [row["val_loss"] for row in run.history]
+    assert run.best_epoch == int(np.argmin(losses)) + 1 < 4
+    assert run.score["log_loss"] == pytest.approx(min(losses), rel=1e-5)
+    assert run.score["log_loss"] < losses[-1] - 0.01
+
+
+def test_a_stage_goes_on_from_the_best_weights_of_the_one_before(tmp_path: Path) -> None:
+    first = {"name": "first", "epochs": 4, "frozen_fraction": 0, "learning_rate": 0.05}
+    idle = {"name": "second", "epochs": 1, "frozen_fraction": 1, "learning_rate": 1e-12}
+    run = in_a_new_process(
+        job(tmp_path / "run", recipe(keep_best="val_loss", stages=[first, idle]))
+    )
+    losses = [row["val_loss"] for row in run.history]
+    assert min(losses[:4]) < losses[3] - 0.01
+    assert losses[4] == pytest.approx(min(losses[:4]), rel=1e-5)
+
+
+def test_a_later_stage_trains_what_an_earlier_one_froze(tmp_path: Path) -> None:
+    stages = recipe().stages
+    runs = [
+        in_a_new_process(job(tmp_path / str(count), recipe(stages=stages[:count])))
+        for count in (1, 2)
+    ]
+    head_only, both = (load_model(run.model_path).get_layer("backbone") for run in runs)
+    kernels = [np.array(base.layers[1].kernel) for base in (head_only, both)]
+    assert not np.allclose(kernels[0], kernels[1])
+
+
+def test_validation_photos_are_measured_as_they_are(tmp_path: Path) -> None:
+    black = [
+        {
+            "CoarseDropout": {
+                "num_holes_range": [1, 1],
+                "hole_height_range": [1.0, 1.0],
+                "hole_width_range": [1.0, 1.0],
+                "p": 1.0,
+            }
+        }
+    ]
+    settings = job(tmp_path / "run", recipe(augmentor=black))
+    run = in_a_new_process(settings)
+    validation = run.validation
+    assert validation is not None
+    chosen = np.load(settings.photos)[:HELD_OUT]
+    expected = predict(load_model(run.model_path), chosen, 7)
+    np.testing.assert_allclose(validation.probabilities, expected, atol=1e-6)
+    assert validation.ids.tolist() == [f"{number}.jpg" for number in range(HELD_OUT)]
+    np.testing.assert_array_equal(validation.labels, 2)
+    assert np.ptp(expected, axis=0).max() > 1e-4
+
+
+def test_training_on_all_photos_keeps_the_last_epoch_and_claims_no_score(tmp_path: Path) -> None:
+    none = np.zeros(PHOTOS, dtype=np.bool_)
+    chosen = recipe(
+        keep_best="val_accuracy", early_stopping={"monitor": "val_accuracy", "patience": 1}
+    )
+    run = in_a_new_process(job(tmp_path / "run", chosen, held_out=none))
+    assert run.epochs == run.best_epoch == 8
+    assert run.score == {}
+    assert run.validation is None
+    assert {row["val_loss"] for row in run.history} == {None}
+
+
+def test_a_finished_run_holds_its_results_and_nothing_of_the_work(tmp_path: Path) -> None:
+    run = in_a_new_process(job(tmp_path / "run", recipe()))
+    assert sorted(path.name for path in run.folder.iterdir()) == [
+        "history.csv",
+        "model.keras",
+        "recipe.yaml",
+        "run.json",
+        "validation.npz",
+    ]
+    assert load_run(run.folder) == run
+    with zipfile.ZipFile(run.model_path) as archive:
+        assert "optimizer" not in archive.read("config.json").decode()
+
+
+def test_while_it_trains_only_the_last_and_the_best_checkpoint_are_kept(tmp_path: Path) -> None:
+    settings = job(tmp_path / "run", recipe(keep_best="val_loss"), KillsAfterEveryEpoch())
+    for _ in range(6):
+        with pytest.raises(Killed):
+            in_a_new_process(settings)
+    assert len(list((tmp_path / "run" / CHECKPOINTS).iterdir())) <= 2
+    assert (tmp_path / "run" / PROGRESS).is_file()
+
+
+def test_a_checkpoint_that_cannot_be_read_is_told_with_the_way_out(tmp_path: Path) -> None:
+    settings = job(tmp_path / "run", recipe(), KillsAfterEveryEpoch())
+    with pytest.raises(Killed):
+        in_a_new_process(settings)
+    (checkpoint,) = (tmp_path / "run" / CHECKPOINTS).iterdir()
+    checkpoint.write_bytes(b"half a file")
+    with pytest.raises(ToolkitError, match=f"{checkpoint.name}: the checkpoint cannot.*--fresh"):
+        in_a_new_process(settings)
+
+
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+def test_a_loss_that_is_no_number_ends_training_with_advice(tmp_path: Path) -> None:
+    wild = recipe(optimizer={"name": "SGD", "learning_rate": 1e30}, stages=recipe().stages[1:])
+    with pytest.raises(ToolkitError, match=r"the loss became .* Lower optimizer\.learning_rate"):
+        in_a_new_process(job(tmp_path / "run", wild))
+
+
+def test_mixed_precision_without_a_gpu_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ToolkitError, match="--mixed-precision: no GPU is visible"):
+        in_a_new_process(job(tmp_path / "run", recipe(), mixed_precision=True))
+
+
+def test_every_epoch_is_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    in_a_new_process(job(tmp_path / "run", recipe(), Reporter(quiet=False)))
+    lines = capsys.readouterr().err.splitlines()
+    pattern = r"mobilenetv3small (head|all) \d/\d  loss \S+  accuracy \S+  validation loss"
+    assert sum(bool(re.match(pattern, line)) for line in lines) == 8
