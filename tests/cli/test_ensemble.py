@@ -20,6 +20,9 @@ from toolkit import Ensemble
 from toolkit.inference import devices
 from toolkit.inference.journal import ROWS, Journal
 
+ROW_BYTES = 8 * (1 + 3)
+"""Of the journal: the file's state and three probabilities."""
+
 CLASSES = ("2", "10", "x y")
 MANY = 300
 OUTPUTS = {"submission.csv", "submission.json", "latency.json"}
@@ -191,7 +194,7 @@ class TestRefusals:
         assert told.err.startswith("error: elsewhere: no such folder")
 
     def test_another_process_at_the_same_result(self, toolkit, home: Path) -> None:
-        with Journal.held(home / ".submission.csv.partial", {}, 3):
+        with Journal.held(home / ".submission.csv.partial", {}, 3, np.zeros(0)):
             told = toolkit("ensemble")
             assert told.code == 1
             assert "another process writes the same result" in told.err
@@ -210,7 +213,7 @@ class TestBrokenPhotos:
     def test_all_are_listed_and_nothing_is_written(self, toolkit, spoilt: Path) -> None:
         told = toolkit("ensemble", "--quiet")
         assert (told.code, told.out) == (1, "")
-        assert told.err.startswith("error: 3 photos to predict cannot be read.")
+        assert told.err.startswith("error: 3 of the photos to predict cannot be read.")
         assert [line.split(": ")[0].split("/")[-1] for line in told.err.splitlines()[1:]] == [
             "7.png",
             "12.png",
@@ -270,14 +273,14 @@ class TestInterrupted:
         rows = many / ".submission.csv.partial" / ROWS
         deadline = monotonic() + 60
         try:
-            while not (rows.is_file() and rows.stat().st_size >= 10 * 24):
+            while not (rows.is_file() and rows.stat().st_size >= 10 * ROW_BYTES):
                 assert process.poll() is None, "it ended before it could be killed"
                 assert monotonic() < deadline
                 sleep(0.002)
         finally:
             process.kill()  # SIGKILL: nothing can be put in order any more.
             process.wait()
-        yield rows.stat().st_size // 24
+        yield rows.stat().st_size // ROW_BYTES
 
     def test_the_result_is_that_of_an_uninterrupted_run(
         self, toolkit, many: Path, killed: int

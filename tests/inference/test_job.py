@@ -14,11 +14,12 @@ from toolkit.data.dataset import Request
 from toolkit.errors import ToolkitError
 from toolkit.inference import job as module
 from toolkit.inference.ensemble import Ensemble
-from toolkit.inference.job import Outcome, job_identity, predict_request
+from toolkit.inference.job import Outcome, file_numbers, job_identity, predict_request
 from toolkit.inference.journal import Journal
 from toolkit.progress import Reporter
 
 PRIOR = (0.2, 0.5, 0.3)
+FILES = np.zeros(100)
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def ensemble(tiny_bundle) -> Ensemble:
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Journal]:
-    with Journal.held(tmp_path / "partial", {}, 3) as held:
+    with Journal.held(tmp_path / "partial", {}, 3, FILES) as held:
         yield held
 
 
@@ -96,7 +97,7 @@ class TestBrokenPhotos:
     def test_missing_and_broken_ones_are_all_listed_at_once(
         self, ensemble: Ensemble, journal: Journal, mixed: Request, hostile_photos: Path
     ) -> None:
-        with pytest.raises(ToolkitError, match=r"3 photos .* --skip-broken") as told:
+        with pytest.raises(ToolkitError, match=r"3 of the photos .* --skip-broken") as told:
             predict_request(ensemble, mixed, journal, skip_broken=False)
         assert str(told.value).splitlines()[1:] == [
             f"  {hostile_photos / 'text.jpg'}: not a photo in a known format",
@@ -184,16 +185,15 @@ class TestIdentity:
     ) -> None:
         assert identity(paths=photos[::-1]) != identity()
 
-    def test_a_mended_photo_is_another_job(
-        self, identity: Callable[..., Any], photos: list[Path], tmp_path: Path
-    ) -> None:
+    def test_a_mended_photo_has_another_number(self, photos: list[Path], tmp_path: Path) -> None:
         path = tmp_path / "a.png"
-        missing = identity(paths=[path])
+        request = request_for([path])
+        missing = file_numbers(request)[0]
         path.write_bytes(photos[0].read_bytes())
-        first = identity(paths=[path])
+        first = file_numbers(request)[0]
         path.write_bytes(photos[1].read_bytes())
         os.utime(path, ns=(0, 0))
-        assert len({each["photos"] for each in (missing, first, identity(paths=[path]))}) == 3
+        assert len({missing, first, file_numbers(request)[0]}) == 3
 
     def test_another_bundle_is_another_job(
         self, identity: Callable[..., Any], ensemble: Ensemble

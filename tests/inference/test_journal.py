@@ -12,6 +12,8 @@ from toolkit.errors import ToolkitError
 from toolkit.inference.journal import ROWS, Journal
 
 JOB = {"bundle": "abc", "temperature": 1.1, "weights": [0.1, 0.2, 0.7], "photos": "def"}
+FILES = np.arange(100, 200, dtype=np.float64)
+"""States of a hundred files."""
 
 
 def rows(count: int, first: int = 0) -> np.ndarray:
@@ -25,35 +27,35 @@ def folder(tmp_path: Path) -> Path:
 
 def written(folder: Path, *counts: int) -> None:
     """Leave a journal as a process leaves it that was killed."""
-    with Journal.held(folder, JOB, 3) as journal:
+    with Journal.held(folder, JOB, 3, FILES) as journal:
         for count in counts:
             journal.append(rows(count, first=len(journal.rows())))
 
 
 def test_a_new_journal_has_no_rows(folder: Path) -> None:
-    with Journal.held(folder, JOB, 3) as journal:
+    with Journal.held(folder, JOB, 3, FILES) as journal:
         assert journal.rows().shape == (0, 3)
 
 
 def test_rows_are_found_again_to_the_bit(folder: Path) -> None:
     written(folder, 5, 1, 4)
-    with Journal.held(folder, JOB, 3) as journal:
+    with Journal.held(folder, JOB, 3, FILES) as journal:
         np.testing.assert_array_equal(journal.rows(), rows(10))
 
 
 def test_an_unread_photo_stays_unread(folder: Path) -> None:
-    with Journal.held(folder, JOB, 3) as journal:
+    with Journal.held(folder, JOB, 3, FILES) as journal:
         journal.append(np.full((1, 3), np.nan))
-    with Journal.held(folder, JOB, 3) as journal:
+    with Journal.held(folder, JOB, 3, FILES) as journal:
         assert np.isnan(journal.rows()).all()
 
 
-@pytest.mark.parametrize("torn", [1, 8, 23])
+@pytest.mark.parametrize("torn", [1, 8, 31])
 def test_a_torn_last_row_is_cut_off(folder: Path, torn: int) -> None:
     written(folder, 4)
     whole = (folder / ROWS).read_bytes()
     (folder / ROWS).write_bytes(whole + b"\x7f" * torn)
-    with Journal.held(folder, JOB, 3) as journal:
+    with Journal.held(folder, JOB, 3, FILES) as journal:
         np.testing.assert_array_equal(journal.rows(), rows(4))
         journal.append(rows(2, first=4))
         np.testing.assert_array_equal(journal.rows(), rows(6))
@@ -65,31 +67,39 @@ def test_a_torn_last_row_is_cut_off(folder: Path, torn: int) -> None:
 )
 def test_another_job_starts_anew(folder: Path, other: dict[str, object]) -> None:
     written(folder, 4)
-    with Journal.held(folder, {**JOB, **other}, 3) as journal:
+    with Journal.held(folder, {**JOB, **other}, 3, FILES) as journal:
         assert len(journal.rows()) == 0
-    with Journal.held(folder, JOB, 3) as journal:
+    with Journal.held(folder, JOB, 3, FILES) as journal:
         assert len(journal.rows()) == 0, "the first job's rows are gone"
 
 
 def test_rows_without_their_job_are_not_trusted(folder: Path) -> None:
     written(folder, 4)
     (folder / "job.json").unlink()
-    with Journal.held(folder, JOB, 3) as journal:
+    with Journal.held(folder, JOB, 3, FILES) as journal:
         assert len(journal.rows()) == 0
 
 
 def test_a_job_that_cannot_be_read_starts_anew(folder: Path) -> None:
     written(folder, 4)
     (folder / "job.json").write_text("{", encoding="utf-8")
-    with Journal.held(folder, JOB, 3) as journal:
+    with Journal.held(folder, JOB, 3, FILES) as journal:
         assert len(journal.rows()) == 0
+
+
+def test_rows_are_kept_up_to_the_first_photo_that_changed(folder: Path) -> None:
+    written(folder, 10)
+    changed = FILES.copy()
+    changed[6] += 1
+    with Journal.held(folder, JOB, 3, changed) as journal:
+        np.testing.assert_array_equal(journal.rows(), rows(6))
 
 
 def test_two_cannot_hold_it_at_once(folder: Path) -> None:
     with (
-        Journal.held(folder, JOB, 3),
+        Journal.held(folder, JOB, 3, FILES),
         pytest.raises(ToolkitError, match=r"partial: another process .* --out"),
-        Journal.held(folder, JOB, 3),
+        Journal.held(folder, JOB, 3, FILES),
     ):
         pass
 
@@ -103,14 +113,14 @@ def test_it_is_free_again_after_an_error(folder: Path, monkeypatch: pytest.Monke
         return locks[-1]
 
     monkeypatch.setattr(filelock, "FileLock", lock)
-    with pytest.raises(ZeroDivisionError), Journal.held(folder, JOB, 3):
+    with pytest.raises(ZeroDivisionError), Journal.held(folder, JOB, 3, FILES):
         assert locks[0].is_locked
         raise ZeroDivisionError
     assert not locks[0].is_locked
 
 
 def test_nothing_is_left_of_a_finished_job(folder: Path) -> None:
-    with Journal.held(folder, JOB, 3) as journal:
+    with Journal.held(folder, JOB, 3, FILES) as journal:
         journal.append(rows(3))
         journal.remove()
     assert list(folder.parent.iterdir()) == []
@@ -120,6 +130,6 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder", encoding="utf-8")
     with (
         pytest.raises(ToolkitError, match=r"file/partial: cannot be written \(Not a directory\)"),
-        Journal.held(tmp_path / "file" / "partial", JOB, 3),
+        Journal.held(tmp_path / "file" / "partial", JOB, 3, FILES),
     ):
         pass

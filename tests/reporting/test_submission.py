@@ -47,7 +47,7 @@ def predicted(tiny_bundle, tmp_path: Path, draw_photo: Callable[..., Image.Image
         draw_photo(seed).save(tmp_path / id)
     request = Request(IDS, tuple(tmp_path / id for id in IDS), ("image_id", "Label"))
     ensemble = Ensemble.load(tiny_bundle.folder, tta=2, device="cpu", batch=2)
-    with Journal.held(tmp_path / "partial", {}, 3) as journal:
+    with Journal.held(tmp_path / "partial", {}, 3, np.zeros(len(IDS))) as journal:
         journal.append(np.array([[0.1, 0.2, 0.7]]))
         outcome = predict_request(ensemble, request, journal, skip_broken=False)
     return Predicted(ensemble, request, outcome)

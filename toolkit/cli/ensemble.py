@@ -59,7 +59,7 @@ def command(
     from toolkit.data.dataset import load_request
     from toolkit.files import write_json
     from toolkit.inference.ensemble import Ensemble
-    from toolkit.inference.job import job_identity, predict_request
+    from toolkit.inference.job import file_numbers, job_identity, predict_request
     from toolkit.inference.journal import Journal
     from toolkit.machine import usable_cores
     from toolkit.progress import Reporter
@@ -83,7 +83,7 @@ def command(
         **{key: settings[key] for key in ("tta", "tta_views", "seed", "batch")},
     )
     partial = out.with_name(f".{out.name}.partial")
-    with Journal.held(partial, job, len(ensemble.classes)) as journal:
+    with Journal.held(partial, job, len(ensemble.classes), file_numbers(request)) as journal:
         outcome = predict_request(
             ensemble, request, journal, skip_broken=skip_broken, reporter=reporter
         )

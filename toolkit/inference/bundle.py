@@ -134,7 +134,8 @@ class Bundle:
         if self.validation_sha256:
             expected[VALIDATION] = self.validation_sha256
         for path in sorted(self.folder.iterdir()):
-            if path.name not in expected and path.name != MANIFEST:
+            # Hidden files, such as macOS leaves in every folder, are nobody's members.
+            if path.name not in (*expected, MANIFEST) and not path.name.startswith("."):
                 raise ToolkitError(f"{path}: does not belong to the bundle. Move it elsewhere.")
         checked = expected if members is None else [member.file for member in members]
         for name in checked:

@@ -139,6 +139,8 @@ class Ensemble:
         Yields:
             One answer a batch. Broken photos are reported in it, not raised.
         """
+        if isinstance(photos, str | Path):
+            raise UsageError(f"Expected a list of photos, received the single path '{photos}'.")
         sources: list[Source] = [
             Path(photo) if isinstance(photo, str) else photo for photo in photos
         ]

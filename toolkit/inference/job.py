@@ -57,9 +57,23 @@ def job_identity(
         "provider": ensemble.provider,
         "decoder": DECODER_VERSION,
         "skip_broken": skip_broken,
-        "photos": sha256_json([[id, _file_state(path)] for id, path in _pairs(request)]),
+        "photos": sha256_json(request.ids),
         **settings,
     }
+
+
+def file_numbers(request: Request) -> NDArray[np.float64]:
+    """Return a number for each photo that changes when its file does, shape (photos,)."""
+
+    def number(path: Path) -> float:
+        try:
+            status = path.stat()
+        except OSError:
+            return -1.0
+        state = sha256_json([str(path), status.st_size, status.st_mtime_ns])
+        return float(int(state[:12], 16))  # 48 bits, which a float64 holds exactly
+
+    return np.array([number(path) for path in request.paths], dtype=np.float64)
 
 
 def predict_request(
@@ -130,18 +144,6 @@ def _reason(path: Path) -> str:
 
 def _complaint(lines: Sequence[str]) -> str:
     return (
-        f"{len(lines)} photos to predict cannot be read. Mend them, or pass --skip-broken to "
-        f"answer them with the class prior:\n{listing(lines)}"
+        f"{len(lines)} of the photos to predict cannot be read. Mend them, or pass "
+        f"--skip-broken to answer them with the class prior:\n{listing(lines)}"
     )
-
-
-def _pairs(request: Request) -> Any:
-    return zip(request.ids, request.paths, strict=True)
-
-
-def _file_state(path: Path) -> list[int]:
-    try:
-        status = path.stat()
-    except OSError:
-        return []
-    return [status.st_size, status.st_mtime_ns]

@@ -20,29 +20,41 @@ JOB, ROWS, LOCK = "job.json", "rows.f64", ".lock"
 
 
 class Journal:
-    """Probabilities of the first photos of a job, in order, one row of float64 a photo."""
+    """Probabilities of the first photos of a job, in order.
 
-    def __init__(self, folder: Path, job: Mapping[str, Any], classes: int) -> None:
-        """Open the journal; rows written for another job are thrown away.
+    A row is float64: a number for the state of the photo's file, then one probability a class.
+    """
+
+    def __init__(
+        self, folder: Path, job: Mapping[str, Any], classes: int, files: NDArray[np.float64]
+    ) -> None:
+        """Open the journal; what no longer holds is thrown away.
 
         Args:
             folder: Where it is kept until the job is finished.
-            job: All that the answers depend on.
-            classes: Length of a row.
+            job: All that every answer depends on; under another job no row is kept.
+            classes: Number of classes.
+            files: One number a photo, in order, that changes when its file does. Rows are kept up
+                to the first photo that changed.
         """
-        self._folder, self._classes = folder, classes
+        self._folder, self._files, self._length = folder, files, 1 + classes
         self._path = folder / ROWS
         if not _is_of(folder / JOB, job):
             self._path.unlink(missing_ok=True)
             write_json(folder / JOB, job)
         self._path.touch()
         # A row that was being written when the process was killed is cut off.
-        whole = self._path.stat().st_size // self._row_bytes * self._row_bytes
-        os.truncate(self._path, whole)
+        whole = self._path.stat().st_size // (8 * self._length)
+        os.truncate(self._path, 8 * self._length * whole)
+        kept = self._rows()[: len(files)]
+        changed = np.flatnonzero(kept[:, 0] != files[: len(kept)])
+        os.truncate(self._path, 8 * self._length * (changed[0] if len(changed) else len(kept)))
 
     @classmethod
     @contextmanager
-    def held(cls, folder: Path, job: Mapping[str, Any], classes: int) -> Iterator[Journal]:
+    def held(
+        cls, folder: Path, job: Mapping[str, Any], classes: int, files: NDArray[np.float64]
+    ) -> Iterator[Journal]:
         """Open the journal for one process at a time.
 
         Raises:
@@ -59,26 +71,27 @@ class Journal:
         except OSError as error:
             raise ToolkitError(f"{folder}: cannot be written ({error.strerror}).") from None
         try:
-            yield cls(folder, job, classes)
+            yield cls(folder, job, classes, files)
         finally:
             lock.release()
 
     def rows(self) -> NDArray[np.float64]:
         """Return the rows so far, shape (photos done, classes)."""
-        return np.fromfile(self._path, dtype="<f8").reshape(-1, self._classes)
+        return self._rows()[:, 1:]
 
-    def append(self, rows: NDArray[np.float64]) -> None:
-        """Add the rows of one batch."""
+    def append(self, probabilities: NDArray[np.float64]) -> None:
+        """Add the rows of one batch, shape (photos, classes)."""
+        done = self._path.stat().st_size // (8 * self._length)
+        files = self._files[done : done + len(probabilities), None]
         with self._path.open("ab") as file:
-            file.write(rows.astype("<f8").tobytes())
+            file.write(np.hstack([files, probabilities]).astype("<f8").tobytes())
 
     def remove(self) -> None:
         """Throw the journal away when the job is finished."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    @property
-    def _row_bytes(self) -> int:
-        return 8 * self._classes
+    def _rows(self) -> NDArray[np.float64]:
+        return np.fromfile(self._path, dtype="<f8").reshape(-1, self._length)
 
 
 def _is_of(path: Path, job: Mapping[str, Any]) -> bool:
