@@ -113,3 +113,13 @@ def test_a_spoilt_cache_is_made_anew(
     (store,) = (tmp_path / "cache").rglob("*.json")
     store.write_text('{"half": ', encoding="utf-8")
     assert survey(photos) == first
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("huge.jpg", (12_000, 9_000)), ("exif_6.jpg", (48, 32)), ("la.png", (2, 1))]
+)
+def test_a_photo_has_the_size_of_its_file_turned_upright(
+    hostile_photos: Path, name: str, size: tuple[int, int]
+) -> None:
+    (facts,) = survey([hostile_photos / name])
+    assert (facts.width, facts.height) == size

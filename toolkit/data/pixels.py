@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import PIL
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from toolkit.errors import ToolkitError
 
@@ -43,6 +43,9 @@ DEFINITION: dict[str, Any] = {
 """What travels with every run and bundle; its hash is part of the key of cached pixels."""
 
 DECODER_VERSION = f"Pillow {PIL.__version__}"
+
+_LYING = (5, 6, 7, 8)
+"""EXIF orientations that exchange width and height."""
 
 _WHITE = (255, 255, 255, 255)
 _SIXTEEN_BIT_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
@@ -111,6 +114,16 @@ def decode(source: Path | bytes) -> Image.Image:
         raise BrokenPhotoError(name, "not a photo in a known format") from None
     except _DECODER_ERRORS as error:
         raise BrokenPhotoError(name, f"cannot be decoded ({error})") from None
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """Return width and height of a readable photo as its file has them, turned upright.
+
+    Unlike a decoded image's, they are never scaled down.
+    """
+    with Image.open(path) as image:
+        turned = image.getexif().get(ExifTags.Base.Orientation) in _LYING
+        return (image.height, image.width) if turned else image.size
 
 
 def from_array(pixels: Pixels) -> Image.Image:

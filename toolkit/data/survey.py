@@ -11,7 +11,7 @@ from pathlib import Path
 
 import imagehash
 
-from toolkit.data.pixels import DECODER_VERSION, DEFINITION, BrokenPhotoError, decode
+from toolkit.data.pixels import DECODER_VERSION, DEFINITION, BrokenPhotoError, decode, upright_size
 from toolkit.files import cache_folder, sha256_file, sha256_json, write_json
 from toolkit.machine import usable_cores
 from toolkit.progress import SILENT, Reporter
@@ -23,7 +23,7 @@ class PhotoFacts:
 
     Attributes:
         sha256: Of its bytes; empty where the file is missing.
-        width: Pixels, after a large JPEG was scaled down while decoded.
+        width: In pixels, upright; 0 for a broken one.
         height: Likewise.
         perceptual_hash: 64 bits (pHash of the decoded photo); 0 for a broken one.
         broken: Why it cannot be read; empty where it can.
@@ -89,4 +89,4 @@ def _look(path: Path) -> PhotoFacts:
         digest = sha256_file(path) if path.is_file() and os.access(path, os.R_OK) else ""
         return PhotoFacts(digest, 0, 0, 0, error.reason)
     bits = int(str(imagehash.phash(image)), 16)
-    return PhotoFacts(sha256_file(path), image.width, image.height, bits, "")
+    return PhotoFacts(sha256_file(path), *upright_size(path), bits, "")
