@@ -41,6 +41,7 @@ def main(
     from toolkit.data.augmentor import Augmentor
     from toolkit.data.dataset import load_labelled
     from toolkit.data.pixels import load
+    from toolkit.training.backend import jit_compile
     from toolkit.training.batches import TrainingBatches, one_hot
     from toolkit.training.model import build_model
     from toolkit.training.recipe import load_set
@@ -63,7 +64,7 @@ def main(
     )
     targets = one_hot(labels, len(dataset.classes))
     model = build_model(recipe, len(dataset.classes), pretrained=False)
-    model.compile(keras.optimizers.Adamax(1e-3), recipe.loss, metrics=["accuracy"])
+    model.compile(keras.optimizers.Adamax(1e-3), recipe.loss, jit_compile=jit_compile())
 
     def rate(work: object) -> float:
         started = perf_counter()

@@ -292,6 +292,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> TinyBundle:
     'uniform' for an odd one. Random views of alpha and beta are drawn, those of gamma are mirrored.
     """
     pytest.importorskip("onnx")
+    from toolkit.data.pixels import DECODER_VERSION, DEFINITION
     from toolkit.files import sha256_file
     from toolkit.inference import bundle as module
 
@@ -331,7 +332,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> TinyBundle:
             classes=TINY_CLASSES,
             names={"2": "two"},
             class_prior=(0.2, 0.5, 0.3),
-            pixels={},
+            pixels={**DEFINITION, "decoder_version": DECODER_VERSION},
             data={"fingerprint": "of other photos", "split_seed": 42, "validation_fraction": 0.2},
             members=tuple(
                 module.Member(

@@ -1,7 +1,438 @@
-def test_probe(trained, exported):
-    for run in trained.runs:
-        print(run.score, run.seconds, run.history)
-    print(exported.members, exported.voting[1])
-    import os
+"""From runs to a bundle: whole or not at all, of one split, with figures that can be checked."""
 
-    print(os.listdir(exported.folder))
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import pytest
+
+from toolkit.errors import ToolkitError, UsageError
+from toolkit.exporting import export as room
+from toolkit.exporting.export import ExportOptions, export
+from toolkit.exporting.select import choose_runs, member_names
+from toolkit.files import sha256_file, write_json
+from toolkit.inference.bundle import Bundle, load_bundle, load_validation
+from toolkit.inference.devices import choose_device
+from toolkit.inference.sessions import MemberSession, Threads
+from toolkit.inference.views import VIEWS
+from toolkit.training.run import Run, load_run
+
+if TYPE_CHECKING:
+    from tests.conftest import Trained
+
+SMALL = "mobilenetv3small"
+
+
+class Killed(BaseException):
+    """As a SIGKILL: no handler of ours looks at it."""
+
+
+@pytest.fixture
+def converted(trained: Trained, exported: Bundle, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Puts the files that were really converted in place at once, and notes for which member."""
+    names: list[str] = []
+    files = {member.model_sha256: member for member in exported.members}
+
+    def place(_: Callable[..., Any], model: Path, target: Path, *__: Any, **___: Any) -> Any:
+        member = files[sha256_file(model)]
+        names.append(target.stem)
+        shutil.copy(exported.folder / member.file, target)
+        return dict(member.parity)
+
+    monkeypatch.setattr(room, "in_own_process", place)
+    return names
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return tmp_path / "bundle"
+
+
+@pytest.fixture
+def copied(exported: Bundle, bundle: Path) -> Bundle:
+    """A copy of the bundle, to be spoilt."""
+    shutil.copytree(exported.folder, bundle)
+    return load_bundle(bundle)
+
+
+def test_a_bundle_holds_all_that_is_needed_to_predict(trained: Trained, exported: Bundle) -> None:
+    assert {path.name for path in exported.folder.iterdir()} == {
+        "bundle.json",
+        f"{SMALL}.onnx",
+        f"{SMALL}-second.onnx",
+        "validation.npz",
+    }
+    assert load_bundle(exported.folder) == exported
+    exported.check_files()
+    assert exported.classes == tuple(str(number) for number in range(10))
+    assert len(exported.names) == 10
+    assert exported.class_prior == (0.1,) * 10
+    for member, run in zip(exported.members, trained.runs, strict=True):
+        assert (member.name, member.run) == (run.folder.name, run.label)
+        assert member.model_sha256 == run.model_sha256
+        assert member.image_size == 32
+        assert member.score["accuracy"] == run.score["accuracy"]
+
+
+def test_members_agree_with_keras_on_the_held_out_photos(exported: Bundle) -> None:
+    for member in exported.members:
+        assert member.parity["photos"] == 10
+        assert 0 <= member.parity["logit_error"] < 1e-4
+        assert member.parity["labels_changed"] == 0
+
+
+def test_the_files_know_what_they_are(trained: Trained, exported: Bundle) -> None:
+    for member, run in zip(exported.members, trained.runs, strict=True):
+        content = onnx.load(exported.folder / member.file)
+        told = {each.key: each.value for each in content.metadata_props}
+        assert json.loads(told["toolkit.classes"]) == list(exported.classes)
+        assert told["toolkit.recipe"] == run.recipe.to_yaml()
+        assert json.loads(told["toolkit.pixels"])
+        assert json.loads(told["toolkit.versions"])["tf2onnx"]
+
+
+def test_validation_is_what_the_files_say_to_every_view(trained: Trained, exported: Bundle) -> None:
+    held_out = load_validation(exported)
+    assert held_out.probabilities.shape == (2, 10, len(VIEWS), 10)
+    np.testing.assert_allclose(held_out.probabilities.sum(axis=3), 1, rtol=1e-5)
+    for index, run in enumerate(trained.runs):
+        validation = run.validation
+        assert validation is not None
+        np.testing.assert_array_equal(held_out.ids, validation.ids)
+        np.testing.assert_array_equal(held_out.labels, validation.labels)
+        # The first view is the photo itself, which Keras has seen when the run was finished.
+        np.testing.assert_allclose(
+            held_out.probabilities[index, :, 0], validation.probabilities, atol=1e-5
+        )
+    assert not np.allclose(held_out.probabilities[:, :, 0], held_out.probabilities[:, :, 1])
+
+
+def test_views_are_those_of_the_photos_not_of_each_other(exported: Bundle) -> None:
+    # A photo of one colour looks the same in every view, whatever the network says of it.
+    member = exported.members[0]
+    session = MemberSession(
+        exported.folder / member.file, choose_device("cpu"), Threads(1), batch=8
+    )
+    grey = np.full((1, 32, 32, 3), 90, dtype=np.uint8)
+    views = np.concatenate([view(grey[0])[None] for view in VIEWS])
+    answers = session.run(views, len(VIEWS))
+    np.testing.assert_allclose(answers, np.repeat(answers[:1], len(VIEWS), axis=0), atol=1e-6)
+
+
+def test_there_is_a_vote_for_every_number_of_views(exported: Bundle) -> None:
+    assert sorted(exported.voting) == list(range(1, len(VIEWS) + 1))
+    for table in exported.voting.values():
+        assert set(table.alternatives) == {"uniform", "accuracy", "fitted"}
+        for alternative in table.alternatives.values():
+            assert sum(alternative.weights) == pytest.approx(1)
+
+
+def test_the_same_runs_are_not_exported_again(
+    trained: Trained, copied: Bundle, converted: list[str]
+) -> None:
+    again = export(trained.runs, ExportOptions(bundle=copied.folder))
+    assert again == copied
+    assert not converted
+
+
+def test_a_bundle_whose_files_were_changed_is_not_taken_for_done(
+    trained: Trained, copied: Bundle, converted: list[str]
+) -> None:
+    (copied.folder / f"{SMALL}.onnx").write_bytes(b"another network")
+    with pytest.raises(ToolkitError, match=f"{SMALL}.onnx: the file was changed"):
+        export(trained.runs, ExportOptions(bundle=copied.folder))
+
+
+@pytest.mark.parametrize("voting", ["auto", "uniform"])
+def test_another_bundle_is_not_replaced_unless_told(
+    voting: str, trained: Trained, copied: Bundle, converted: list[str]
+) -> None:
+    runs = trained.runs[:1] if voting == "auto" else trained.runs
+    options = ExportOptions(bundle=copied.folder, voting=voting)
+    with pytest.raises(ToolkitError, match=r"made from other runs or with another voting.*--fresh"):
+        export(runs, options)
+    assert load_bundle(copied.folder) == copied
+    made = export(runs, dataclasses.replace(options, fresh=True))
+    assert [member.run for member in made.members] == [run.label for run in runs]
+    assert made.requested_voting == voting
+    made.check_files()
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_folder_that_is_no_bundle_is_never_removed(
+    fresh: bool, trained: Trained, bundle: Path, converted: list[str]
+) -> None:
+    bundle.mkdir()
+    (bundle / "thesis.tex").write_text("years of work", encoding="utf-8")
+    with pytest.raises(ToolkitError, match="exists and is no bundle"):
+        export(trained.runs, ExportOptions(bundle=bundle, fresh=fresh))
+    assert (bundle / "thesis.tex").exists()
+
+
+def test_an_interrupted_export_goes_on_with_the_members_that_are_not_done(
+    trained: Trained, bundle: Path, converted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = room.in_own_process
+
+    def killed_at_the_second(*arguments: Any, **more: Any) -> Any:
+        if converted:
+            raise Killed
+        return place(*arguments, **more)
+
+    with monkeypatch.context() as power_cut:
+        power_cut.setattr(room, "in_own_process", killed_at_the_second)
+        with pytest.raises(Killed):
+            export(trained.runs, ExportOptions(bundle=bundle))
+    assert converted == [SMALL]
+    assert not bundle.exists()
+    made = export(trained.runs, ExportOptions(bundle=bundle))
+    assert converted == [SMALL, f"{SMALL}-second"]
+    made.check_files()
+    assert {path.name for path in bundle.parent.iterdir()} == {"bundle"}
+
+
+def test_a_member_of_another_training_is_not_taken_from_an_interrupted_export(
+    trained: Trained,
+    exported: Bundle,
+    bundle: Path,
+    converted: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, second = trained.runs
+    # Trained anew under the same name, its export was killed; then the old run came back.
+    anew = dataclasses.replace(second, folder=tmp_path / "runs" / "small" / first.folder.name)
+    shutil.copytree(second.folder, anew.folder)
+
+    def killed(*_: Any, **__: Any) -> Any:
+        raise Killed
+
+    for run, then in ((first, "save_bundle"), (anew, "_answers_to_views")):
+        with monkeypatch.context() as power_cut:
+            power_cut.setattr(room, then, killed)
+            with pytest.raises(Killed):
+                export([run], ExportOptions(bundle=bundle))
+    made = export([first], ExportOptions(bundle=bundle))
+    assert converted == [SMALL] * 3
+    assert made.members[0].sha256 == exported.members[0].sha256
+    assert made.members[0].sha256 != exported.members[1].sha256
+
+
+def test_the_bundle_appears_whole_or_not_at_all(
+    trained: Trained, bundle: Path, converted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(_: Bundle) -> None:
+        assert not bundle.exists()
+        raise Killed
+
+    with monkeypatch.context() as power_cut:
+        power_cut.setattr(room, "save_bundle", killed)
+        with pytest.raises(Killed):
+            export(trained.runs, ExportOptions(bundle=bundle))
+    assert not bundle.exists()
+    export(trained.runs, ExportOptions(bundle=bundle)).check_files()
+
+
+def test_a_member_that_does_not_agree_with_keras_is_named(
+    trained: Trained, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def differs(*_: Any, **__: Any) -> Any:
+        raise ToolkitError("The exported file computes something else: a logit differs")
+
+    monkeypatch.setattr(room, "in_own_process", differs)
+    with pytest.raises(ToolkitError, match=rf"{SMALL} \(.*runs/small/{SMALL}\): The exported file"):
+        export(trained.runs, ExportOptions(bundle=bundle))
+    assert not bundle.exists()
+
+
+class TestVoting:
+    def test_an_alternative_can_be_asked_for(
+        self, trained: Trained, bundle: Path, converted: list[str]
+    ) -> None:
+        made = export(trained.runs, ExportOptions(bundle=bundle, voting="accuracy"))
+        assert {table.choice for table in made.voting.values()} == {"accuracy"}
+
+    def test_weights_can_be_given(
+        self, trained: Trained, bundle: Path, converted: list[str]
+    ) -> None:
+        voting = f"{SMALL}=1,{SMALL}-second=3"
+        made = export(trained.runs, ExportOptions(bundle=bundle, voting=voting))
+        for table in made.voting.values():
+            assert table.choice == "custom"
+            assert table.alternatives["custom"].weights == (0.25, 0.75)
+            assert table.alternatives["custom"].accuracy is not None
+
+    @pytest.mark.parametrize(
+        ("voting", "message"),
+        [
+            ("majority", "--voting majority: Expected auto, uniform, accuracy, fitted or NAME="),
+            ("xception=1", "unknown member 'xception'"),
+            (f"{SMALL}=-1", "weight of at least 0"),
+            (f"{SMALL}=0", "at least one weight over 0"),
+        ],
+    )
+    def test_a_wrong_wish_is_refused_before_any_work(
+        self, voting: str, message: str, trained: Trained, bundle: Path, converted: list[str]
+    ) -> None:
+        with pytest.raises(UsageError, match=message):
+            export(trained.runs, ExportOptions(bundle=bundle, voting=voting))
+        assert not converted
+        assert not bundle.exists()
+
+
+@pytest.fixture
+def refit(trained: Trained, tmp_path: Path) -> Run:
+    """The first run, as if it had been trained on all photos."""
+    run = trained.runs[0]
+    folder = tmp_path / "runs" / "small" / f"{SMALL}-refit"
+    shutil.copytree(run.folder, folder)
+    (folder / "validation.npz").unlink()
+    content = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    content["data"] |= {"validation_fraction": 0.0, "validation_photos": 0}
+    content["score"] = {}
+    write_json(folder / "run.json", content)
+    return load_run(folder)
+
+
+class TestMembersThatTrainedOnAllPhotos:
+    def test_vote_uniformly_and_claim_no_figures(
+        self, refit: Run, bundle: Path, converted: list[str]
+    ) -> None:
+        made = export([refit], ExportOptions(bundle=bundle))
+        assert {table.choice for table in made.voting.values()} == {"uniform"}
+        assert made.voting[1].alternatives["uniform"].weights == (1.0,)
+        assert made.voting[1].alternatives["uniform"].accuracy is None
+        assert made.validation_sha256 == ""
+        assert made.members[0].score == {}
+        made.check_files()
+        with pytest.raises(ToolkitError, match="trained on all photos: no validation"):
+            load_validation(made)
+
+    def test_leave_nothing_of_an_interrupted_export_of_others_in_the_bundle(
+        self,
+        refit: Run,
+        trained: Trained,
+        bundle: Path,
+        converted: list[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        def killed(_: Bundle) -> None:
+            raise Killed
+
+        with monkeypatch.context() as power_cut:
+            power_cut.setattr(room, "save_bundle", killed)
+            with pytest.raises(Killed):
+                export(trained.runs, ExportOptions(bundle=bundle))
+        export([refit], ExportOptions(bundle=bundle)).check_files()
+
+    def test_cannot_have_fitted_weights(
+        self, refit: Run, bundle: Path, converted: list[str]
+    ) -> None:
+        with pytest.raises(UsageError, match="only be found where photos were held out"):
+            export([refit], ExportOptions(bundle=bundle, voting="fitted"))
+
+    def test_are_chosen_only_by_name(self, refit: Run) -> None:
+        runs = refit.folder.parents[1]
+        with pytest.raises(ToolkitError, match="no finished run"):
+            choose_runs(runs)
+        assert choose_runs(runs, name="refit") == [refit]
+
+    def test_do_not_mix_with_validated_ones(self, refit: Run, trained: Trained) -> None:
+        with pytest.raises(ToolkitError, match="one would vote on photos that the other"):
+            choose_runs(Path("runs"), members=[trained.runs[0].folder, refit.folder])
+
+
+class TestTheDataThatRunsSaw:
+    @pytest.fixture
+    def data(self, trained: Trained, tmp_path: Path) -> Path:
+        shutil.copytree(trained.data, tmp_path / "data")
+        return tmp_path / "data"
+
+    def test_may_have_moved(
+        self, trained: Trained, data: Path, bundle: Path, converted: list[str], exported: Bundle
+    ) -> None:
+        made = export(trained.runs, ExportOptions(bundle=bundle, data=data))
+        assert made.data == exported.data
+        np.testing.assert_array_equal(
+            load_validation(made).probabilities, load_validation(exported).probabilities
+        )
+
+    def test_may_not_have_changed(
+        self, trained: Trained, data: Path, bundle: Path, converted: list[str]
+    ) -> None:
+        table = data / "train.csv"
+        lines = table.read_text(encoding="utf-8").splitlines()
+        identity, label = lines[1].split(",")
+        lines[1] = f"{identity},{(int(label) + 1) % 10}"
+        table.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (photo,) = (data / "train").rglob(identity)
+        photo.rename(data / "train" / lines[1].split(",")[1] / identity)
+        with pytest.raises(ToolkitError, match="other photos or labels than .* was trained on"):
+            export(trained.runs, ExportOptions(bundle=bundle, data=data))
+        assert not converted
+
+    def test_must_be_readable(
+        self, trained: Trained, data: Path, bundle: Path, converted: list[str]
+    ) -> None:
+        photo = sorted((data / "train").rglob("*.jpg"))[7]
+        photo.write_bytes(b"")
+        with pytest.raises(ToolkitError, match=f"cannot be read:\n.*{photo.name}"):
+            export(trained.runs, ExportOptions(bundle=bundle, data=data))
+
+
+class TestChoosingRuns:
+    def test_the_latest_of_each_backbone_is_taken(self, trained: Trained) -> None:
+        (chosen,) = choose_runs(trained.folder)
+        assert chosen.label == trained.runs[1].label
+
+    def test_a_name_is_taken_by_the_word(self, trained: Trained) -> None:
+        (chosen,) = choose_runs(trained.folder, name="second")
+        assert chosen.label == f"small/{SMALL}-second"
+        with pytest.raises(ToolkitError, match="no finished run 'third'"):
+            choose_runs(trained.folder, name="third")
+
+    def test_a_set_without_runs_is_told(self, trained: Trained) -> None:
+        with pytest.raises(ToolkitError, match="no finished run of set 'improved'.*train-all"):
+            choose_runs(trained.folder, set_name="improved")
+
+    def test_members_are_taken_in_the_order_given(self, trained: Trained) -> None:
+        folders = [run.folder for run in reversed(trained.runs)]
+        assert [run.folder for run in choose_runs(Path("runs"), members=folders)] == folders
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"split_seed": 1},
+            {"fingerprint": "0" * 64},
+            {"validation_fraction": 0.3},
+            {"left_out": ["a.jpg"]},
+        ],
+    )
+    def test_members_of_different_splits_are_refused(
+        self, other: dict[str, Any], trained: Trained, tmp_path: Path
+    ) -> None:
+        shutil.copytree(trained.runs[1].folder, tmp_path / "run")
+        content = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+        content["data"] |= other
+        write_json(tmp_path / "run" / "run.json", content)
+        with pytest.raises(ToolkitError, match="trained on different data or splits"):
+            choose_runs(Path("runs"), members=[trained.runs[0].folder, tmp_path / "run"])
+
+    def test_members_are_named_after_their_folders_and_sets_where_needed(
+        self, trained: Trained
+    ) -> None:
+        first, second = trained.runs
+        other_set = dataclasses.replace(first, folder=Path("runs/other") / SMALL)
+        assert member_names([first, second]) == [SMALL, f"{SMALL}-second"]
+        assert member_names([first, second, other_set]) == [
+            f"small-{SMALL}",
+            f"{SMALL}-second",
+            f"other-{SMALL}",
+        ]

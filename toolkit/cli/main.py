@@ -73,7 +73,10 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        print("Interrupted. The same command goes on where it stopped.", file=sys.stderr)
+        print(
+            "Interrupted. The same command, without --fresh, goes on where it stopped.",
+            file=sys.stderr,
+        )
         sys.exit(130)
     except ToolkitError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -81,3 +84,10 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
+    except OSError as error:
+        # A renamed file has two names, of which the user knows the second.
+        file = error.filename2 or error.filename
+        if file is None:
+            raise
+        print(f"error: {file}: {error.strerror}", file=sys.stderr)
+        sys.exit(1)

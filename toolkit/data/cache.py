@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +16,10 @@ from toolkit.errors import ToolkitError
 from toolkit.files import cache_folder, sha256_json, written_whole
 from toolkit.machine import usable_cores
 from toolkit.progress import SILENT, Reporter
+
+
+LEFT_BEHIND_SECONDS = 24 * 3600
+"""An unfinished file of this age is of a process that was killed."""
 
 
 def decoded_photos(
@@ -39,6 +45,7 @@ def decoded_photos(
     path = cache_folder() / "photos" / f"{key[:32]}-{size}px.npy"
     if path.is_file():
         return path
+    _remove_left_behind(path)
     _check_space(path, len(paths) * size * size * 3)
     with (
         written_whole(path) as temporary,
@@ -57,6 +64,14 @@ def decoded_photos(
             advance(1)
         photos.flush()
     return path
+
+
+def _remove_left_behind(path: Path) -> None:
+    for unfinished in path.parent.glob(f".{path.stem}.*{path.suffix}"):
+        # Another process may remove it at the same time.
+        with contextlib.suppress(OSError):
+            if time.time() - unfinished.stat().st_mtime > LEFT_BEHIND_SECONDS:
+                unfinished.unlink()
 
 
 def _check_space(path: Path, needed: int) -> None:

@@ -13,11 +13,20 @@ from toolkit.data.archives import extract
 from toolkit.errors import ToolkitError
 from toolkit.files import sha256_json
 
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+PHOTO_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".j2k", ".jxl", ".png", ".bmp", ".dib", ".gif"),
+    *(".webp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".ppm", ".pgm", ".pbm", ".pnm", ".tga"),
+)
+"""What is taken for a photo; one that cannot be read is told as broken, not passed over."""
+
 TRAIN_CSV, SAMPLE_CSV, CLASSES_CSV = "train.csv", "sample-submission.csv", "classes.csv"
 TRAIN_FOLDER = "train"
 TEST_FOLDERS = ("test_upload", "test")
 ID_COLUMN, CATEGORY_COLUMN = "Id", "Category"
+
+
+class NothingToPredictError(ToolkitError):
+    """A data folder without any photos to predict."""
 
 
 @dataclass(frozen=True)
@@ -101,11 +110,11 @@ def load_labelled(root: Path) -> Dataset:
 
 
 def load_labels(csv: Path, photos: Path, classes: tuple[str, ...]) -> Dataset:
-    """Read labelled photos from a CSV of ids and categories and a flat folder.
+    """Read labelled photos from a CSV of ids and categories and a folder.
 
     Args:
         csv: With an id and a category column.
-        photos: The folder its ids are found in.
+        photos: The folder its ids are found in, flat or below a folder a class.
         classes: The class order to use.
 
     Returns:
@@ -114,17 +123,36 @@ def load_labels(csv: Path, photos: Path, classes: tuple[str, ...]) -> Dataset:
     Raises:
         ToolkitError: The CSV is not as expected, or names a class that is not among `classes`.
     """
-    table, _ = _read_labels(csv)
+    labels = read_labels(csv)
     _check_folder(photos)
     known = {category: index for index, category in enumerate(classes)}
-    unknown = sorted(set(table[CATEGORY_COLUMN]) - set(known))
+    unknown = sorted(set(labels.values()) - set(known))
     if unknown:
         raise ToolkitError(
             f"{csv}: unknown category '{unknown[0]}'. Expected one of: {', '.join(classes)}."
         )
-    found = zip(table[ID_COLUMN], table[CATEGORY_COLUMN], strict=True)
-    entries = tuple(Photo(id, photos / id, known[category]) for id, category in found)
+    entries = tuple(
+        Photo(id, _in_class_folder(photos, category, id), known[category])
+        for id, category in labels.items()
+    )
     return Dataset(photos, classes, entries, {})
+
+
+def read_labels(csv: Path) -> dict[str, str]:
+    """Read a CSV of ids and categories.
+
+    Returns:
+        Category by id, in the order of the rows.
+
+    Raises:
+        ToolkitError: The CSV is not as expected: a column is missing, a category is empty, an id
+            stands twice or leads outside its folder.
+    """
+    table, _ = _read_csv(csv)
+    empty = table.index[table[CATEGORY_COLUMN] == ""]
+    if len(empty):
+        raise ToolkitError(f"{csv}: line {empty[0] + 2}: the category is empty.")
+    return dict(zip(table[ID_COLUMN], table[CATEGORY_COLUMN], strict=True))
 
 
 def load_request(root: Path) -> Request:
@@ -140,7 +168,8 @@ def load_request(root: Path) -> Request:
         Ids and paths. No photo is opened.
 
     Raises:
-        ToolkitError: There is nothing to predict, or the CSV is not as expected.
+        NothingToPredictError: There is no photo to predict.
+        ToolkitError: The CSV is not as expected, or the photos it names have no folder.
     """
     _check_folder(root)
     _extract_once(root, TEST_FOLDERS)
@@ -157,7 +186,7 @@ def load_request(root: Path) -> Request:
     folder = folder or root
     paths = tuple(sorted(_photos_in(folder), key=lambda path: (_natural(path.name), path.name)))
     if not paths:
-        raise ToolkitError(
+        raise NothingToPredictError(
             f"{root}: no photos to predict. Expected {SAMPLE_CSV} with a folder "
             f"{' or '.join(TEST_FOLDERS)}, or a flat folder of photos."
         )
@@ -173,45 +202,43 @@ def class_order(categories: Iterable[str]) -> tuple[str, ...]:
 
 
 def _from_csv(root: Path) -> Dataset:
-    table, _ = _read_labels(root / TRAIN_CSV)
+    labels = read_labels(root / TRAIN_CSV)
     folder = root / TRAIN_FOLDER
     _check_folder(folder, f"{root / TRAIN_CSV} names photos")
-    for row, category in enumerate(table[CATEGORY_COLUMN], start=2):
+    for row, category in enumerate(labels.values(), start=2):
         if not _is_inside(category):
             raise ToolkitError(f"{root / TRAIN_CSV}: line {row}: '{category}' is no folder's name.")
-    classes = class_order(table[CATEGORY_COLUMN])
+    classes = class_order(labels.values())
     index = {category: number for number, category in enumerate(classes)}
     photos = tuple(
         Photo(id, _in_class_folder(folder, category, id), index[category])
-        for id, category in zip(table[ID_COLUMN], table[CATEGORY_COLUMN], strict=True)
+        for id, category in labels.items()
     )
-    return _checked(Dataset(root, classes, photos, _class_names(root)))
+    return Dataset(root, classes, photos, _class_names(root))
 
 
 def _from_class_folders(root: Path) -> Dataset:
     parent = root / TRAIN_FOLDER if (root / TRAIN_FOLDER).is_dir() else root
+    # Below train/, a folder 'test' is a class like any other.
+    others = TEST_FOLDERS if parent == root else ()
     folders = {
         path.name: path
         for path in parent.iterdir()
-        if path.is_dir() and not path.name.startswith(".") and path.name not in TEST_FOLDERS
+        if path.is_dir() and not path.name.startswith(".") and path.name not in others
     }
     found = {name: sorted(_photos_in(folder)) for name, folder in folders.items()}
     classes = class_order(name for name, paths in found.items() if paths)
+    if not classes:
+        raise ToolkitError(
+            f"{root}: no labelled photos. Expected {TRAIN_CSV} with a folder {TRAIN_FOLDER}, or "
+            "one folder a class."
+        )
     photos = tuple(
         Photo(f"{category}/{path.name}", path, label)
         for label, category in enumerate(classes)
         for path in found[category]
     )
-    return _checked(Dataset(root, classes, photos, _class_names(root)))
-
-
-def _checked(dataset: Dataset) -> Dataset:
-    if len(dataset.classes) < 2:
-        raise ToolkitError(
-            f"{dataset.root}: Expected photos of at least 2 classes ({TRAIN_CSV} with a folder "
-            f"{TRAIN_FOLDER}, or one folder a class), received {len(dataset.classes)}."
-        )
-    return dataset
+    return Dataset(root, classes, photos, _class_names(root))
 
 
 def _in_class_folder(folder: Path, category: str, id: str) -> Path:
@@ -230,15 +257,6 @@ def _class_names(root: Path) -> dict[str, str]:
             f"received {','.join(table.columns)}."
         )
     return dict(zip(table[CATEGORY_COLUMN], table["Name"], strict=True))
-
-
-def _read_labels(path: Path) -> tuple[pd.DataFrame, tuple[str, str]]:
-    """Read a CSV whose categories count; those of a sample submission are placeholders."""
-    table, names = _read_csv(path)
-    empty = table.index[table[CATEGORY_COLUMN] == ""]
-    if len(empty):
-        raise ToolkitError(f"{path}: line {empty[0] + 2}: the category is empty.")
-    return table, names
 
 
 def _read_csv(path: Path) -> tuple[pd.DataFrame, tuple[str, str]]:

@@ -50,8 +50,14 @@ def prepare(dataset: Dataset, *, skip_broken: bool, reporter: Reporter = SILENT)
         The photos that can be read.
 
     Raises:
-        ToolkitError: A photo is broken or missing; the message lists all of them.
+        ToolkitError: There are fewer than two classes, or photos are broken or missing; the
+            message lists all of them.
     """
+    if len(dataset.classes) < 2:
+        raise ToolkitError(
+            f"{dataset.root}: Expected photos of at least 2 classes to train on, received "
+            f"{len(dataset.classes)}."
+        )
     facts = survey([photo.path for photo in dataset.photos], reporter)
     looked_at = list(zip(dataset.photos, facts, strict=True))
     broken = [(photo, fact) for photo, fact in looked_at if fact.broken]

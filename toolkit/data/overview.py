@@ -6,10 +6,15 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolkit.data.dataset import Dataset, Request, load_labelled, load_request
+from toolkit.data.dataset import (
+    Dataset,
+    NothingToPredictError,
+    Request,
+    load_labelled,
+    load_request,
+)
 from toolkit.data.duplicates import near_groups, near_pairs
 from toolkit.data.survey import PhotoFacts, survey
-from toolkit.errors import ToolkitError
 from toolkit.progress import SILENT, Reporter
 
 
@@ -48,7 +53,7 @@ def overview(root: Path, reporter: Reporter = SILENT) -> Overview:
     dataset = load_labelled(root)
     try:
         request = load_request(root)
-    except ToolkitError:
+    except NothingToPredictError:
         request = None  # A folder to train on only is complete without test photos.
     paths = [photo.path for photo in dataset.photos]
     test_paths = list(request.paths) if request else []

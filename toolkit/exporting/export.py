@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import importlib.util
 import json
 from collections.abc import Sequence
@@ -35,7 +34,7 @@ from toolkit.inference.devices import choose_device
 from toolkit.inference.sessions import MemberSession, Threads
 from toolkit.inference.views import VIEWS, FixedViews
 from toolkit.inference.voting import parse_weights
-from toolkit.machine import usable_cores
+from toolkit.machine import package_versions, usable_cores
 from toolkit.processes import import_quietly, in_own_process
 from toolkit.progress import SILENT, Reporter
 from toolkit.training.run import Run, Validation
@@ -43,7 +42,16 @@ from toolkit.training.run import Run, Validation
 PHOTOS_WITHOUT_VALIDATION = 256
 """Photos that parity is shown on where the members trained on all of them."""
 
-_VERSIONED = ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime-gpu", "onnxruntime", "toolkit")
+_VERSIONED = (
+    "tensorflow",
+    "keras",
+    "tf2onnx",
+    "onnx",
+    "onnxruntime-gpu",
+    "onnxruntime",
+    "pillow",
+    "toolkit",
+)
 _BATCH = 16
 
 
@@ -90,7 +98,8 @@ def export(runs: Sequence[Run], options: ExportOptions, reporter: Reporter = SIL
         reporter.say(f"{options.bundle}: already holds these runs, not exported again")
         return existing
     photos = _Photos.find(runs, options.data, reporter)
-    building = options.bundle.with_name(f".{options.bundle.name}.building")
+    target = options.bundle.absolute()
+    building = target.with_name(f".{target.name}.building")
     building.mkdir(parents=True, exist_ok=True)
     members = [_member(name, run, photos, building, reporter) for name, run in named]
     seen, validation = runs[0].data, runs[0].validation
@@ -98,7 +107,7 @@ def export(runs: Sequence[Run], options: ExportOptions, reporter: Reporter = SIL
     bundle = Bundle(
         folder=building,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        versions=_versions(),
+        versions=package_versions(_VERSIONED),
         classes=seen.classes,
         names=photos.names,
         class_prior=tuple(count / seen.training_photos for count in seen.class_counts),
@@ -115,8 +124,9 @@ def export(runs: Sequence[Run], options: ExportOptions, reporter: Reporter = SIL
         requested_voting=options.voting,
         validation_sha256=sha256_file(building / VALIDATION) if validation else "",
     )
+    kept = {member.file for member in members} | ({VALIDATION} if validation else set())
     for path in building.iterdir():
-        if path.name not in {VALIDATION, *(member.file for member in members)}:
+        if path.name not in kept:
             path.unlink()
     save_bundle(bundle)
     remove_folder(options.bundle)
@@ -130,7 +140,6 @@ class _Photos:
 
     paths: list[Path]
     hashes: list[str]
-    ids: list[str]
     chosen: list[int]
     names: dict[str, str]
 
@@ -157,9 +166,9 @@ class _Photos:
         chosen = (
             [number[str(id)] for id in validation.ids]
             if validation
-            else list(range(min(PHOTOS_WITHOUT_VALIDATION, len(ids))))
+            else _spread(len(ids), PHOTOS_WITHOUT_VALIDATION)
         )
-        return cls(paths, [fact.sha256 for fact in facts], ids, chosen, dataset.names)
+        return cls(paths, [fact.sha256 for fact in facts], chosen, dataset.names)
 
 
 def _member(name: str, run: Run, photos: _Photos, building: Path, reporter: Reporter) -> Member:
@@ -167,6 +176,7 @@ def _member(name: str, run: Run, photos: _Photos, building: Path, reporter: Repo
     stamp, file = building / f"{name}.json", f"{name}.onnx"
     known = read_json(stamp) if stamp.is_file() else {}
     if known.get("model_sha256") != run.model_sha256 or known.get("photos") != photos.hashes:
+        stamp.unlink(missing_ok=True)  # It would vouch for a file that is being replaced.
         pixels = decoded_photos(photos.paths, photos.hashes, run.recipe.image_size, reporter)
         reporter.say(f"{name}: to ONNX, and compared with Keras on {len(photos.chosen)} photos")
         parity = _converted(name, run, pixels, photos, building / file)
@@ -196,7 +206,7 @@ def _converted(name: str, run: Run, pixels: Path, photos: _Photos, target: Path)
         "toolkit.classes": json.dumps(run.data.classes),
         "toolkit.image_size": str(run.recipe.image_size),
         "toolkit.recipe": run.recipe.to_yaml(),
-        "toolkit.versions": json.dumps({**run.versions, **_versions()}),
+        "toolkit.versions": json.dumps({**run.versions, **package_versions(_VERSIONED)}),
         "toolkit.pixels": json.dumps(DEFINITION),
     }
     try:
@@ -288,12 +298,15 @@ def _custom_weights(voting: str, names: list[str]) -> tuple[float, ...] | None:
 
 def _existing(named: Sequence[tuple[str, Run]], options: ExportOptions) -> Bundle | None:
     """Return the bundle that stands there if it is the one asked for; refuse another."""
-    if options.fresh or not options.bundle.exists():
+    if not options.bundle.exists():
         return None
+    # Not even --fresh may remove a folder that the toolkit did not make.
     if not (options.bundle / MANIFEST).is_file():
         raise ToolkitError(
             f"{options.bundle}: exists and is no bundle. Name another with --bundle."
         )
+    if options.fresh:
+        return None
     bundle = load_bundle(options.bundle)
     same = [(each.name, each.run, each.model_sha256) for each in bundle.members]
     wanted = [(name, run.label, run.model_sha256) for name, run in named]
@@ -306,11 +319,6 @@ def _existing(named: Sequence[tuple[str, Run]], options: ExportOptions) -> Bundl
     )
 
 
-def _versions() -> dict[str, str]:
-    found = {"decoder": DECODER_VERSION}
-    for name in _VERSIONED:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+def _spread(count: int, most: int) -> list[int]:
+    """Return numbers below `count`, evenly spread, so that every class is among the photos."""
+    return sorted(set(np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()))

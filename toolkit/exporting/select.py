@@ -65,7 +65,7 @@ def _is_wanted(run: Run, set_name: str | None, name: str | None) -> bool:
 def _refuse_other_splits(runs: Sequence[Run]) -> None:
     first = runs[0]
     for run in runs:
-        if run.data.split != first.data.split or run.data.left_out != first.data.left_out:
+        if run.data.split != first.data.split:
             raise ToolkitError(
                 f"{run.folder} and {first.folder} were trained on different data or splits: one "
                 "would vote on photos that the other had learnt. Choose others with --member."

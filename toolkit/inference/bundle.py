@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.data.pixels import DECODER_VERSION, DEFINITION
 from toolkit.errors import ToolkitError
 from toolkit.files import read_json, sha256_file, sha256_json, write_json
 
@@ -120,6 +121,31 @@ class Bundle:
     def sha256(self) -> str:
         """Hash of the manifest, and through it of every file of the bundle."""
         return sha256_json(_content(self))
+
+    @property
+    def decoder_note(self) -> str:
+        """What to tell where photos are now decoded by another version; else empty."""
+        exported = self.pixels.get("decoder_version")
+        if exported == DECODER_VERSION:
+            return ""
+        return (
+            f"photos are decoded by {DECODER_VERSION}, at export they were by {exported}: "
+            "probabilities may differ a little"
+        )
+
+    def check_pixels(self) -> None:
+        """Refuse a bundle whose members were given other pixels than they would be given now.
+
+        Raises:
+            ToolkitError: Its pixel definition is another; the message names what differs.
+        """
+        for key in sorted({*self.pixels, *DEFINITION} - {"decoder_version"}):
+            if self.pixels.get(key) != DEFINITION.get(key):
+                raise ToolkitError(
+                    f"{self.folder}: its pixels have another definition ({key}: Expected "
+                    f"{DEFINITION.get(key)!r}, received {self.pixels.get(key)!r}). Export the "
+                    "bundle again, or use the toolkit that made it."
+                )
 
     def check_files(self, members: list[Member] | None = None) -> None:
         """Refuse a bundle whose files are not the ones that were exported.

@@ -23,6 +23,18 @@ PROVIDERS = {
 }
 
 
+class DeviceError(ToolkitError):
+    """A GPU that was found cannot run a network.
+
+    Attributes:
+        reason: Why, without the advice that the message gives.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{reason}. See 'toolkit doctor', or pass --device cpu.")
+        self.reason = reason
+
+
 @dataclass(frozen=True)
 class Device:
     """Where sessions compute.
@@ -84,8 +96,13 @@ def choose_device(wanted: str) -> Device:
     if not reason:
         return Device(kind, gpu_name())
     if wanted == "auto":
-        return Device("cpu", processor_name(), f"CUDA is not to be had: {reason}")
+        return without_gpu(reason)
     raise ToolkitError(f"--device {wanted}: {reason}. See 'toolkit doctor', or pass --device cpu.")
+
+
+def without_gpu(reason: str) -> Device:
+    """Return the CPU as what `auto` takes where CUDA is not to be had for a reason."""
+    return Device("cpu", processor_name(), f"CUDA is not to be had: {reason}")
 
 
 def obstacle(kind: str) -> str:

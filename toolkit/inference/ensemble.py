@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,12 @@ from numpy.typing import NDArray
 from toolkit.data.pixels import Pixels
 from toolkit.errors import UsageError
 from toolkit.inference.bundle import Bundle, load_bundle
-from toolkit.inference.devices import Device, choose_device
+from toolkit.inference.devices import Device, DeviceError, choose_device, without_gpu
 from toolkit.inference.engine import Answer, Engine, Source
 from toolkit.inference.sessions import Threads
 from toolkit.inference.timing import Timings
 from toolkit.inference.views import VIEWS
-from toolkit.inference.voting import Voting, choose_voting
+from toolkit.inference.voting import Voting, choose_voting, voting_on_random_views
 from toolkit.machine import usable_cores
 
 
@@ -54,8 +55,10 @@ class Ensemble:
             bundle: Its folder, or its manifest already read.
             tta: Views a photo, 1 to 8.
             tta_views: `fixed` for the first views of the list, `augmentor` for random ones.
-            voting: `auto`, an alternative's name, or `NAME=W,NAME=W,...`.
-            device: `auto`, `cpu`, `cuda` or `tensorrt`.
+            voting: `auto`, an alternative's name, or `NAME=W,NAME=W,...`. For random views `auto`
+                is uniform with temperature 1: the export's figures were found on the fixed ones.
+            device: `auto`, `cpu`, `cuda` or `tensorrt`; `auto` takes the CPU where a GPU cannot
+                run the members, and `notes` say why.
             batch: Photos a batch.
             threads: Threads of a session on the CPU; None takes all cores there are for it.
             seed: For random views.
@@ -65,7 +68,8 @@ class Ensemble:
 
         Raises:
             UsageError: An option is not one of those above.
-            ToolkitError: The bundle is not whole, or the device is not to be had.
+            ToolkitError: The bundle is not whole or of another pixel definition, or the device is
+                not to be had.
         """
         if tta not in range(1, len(VIEWS) + 1):
             raise UsageError(f"tta: Expected 1 to {len(VIEWS)}, received {tta}.")
@@ -75,19 +79,29 @@ class Ensemble:
             if number is not None and number < 1:
                 raise UsageError(f"{name}: Expected at least 1, received {number}.")
         manifest = bundle if isinstance(bundle, Bundle) else load_bundle(Path(bundle))
-        chosen = choose_voting(manifest, tta, voting)
-        where = choose_device(device)
-        engine = Engine(
+        manifest.check_pixels()
+        random_views = tta_views == "augmentor"
+        choose = voting_on_random_views if random_views else choose_voting
+        chosen = choose(manifest, tta, voting)
+        start = partial(
+            Engine,
             manifest,
             chosen,
             views=tta,
-            random_views=tta_views == "augmentor",
-            device=where,
+            random_views=random_views,
             batch=batch,
             threads=Threads(threads or usable_cores()),
             decoders=usable_cores(),
             seed=seed,
         )
+        where = choose_device(device)
+        try:
+            engine = start(device=where)
+        except DeviceError as error:
+            if device != "auto":
+                raise
+            where = without_gpu(error.reason)
+            engine = start(device=where)
         return cls(manifest, chosen, where, engine)
 
     @property
@@ -99,6 +113,11 @@ class Ensemble:
     def provider(self) -> str:
         """The onnxruntime provider that the sessions really run on."""
         return self._engine.provider
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should hear: why this is no GPU, and of another decoder than at export."""
+        return tuple(note for note in (self.device.note, self.bundle.decoder_note) if note)
 
     @property
     def member_names(self) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from toolkit.data.pixels import Pixels
 from toolkit.errors import ToolkitError
 from toolkit.inference.bundle import INPUT, OUTPUT
-from toolkit.inference.devices import Device
+from toolkit.inference.devices import Device, DeviceError
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class MemberSession:
                 costs a new plan.
 
         Raises:
-            ToolkitError: onnxruntime cannot load it, or fell back to another provider.
+            DeviceError: The GPU cannot run it, or onnxruntime fell back to another provider.
+            ToolkitError: onnxruntime cannot load it.
         """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads.intra_op
@@ -52,18 +55,20 @@ class MemberSession:
         options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
         options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(
-                path, options, providers=device.provider_list()
-            )
+            # It prints what a GPU lacks before it falls back; that is told below instead.
+            with contextlib.redirect_stdout(io.StringIO()):
+                self._session = onnxruntime.InferenceSession(
+                    path, options, providers=device.provider_list()
+                )
         except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions share no other base
             reason = " ".join(str(error).split())[:300]
-            raise ToolkitError(f"{path}: onnxruntime cannot load it ({reason}).") from None
+            complaint = f"{path}: onnxruntime cannot load it ({reason})"
+            raise (DeviceError(complaint) if device.is_gpu else ToolkitError(complaint)) from None
         self._session.disable_fallback()
         self.provider: str = self._session.get_providers()[0]
         if self.provider != device.provider:
-            raise ToolkitError(
-                f"{path}: Expected {device.provider}, but the session runs on {self.provider}. "
-                "See 'toolkit doctor', or pass --device cpu."
+            raise DeviceError(
+                f"{path}: Expected {device.provider}, but the session runs on {self.provider}"
             )
         self._device, self._batch = device, batch
 

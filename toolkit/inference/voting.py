@@ -14,15 +14,13 @@ from toolkit.errors import UsageError, suggestion
 if TYPE_CHECKING:
     from toolkit.inference.bundle import Bundle
 
-CHOICES = ("auto", "uniform", "accuracy", "fitted")
-
 
 @dataclass(frozen=True)
 class Voting:
     """How members' probabilities become the ensemble's.
 
     Attributes:
-        name: Which of the bundle's alternatives this is, or `custom`.
+        name: Which of the bundle's alternatives this is, or `custom`, or `uniform` with a reason.
         weights: One a member, in the bundle's order, summing to 1. A member of weight 0 is never
             loaded.
         temperature: The averaged probabilities are sharpened (below 1) or softened (above 1) by
@@ -60,6 +58,18 @@ def choose_voting(bundle: Bundle, views: int, wanted: str) -> Voting:
             f"{', '.join(alternatives)}, or NAME=WEIGHT,... "
         )
     return Voting(name, alternatives[name].weights, alternatives[name].temperature)
+
+
+def voting_on_random_views(bundle: Bundle, views: int, wanted: str) -> Voting:
+    """Find the weights to vote with on views that the export never saw.
+
+    The bundle's weights and temperatures were found on the fixed views. So `auto` means one vote a
+    member and temperature 1; whatever else is wanted is taken as by `choose_voting`.
+    """
+    if wanted != "auto":
+        return choose_voting(bundle, views, wanted)
+    members = len(bundle.members)
+    return Voting("uniform, as the others are for fixed views", (1 / members,) * members)
 
 
 def parse_weights(text: str, members: Sequence[str]) -> tuple[float, ...]:

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
-import shutil
-import time
-import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,36 +11,38 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.augmentor import Augmentor, photo_seed
-from toolkit.data.pixels import DECODER_VERSION, Pixels
+from toolkit.data.augmentor import Augmentor
+from toolkit.data.pixels import Pixels
 from toolkit.errors import ToolkitError
 from toolkit.files import sha256_file, written_whole
+from toolkit.machine import package_versions
 from toolkit.metrics import score
 from toolkit.progress import Reporter
+from toolkit.training.backend import jit_compile, sixteen_bit_policy
 from toolkit.training.batches import PlainBatches, TrainingBatches
 from toolkit.training.model import (
-    backbone_of,
     build_model,
     copy_weights,
     freeze,
     load_imagenet,
 )
 from toolkit.training.recipe import Recipe, Stage
+from toolkit.training.recorder import Recorder
 from toolkit.training.registry import find_backbone
 from toolkit.training.run import (
     CHECKPOINTS,
     MODEL,
-    PROGRESS,
     VALIDATION,
     DataSeen,
     Progress,
     Run,
     Validation,
+    discard_progress,
     save_run,
     write_history,
 )
 
-VERSIONED = ("keras", "tensorflow", "jax", "torch", "numpy", "albumentations", "toolkit")
+VERSIONED = ("toolkit", "keras", "tensorflow", "jax", "torch", "numpy", "albumentations", "pillow")
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,7 @@ def fit(job: Job) -> Run:
         The finished run, as it stands in its folder.
     """
     if job.mixed_precision:
-        keras.mixed_precision.set_global_policy(_sixteen_bit_policy())
+        keras.mixed_precision.set_global_policy(sixteen_bit_policy())
     keras.utils.set_random_seed(job.seed)
     photos = np.load(job.photos, mmap_mode="r")
     progress = Progress.load(job.folder) or Progress(identity=job.identity)
@@ -130,95 +128,12 @@ def predict(model: keras.Model, photos: Pixels, batch_size: int) -> NDArray[np.f
     return probabilities
 
 
-class _Recorder(keras.callbacks.Callback):
-    """Writes each finished epoch down. It has to come after the callbacks it remembers."""
-
-    REMEMBERED = ("wait", "best", "best_epoch", "stopped_epoch", "cooldown_counter")
-
-    def __init__(self, job: Job, progress: Progress, remembered: list[Any]) -> None:
-        super().__init__()
-        self._job, self._progress, self._remembered = job, progress, remembered
-        self._started = 0.0
-        self._steps: Any = None
-
-    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        # Keras's callbacks forget their counters when training begins; they get them back here.
-        for callback in self._remembered:
-            for key, value in self._progress.callbacks.get(type(callback).__name__, {}).items():
-                setattr(callback, key, value)
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self._started = time.monotonic()
-        _seed_dropout(self.model, self._job.seed, len(self._progress.history))
-        label = f"{self._job.recipe.backbone} epoch {len(self._progress.history) + 1}"
-        self._tracking = self._job.reporter.track(label, int(self.params["steps"] or 0), "steps")
-        self._advance = self._tracking.__enter__()
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        self._advance(1)
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self._tracking.__exit__(None, None, None)
-        figures = dict(logs or {})
-        if not np.isfinite(figures["loss"]):
-            raise ToolkitError(
-                f"{self._job.folder}: the loss became {figures['loss']} in epoch {epoch + 1}. "
-                "Lower optimizer.learning_rate in the recipe."
-            )
-        progress = self._progress
-        progress.stage_epoch = epoch + 1
-        progress.stage_done = bool(self.model.stop_training)
-        seconds = time.monotonic() - self._started
-        progress.seconds += seconds
-        progress.history.append(self._history_row(figures, seconds))
-        number = len(progress.history)
-        progress.checkpoint = f"epoch-{number:04d}.keras"
-        best = self._is_best(figures)
-        if best:
-            progress.best_checkpoint, progress.best_epoch = progress.checkpoint, number
-        progress.callbacks = {
-            type(callback).__name__: {
-                key: _plain(getattr(callback, key))
-                for key in self.REMEMBERED
-                if hasattr(callback, key)
-            }
-            for callback in self._remembered
-        }
-        with written_whole(self._job.folder / CHECKPOINTS / progress.checkpoint) as temporary:
-            self.model.save(temporary)
-        progress.save(self._job.folder)
-        write_history(self._job.folder, progress.history)
-        self._job.reporter.say(_epoch_line(self._job, progress, best))
-
-    def _history_row(self, figures: dict[str, float], seconds: float) -> dict[str, Any]:
-        stage = self._job.recipe.stages[self._progress.stage]
-        keys = ("loss", "accuracy", "val_loss", "val_accuracy")
-        return {
-            "epoch": len(self._progress.history) + 1,
-            "stage": stage.name,
-            **{key: _plain(figures.get(key)) for key in keys},
-            "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
-            "seconds": round(seconds, 2),
-        }
-
-    def _is_best(self, figures: dict[str, float]) -> bool:
-        progress, metric = self._progress, self._job.recipe.keep_best
-        if metric not in figures:
-            return True  # Trained on all photos: the last weights are the ones to keep.
-        value = float(figures[metric])
-        known = progress.best_value
-        better = known is None or (value < known if metric.endswith("loss") else value > known)
-        if better:
-            progress.best_value = value
-        return better
-
-
 def _fit_stage(job: Job, progress: Progress, model: keras.Model, photos: Pixels) -> None:
     stage = job.recipe.stages[progress.stage]
     if progress.stage_done or progress.stage_epoch >= stage.epochs:
         return
     validates = bool(job.held_out.any())
-    remembered = _recipe_callbacks(job.recipe) if validates else []
+    remembered = _recipe_callbacks(job.recipe, validates=validates)
     extra: list[Any] = []
     if job.tensorboard:
         extra = [keras.callbacks.TensorBoard(job.folder / "tensorboard" / stage.name)]
@@ -237,26 +152,27 @@ def _fit_stage(job: Job, progress: Progress, model: keras.Model, photos: Pixels)
     validation = PlainBatches(
         photos, job.labels, np.flatnonzero(job.held_out), classes=classes, batch_size=batch_size
     )
+    recorder = Recorder(job.folder, job.recipe, job.seed, progress, remembered, job.reporter)
     model.fit(
         training,
         validation_data=validation if validates else None,
         initial_epoch=progress.stage_epoch,
         epochs=stage.epochs,
         shuffle=False,  # Keras would draw the order of the batches from the process's own state.
-        callbacks=[*extra, *remembered, _Recorder(job, progress, remembered)],
+        callbacks=[*extra, *remembered, recorder],
         verbose=0,
     )
 
 
-def _recipe_callbacks(recipe: Recipe) -> list[Any]:
+def _recipe_callbacks(recipe: Recipe, *, validates: bool) -> list[Any]:
+    """Return the recipe's callbacks; without validation, those that watch the training figures."""
     callbacks: list[Any] = []
-    if recipe.early_stopping:
-        stopping = recipe.early_stopping
+    stopping, plateau = recipe.early_stopping, recipe.reduce_on_plateau
+    if stopping and (validates or not stopping.monitor.startswith("val_")):
         callbacks.append(
             keras.callbacks.EarlyStopping(stopping.monitor, patience=stopping.patience)
         )
-    if recipe.reduce_on_plateau:
-        plateau = recipe.reduce_on_plateau
+    if plateau and (validates or not plateau.monitor.startswith("val_")):
         callbacks.append(
             keras.callbacks.ReduceLROnPlateau(
                 plateau.monitor,
@@ -276,7 +192,7 @@ def _compile(model: keras.Model, recipe: Recipe, stage: Stage) -> None:
         rate = keras.optimizers.schedules.ExponentialDecay(rate, decay.every_steps, decay.rate)
     optimizer = getattr(keras.optimizers, recipe.optimizer.name)(learning_rate=rate)
     model.compile(
-        optimizer=optimizer, loss=recipe.loss, metrics=["accuracy"], jit_compile=_jit_compile()
+        optimizer=optimizer, loss=recipe.loss, metrics=["accuracy"], jit_compile=jit_compile()
     )
 
 
@@ -309,7 +225,6 @@ def _checkpoint(job: Job, name: str) -> keras.Model:
 def _enter_stage(progress: Progress, index: int) -> None:
     progress.stage, progress.stage_epoch, progress.stage_done = index, 0, False
     progress.callbacks = {}
-    progress.best_value = None
 
 
 def _finish(job: Job, progress: Progress, photos: Pixels) -> Run:
@@ -343,80 +258,10 @@ def _finish(job: Job, progress: Progress, photos: Pixels) -> Run:
         seconds=round(progress.seconds, 1),
         best_epoch=progress.best_epoch,
         finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
-        versions=_versions(),
+        versions={"backend": keras.backend.backend(), **package_versions(VERSIONED)},
         model_sha256=sha256_file(job.folder / MODEL),
     )
+    write_history(job.folder, progress.history)
     save_run(run)
-    (job.folder / PROGRESS).unlink(missing_ok=True)
-    shutil.rmtree(job.folder / CHECKPOINTS)
+    discard_progress(job.folder)
     return run
-
-
-def _seed_dropout(model: keras.Model, seed: int, epoch: int) -> None:
-    """Draw dropout from (seed, epoch), so that a resumed epoch drops what it would have dropped.
-
-    Keras saves no state of random generators with a model.
-    """
-    for layer in [*model.layers, *backbone_of(model).layers]:
-        generator = getattr(layer, "seed_generator", None)
-        if generator is not None:
-            own = zlib.crc32(layer.name.encode())
-            generator.state.assign(np.array([photo_seed(seed, epoch, own), 0], dtype=np.uint32))
-
-
-def _sixteen_bit_policy() -> str:
-    if not _gpu_is_visible():
-        raise ToolkitError(
-            f"--mixed-precision: no GPU is visible to Keras's backend "
-            f"'{keras.backend.backend()}' (see 'toolkit doctor'); leave the option out."
-        )
-    return "mixed_float16"
-
-
-def _jit_compile() -> bool | str:
-    # Keras would compile with XLA on a CPU too, where TensorFlow's own kernels start in a third of
-    # the time and run several times faster on busy cores.
-    if keras.backend.backend() == "tensorflow" and not _gpu_is_visible():
-        return False
-    return "auto"
-
-
-def _gpu_is_visible() -> bool:
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow
-
-        return bool(tensorflow.config.list_physical_devices("GPU"))
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return jax.default_backend() in ("gpu", "tpu")
-    import torch
-
-    return torch.cuda.is_available()
-
-
-def _epoch_line(job: Job, progress: Progress, best: bool) -> str:
-    row = progress.history[-1]
-    stage = job.recipe.stages[progress.stage]
-    parts = [
-        f"{job.recipe.backbone:<15} {row['stage']} {progress.stage_epoch}/{stage.epochs}",
-        f"loss {row['loss']:.4f}  accuracy {row['accuracy']:.4f}",
-    ]
-    if row["val_loss"] is not None:
-        parts.append(f"validation loss {row['val_loss']:.4f}  accuracy {row['val_accuracy']:.4f}")
-    parts += [f"rate {row['learning_rate']:.2e}", f"{row['seconds']:.0f} s"]
-    return "  ".join(parts) + ("  best" if best and row["val_loss"] is not None else "")
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _versions() -> dict[str, str]:
-    found = {"backend": keras.backend.backend(), "decoder": DECODER_VERSION}
-    for name in VERSIONED:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -35,6 +36,8 @@ class DataSeen:
         training_photos: How many it trained on.
         validation_photos: How many were held out.
         left_out: Ids of broken photos that were left out.
+        held_out: Hash of the held-out photos' ids. They depend on which photos are near-duplicates
+            too, so neither the seed nor the fingerprint says which they are.
     """
 
     folder: str
@@ -46,11 +49,12 @@ class DataSeen:
     training_photos: int
     validation_photos: int
     left_out: tuple[str, ...] = ()
+    held_out: str = ""
 
     @property
-    def split(self) -> tuple[str, int, float]:
+    def split(self) -> tuple[str, str, tuple[str, ...]]:
         """What must be equal for two runs to be members of one bundle."""
-        return self.fingerprint, self.split_seed, self.validation_fraction
+        return self.fingerprint, self.held_out, self.left_out
 
 
 @dataclass(frozen=True)
@@ -191,8 +195,15 @@ def load_run(folder: Path) -> Run:
 
 def finished_runs(runs: Path) -> list[Run]:
     """Return all finished runs below a folder, the oldest first."""
-    found = [load_run(manifest.parent) for manifest in runs.glob(f"*/*/{MANIFEST}")]
+    # Not those below a hidden folder: it is on its way to be removed.
+    found = [load_run(manifest.parent) for manifest in runs.glob(f"[!.]*/[!.]*/{MANIFEST}")]
     return sorted(found, key=lambda run: run.finished)
+
+
+def discard_progress(folder: Path) -> None:
+    """Remove what only an unfinished run needs."""
+    (folder / PROGRESS).unlink(missing_ok=True)
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
 def write_history(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -211,7 +222,7 @@ class Progress:
         stage_epoch: Finished epochs of that stage.
         stage_done: Whether early stopping ended the stage.
         checkpoint: File name of the last epoch's model with optimizer; empty before the first.
-        best_checkpoint: File name of the best epoch's of this stage; empty before the first.
+        best_checkpoint: File name of the best epoch's so far, over all stages; empty before it.
         best_value: Value of the metric `keep_best` there.
         best_epoch: Its number over all stages, from 1.
         callbacks: Counters of Keras callbacks by class name.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +16,22 @@ from toolkit.data.cache import decoded_photos
 from toolkit.data.dataset import load_labelled
 from toolkit.data.holdout import Prepared, prepare
 from toolkit.errors import ToolkitError, UsageError
-from toolkit.files import remove_folder, sha256_file, write_text
+from toolkit.files import remove_folder, sha256_file, sha256_json, write_text
 from toolkit.processes import import_quietly, in_own_process
 from toolkit.progress import SILENT, Reporter
+from toolkit.training.backend import choose_backend
 from toolkit.training.recipe import Recipe, RecipeSet
 from toolkit.training.registry import find_backbone
-from toolkit.training.run import MANIFEST, PROGRESS, RECIPE, DataSeen, Progress, Run, load_run
+from toolkit.training.run import (
+    MANIFEST,
+    PROGRESS,
+    RECIPE,
+    DataSeen,
+    Progress,
+    Run,
+    discard_progress,
+    load_run,
+)
 
 LOCK = ".lock"
 REFIT_NAME = "refit"
@@ -88,8 +98,12 @@ def train(
     """
     if importlib.util.find_spec("keras") is None:
         raise ToolkitError("Training needs Keras: pip install 'toolkit[train]'.")
+    if options.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise ToolkitError("--tensorboard: pip install 'toolkit[train,tensorboard]' first.")
     chosen = [recipes.recipe(backbone) for backbone in backbones]
     starts = [_weights_start(recipe, options) for recipe in chosen]
+    backend = choose_backend()
+    _check_name(options.name)
     options.runs.mkdir(parents=True, exist_ok=True)
     with _held(options.runs):
         dataset = load_labelled(options.data)
@@ -97,12 +111,12 @@ def train(
         if prepared.left_out:
             reporter.say(f"left out as broken: {', '.join(prepared.left_out)}")
         plans = [
-            _plan(recipe, start, prepared, options)
+            _plan(recipe, start, prepared, options, backend)
             for recipe, start in zip(chosen, starts, strict=True)
         ]
         finished: list[Run] = []
         for plan in plans:
-            run = _done(plan)
+            run = None if options.fresh else _done(plan)
             if run is not None:
                 reporter.say(f"{run.label}: finished on {run.finished}, not trained again")
             else:
@@ -156,19 +170,26 @@ def _weights_start(recipe: Recipe, options: TrainingOptions) -> _WeightsStart:
     )
 
 
-def _held(runs: Path) -> filelock.BaseFileLock:
-    lock = filelock.FileLock(runs / LOCK)
+def _check_name(name: str | None) -> None:
+    if name is not None and not re.fullmatch(r"\w[\w.-]*", name):
+        raise UsageError(f"--name {name}: Expected letters, digits, '_', '.' and '-'.")
+
+
+def _held(runs: Path) -> filelock.AcquireReturnProxy[Any]:
     try:
-        lock.acquire(timeout=0)
+        return filelock.FileLock(runs / LOCK).acquire(timeout=0)
     except filelock.Timeout:
         raise ToolkitError(
             f"{runs}: another process is training here. Wait for it, or pass another --runs."
         ) from None
-    return lock
 
 
 def _plan(
-    recipe: Recipe, start: _WeightsStart, prepared: Prepared, options: TrainingOptions
+    recipe: Recipe,
+    start: _WeightsStart,
+    prepared: Prepared,
+    options: TrainingOptions,
+    backend: str,
 ) -> _Plan:
     fraction = 0.0 if options.refit_all else recipe.validation_fraction
     if options.refit_all:
@@ -192,22 +213,23 @@ def _plan(
         training_photos=int((~held_out).sum()),
         validation_photos=int(held_out.sum()),
         left_out=prepared.left_out,
+        held_out=_hash_of_held_out(prepared, held_out),
     )
     identity = {
         "recipe": recipe.model_dump(mode="json", exclude={"description", "published_accuracy"}),
         "data": data.fingerprint,
         "split_seed": options.split_seed,
         "validation_fraction": fraction,
+        "held_out": data.held_out,
         "seed": recipe.seed if options.seed is None else options.seed,
         "pretrained": start.said,
         "mixed_precision": options.mixed_precision,
-        "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
+        "backend": backend,
     }
     name = options.name or (REFIT_NAME if options.refit_all else None)
     folder = run_folder(options.runs, recipe, name)
-    if options.fresh:
-        remove_folder(folder)
-    _refuse_another(folder, identity)
+    if not options.fresh:
+        _refuse_another(folder, identity)
     return _Plan(recipe, start, folder, data, held_out, identity)
 
 
@@ -239,7 +261,15 @@ def _changed_keys(known: dict[str, Any], wanted: dict[str, Any], prefix: str = "
 
 
 def _done(plan: _Plan) -> Run | None:
-    return load_run(plan.folder) if (plan.folder / MANIFEST).is_file() else None
+    if not (plan.folder / MANIFEST).is_file():
+        return None
+    discard_progress(plan.folder)  # It may have been killed just before it did so itself.
+    return load_run(plan.folder)
+
+
+def _hash_of_held_out(prepared: Prepared, held_out: np.ndarray[Any, np.dtype[np.bool_]]) -> str:
+    photos = prepared.dataset.photos
+    return sha256_json([photos[index].id for index in np.flatnonzero(held_out)])
 
 
 def _train(plan: _Plan, prepared: Prepared, options: TrainingOptions, reporter: Reporter) -> Run:
@@ -249,6 +279,8 @@ def _train(plan: _Plan, prepared: Prepared, options: TrainingOptions, reporter: 
         plan.recipe.image_size,
         reporter,
     )
+    if options.fresh:
+        remove_folder(plan.folder)
     plan.folder.mkdir(parents=True, exist_ok=True)
     if not (plan.folder / PROGRESS).is_file():
         write_text(plan.folder / RECIPE, plan.recipe.to_yaml())
@@ -257,7 +289,25 @@ def _train(plan: _Plan, prepared: Prepared, options: TrainingOptions, reporter: 
         f"{plan.folder}: {plan.data.training_photos} photos at {plan.recipe.image_size} px, "
         f"at most {plan.recipe.epochs} epochs from {start}"
     )
-    return in_own_process(_fit_in_child, plan, photos, prepared, options, reporter)
+    _say_what_is_dropped(plan, reporter)
+    return in_own_process(
+        _fit_in_child,
+        plan,
+        photos,
+        prepared,
+        options,
+        reporter,
+        environment={"KERAS_BACKEND": plan.identity["backend"]},
+    )
+
+
+def _say_what_is_dropped(plan: _Plan, reporter: Reporter) -> None:
+    if plan.data.validation_photos:
+        return
+    for key in ("early_stopping", "reduce_on_plateau"):
+        section = getattr(plan.recipe, key)
+        if section and section.monitor.startswith("val_"):
+            reporter.say(f"{plan.recipe.backbone}: without validation there is no {key}")
 
 
 def _fit_in_child(

@@ -1,0 +1,152 @@
+"""Writes each finished epoch of a run down, with all that resuming needs."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from toolkit.data.augmentor import photo_seed
+from toolkit.errors import ToolkitError
+from toolkit.files import written_whole
+from toolkit.progress import Reporter
+from toolkit.training.model import backbone_of
+from toolkit.training.recipe import Recipe
+from toolkit.training.run import CHECKPOINTS, Progress, write_history
+
+
+class Recorder(keras.callbacks.Callback):
+    """Writes each finished epoch down. It has to come after the callbacks it remembers."""
+
+    REMEMBERED = ("wait", "best", "best_epoch", "stopped_epoch", "cooldown_counter")
+
+    def __init__(
+        self,
+        folder: Path,
+        recipe: Recipe,
+        seed: int,
+        progress: Progress,
+        remembered: list[Any],
+        reporter: Reporter,
+    ) -> None:
+        """Prepare for one stage.
+
+        Args:
+            folder: The run folder.
+            recipe: Its recipe.
+            seed: The training seed.
+            progress: What is known so far; updated and written after each epoch.
+            remembered: Callbacks whose counters are kept.
+            reporter: Where progress is told.
+        """
+        super().__init__()
+        self._folder, self._recipe, self._seed = folder, recipe, seed
+        self._progress, self._remembered, self._reporter = progress, remembered, reporter
+        self._started = 0.0
+        self._rate = 0.0
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        # Keras's callbacks forget their counters when training begins; they get them back here.
+        for callback in self._remembered:
+            for key, value in self._progress.callbacks.get(type(callback).__name__, {}).items():
+                setattr(callback, key, value)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._started = time.monotonic()
+        # Later it may be the next epoch's: a plateau callback lowers it before this one is called.
+        self._rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        _seed_dropout(self.model, self._seed, len(self._progress.history))
+        label = f"{self._recipe.backbone} epoch {len(self._progress.history) + 1}"
+        self._tracking = self._reporter.track(label, int(self.params["steps"] or 0), "steps")
+        self._advance = self._tracking.__enter__()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self._advance(1)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._tracking.__exit__(None, None, None)
+        figures = dict(logs or {})
+        if not np.isfinite(figures["loss"]):
+            raise ToolkitError(
+                f"{self._folder}: the loss became {figures['loss']} in epoch {epoch + 1}. "
+                "Lower optimizer.learning_rate in the recipe."
+            )
+        progress = self._progress
+        progress.stage_epoch = epoch + 1
+        progress.stage_done = bool(self.model.stop_training)
+        seconds = time.monotonic() - self._started
+        progress.seconds += seconds
+        progress.history.append(self._history_row(figures, seconds))
+        number = len(progress.history)
+        progress.checkpoint = f"epoch-{number:04d}.keras"
+        best = self._is_best(figures)
+        if best:
+            progress.best_checkpoint, progress.best_epoch = progress.checkpoint, number
+        progress.callbacks = {
+            type(callback).__name__: {
+                key: _plain(getattr(callback, key))
+                for key in self.REMEMBERED
+                if hasattr(callback, key)
+            }
+            for callback in self._remembered
+        }
+        with written_whole(self._folder / CHECKPOINTS / progress.checkpoint) as temporary:
+            self.model.save(temporary)
+        progress.save(self._folder)
+        write_history(self._folder, progress.history)
+        self._reporter.say(_epoch_line(self._recipe, progress, best))
+
+    def _history_row(self, figures: dict[str, float], seconds: float) -> dict[str, Any]:
+        stage = self._recipe.stages[self._progress.stage]
+        keys = ("loss", "accuracy", "val_loss", "val_accuracy")
+        return {
+            "epoch": len(self._progress.history) + 1,
+            "stage": stage.name,
+            **{key: _plain(figures.get(key)) for key in keys},
+            "learning_rate": self._rate,
+            "seconds": round(seconds, 2),
+        }
+
+    def _is_best(self, figures: dict[str, float]) -> bool:
+        progress, metric = self._progress, self._recipe.keep_best
+        if metric not in figures:
+            return True  # Trained on all photos: the last weights are the ones to keep.
+        value = float(figures[metric])
+        known = progress.best_value
+        better = known is None or (value < known if metric.endswith("loss") else value > known)
+        if better:
+            progress.best_value = value
+        return better
+
+
+def _seed_dropout(model: keras.Model, seed: int, epoch: int) -> None:
+    """Draw dropout from (seed, epoch), so that a resumed epoch drops what it would have dropped.
+
+    Keras saves no state of random generators with a model.
+    """
+    for layer in [*model.layers, *backbone_of(model).layers]:
+        generator = getattr(layer, "seed_generator", None)
+        if generator is not None:
+            own = zlib.crc32(layer.name.encode())
+            generator.state.assign(np.array([photo_seed(seed, epoch, own), 0], dtype=np.uint32))
+
+
+def _epoch_line(recipe: Recipe, progress: Progress, best: bool) -> str:
+    row = progress.history[-1]
+    stage = recipe.stages[progress.stage]
+    parts = [
+        f"{recipe.backbone:<15} {row['stage']} {progress.stage_epoch}/{stage.epochs}",
+        f"loss {row['loss']:.4f}  accuracy {row['accuracy']:.4f}",
+    ]
+    if row["val_loss"] is not None:
+        parts.append(f"validation loss {row['val_loss']:.4f}  accuracy {row['val_accuracy']:.4f}")
+    parts += [f"rate {row['learning_rate']:.2e}", f"{row['seconds']:.0f} s"]
+    return "  ".join(parts) + ("  best" if best and row["val_loss"] is not None else "")
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
