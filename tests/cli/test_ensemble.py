@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -18,6 +19,7 @@ from PIL import Image
 
 from toolkit import Ensemble
 from toolkit.inference import devices
+from toolkit.inference.bundle import load_bundle, save_bundle
 from toolkit.inference.journal import ROWS, Journal
 
 ROW_BYTES = 8 * (1 + 3)
@@ -46,6 +48,12 @@ def sample_ids(folder: Path) -> list[str]:
 def made(folder: Path) -> set[str]:
     """What a command left in the folder it was typed in."""
     return {path.name for path in folder.iterdir()} - {"bundle", "data"}
+
+
+def with_pixels(folder: Path, **changes: Any) -> None:
+    """Make a bundle's pixels be of another definition."""
+    bundle = load_bundle(folder)
+    save_bundle(replace(bundle, pixels={**bundle.pixels, **changes}))
 
 
 def expected_probabilities(folder: Path, **options: Any) -> np.ndarray:
@@ -107,8 +115,8 @@ class TestOutputs:
         assert content["device"] == {
             "provider": "CPUExecutionProvider",
             "device": devices.processor_name(),
-            "note": "CUDA is not to be had: there is no cuda in tests",
         }
+        assert content["notes"] == ["CUDA is not to be had: there is no cuda in tests"]
 
     def test_the_latency_report_counts_what_was_done(self, toolkit, home: Path) -> None:
         toolkit("ensemble", "--batch", 2, "--threads", 1)
@@ -126,6 +134,27 @@ class TestTold:
         assert "CPUExecutionProvider on " in told.err
         assert "CUDA is not to be had: there is no cuda in tests" in told.err
         assert "Cost on CPUExecutionProvider" in told.out
+
+    def test_another_decoder_than_at_export_is_told_and_recorded(self, toolkit, home: Path) -> None:
+        with_pixels(home / "bundle", decoder_version="Pillow 1.0")
+        told = toolkit("ensemble", "--device", "cpu")
+        (note,) = json.loads((home / "submission.json").read_text(encoding="utf-8"))["notes"]
+        assert "at export they were by Pillow 1.0" in note
+        assert note in told.err.splitlines()
+        report = json.loads((home / "latency.json").read_text(encoding="utf-8"))
+        assert report["notes"] == [note]
+
+    def test_weights_of_fixed_views_are_not_taken_for_random_ones(
+        self, toolkit, home: Path
+    ) -> None:
+        told = toolkit("ensemble", "--tta", 2, "--tta-views", "augmentor")
+        assert "voting 'uniform, as the others are for fixed views' of alpha, beta" in told.err
+        voting = json.loads((home / "submission.json").read_text(encoding="utf-8"))["voting"]
+        assert set(voting["weights"].values()) == {1 / 3}
+        assert voting["temperature"] == 1
+        toolkit("ensemble", "--tta", 2, "--tta-views", "augmentor", "--voting", "fitted")
+        voting = json.loads((home / "submission.json").read_text(encoding="utf-8"))["voting"]
+        assert (voting["name"], voting["temperature"]) == ("fitted", 1.5)
 
     def test_quiet_tells_no_progress(self, toolkit, home: Path) -> None:
         assert toolkit("ensemble", "--quiet").err == ""
@@ -187,6 +216,13 @@ class TestRefusals:
         told = toolkit("ensemble")
         assert told.code == 1
         assert "alpha.onnx: the file was changed after the export" in told.err
+
+    def test_a_bundle_of_another_pixel_definition(self, toolkit, home: Path) -> None:
+        with_pixels(home / "bundle", draft_side=512)
+        told = toolkit("ensemble")
+        assert (told.code, told.out) == (1, "")
+        assert "bundle: its pixels have another definition (draft_side: Expected 1024" in told.err
+        assert told.err.count("\n") == 1
 
     def test_no_data(self, toolkit, home: Path) -> None:
         told = toolkit("ensemble", "--data", "elsewhere")

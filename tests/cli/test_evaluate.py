@@ -68,6 +68,7 @@ class TestEvaluate:
             (["nowhere"], 1, "nowhere: Expected a run folder, a bundle folder or a submission"),
             (["--data", "nowhere"], 1, "nowhere: no such folder"),
             (["--voting", "best"], 2, "no such voting"),
+            (["--photos", "data/train"], 2, "--labels FILE"),
             (["--device", "cuda", "--data", "data"], 1, "there is no cuda in tests"),
         ],
     )

@@ -130,7 +130,13 @@ class TestMistakes:
         self.raising(monkeypatch, KeyboardInterrupt())
         told = toolkit("doctor")
         assert told.code == 130
-        assert "goes on where it stopped" in told.err
+        line = "Interrupted. The same command, without --fresh, goes on where it stopped."
+        assert told.err.strip() == line
+
+    def test_a_file_that_the_system_refuses_is_one_line(self, toolkit, here: Path) -> None:
+        (here / "file").write_text("no folder", encoding="utf-8")
+        told = toolkit("recipes", "demo", "--copy", "file/mine")
+        assert (told.code, told.out, told.err) == (1, "", "error: file/mine: Not a directory\n")
 
     def test_a_bug_keeps_its_traceback(self, toolkit, monkeypatch: pytest.MonkeyPatch) -> None:
         self.raising(monkeypatch, ZeroDivisionError("a bug"))

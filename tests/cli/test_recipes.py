@@ -43,6 +43,18 @@ class TestRecipes:
         settings.write_text(settings.read_text().replace("image_size: 75", "image_size: 80"))
         assert toolkit("recipes", "mine", "xception", "--json").json[0]["image_size"] == 80
 
+    def test_a_copy_of_a_shipped_name_is_loaded_by_what_is_printed(
+        self, toolkit, here: Path
+    ) -> None:
+        told = toolkit("recipes", "demo", "--copy", "improved")
+        assert told.out.endswith("--recipes ./improved'\n")
+        told = toolkit("recipes", "improved")
+        assert (told.code, told.out) == (1, "")
+        assert "Pass ./improved for the folder" in told.err
+        (recipe,) = toolkit("recipes", "./improved", "xception", "--json").json
+        assert recipe["image_size"] == 75
+        assert toolkit("recipes").code == 0
+
     @pytest.mark.parametrize(
         ("arguments", "code", "complaint"),
         [

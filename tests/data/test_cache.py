@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,6 +51,17 @@ def test_the_same_bytes_elsewhere_use_the_same_file(
     digests = hashes(moved)
     monkeypatch.setattr(module, "load", lambda *_: pytest.fail("decoded again"))
     assert decoded_photos(moved, digests, 32) == first
+
+
+def test_what_a_killed_decode_left_is_removed_after_a_day(cache: Path, photos: list[Path]) -> None:
+    finished = decoded_photos(photos, hashes(photos), 32)
+    killed, running = (finished.with_name(f".{finished.stem}.{n}.npy") for n in ("old", "new"))
+    for path, hours in ((killed, 25), (running, 1)):
+        path.write_bytes(b"half")
+        os.utime(path, (time.time() - 3600 * hours,) * 2)
+    finished.unlink()
+    decoded_photos(photos, hashes(photos), 32)
+    assert set(finished.parent.iterdir()) == {finished, running}
 
 
 def test_other_sizes_bytes_and_orders_have_their_own_file(cache: Path, photos: list[Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,6 +71,12 @@ def test_broken_photos_are_left_out_where_that_is_asked(data: Path) -> None:
     assert prepared.left_out == ("bus/broken0.jpg", "bus/broken1.jpg", "bus/broken2.jpg")
     assert prepared.dataset == sound
     assert len(prepared.facts) == len(prepared.labels) == len(prepared.groups) == 20
+
+
+def test_one_class_is_nothing_to_train_on(data: Path) -> None:
+    shutil.rmtree(data / "train" / "bus")
+    with pytest.raises(ToolkitError, match=r"at least 2 classes to train on, received 1\."):
+        prepare(load_labelled(data), skip_broken=False)
 
 
 def test_a_class_left_without_photos_is_an_error(data: Path) -> None:

@@ -149,8 +149,8 @@ def test_a_right_file_passes_on_logits_that_spread(
 
 
 def slightly_heavier(weights: dict[str, NDArray[np.float32]]) -> None:
-    for weight in weights.values():
-        weight *= 1.001
+    for name in weights:
+        weights[name] *= 1.001
 
 
 def not_scaled(weights: dict[str, NDArray[np.float32]]) -> None:
@@ -233,7 +233,7 @@ class TestTheJudgement:
 
     def test_right_logits_with_wrong_probabilities_are_refused(self) -> None:
         wrong = softmax(self.logits / 2)
-        with pytest.raises(ToolkitError, match="a probability differs.*2 of 3.*numbered 30"):
+        with pytest.raises(ToolkitError, match=r"a probability differs.*2 of 3.*numbered 30"):
             self.judge(self.logits, wrong)
 
     def test_a_label_may_change_where_two_classes_are_as_good(self) -> None:
@@ -245,7 +245,7 @@ class TestTheJudgement:
     def test_outputs_that_are_no_numbers_are_refused(self, value: float) -> None:
         received = self.logits.copy()
         received[2, 1] = value
-        with pytest.raises(ToolkitError, match="not finite; 1 of 3 photos.*numbered 50"):
+        with pytest.raises(ToolkitError, match=r"not finite; 1 of 3 photos.*numbered 50"):
             self.judge(received, softmax(self.logits))
 
 
@@ -296,7 +296,7 @@ def test_the_usual_way_to_convert_makes_a_broken_efficientnet_and_is_refused(
     efficientnet: keras.Model,
 ) -> None:
     signature = [tf.TensorSpec([None, SIZE, SIZE, 3], tf.uint8, name="images")]
-    function = tf.function(lambda images: efficientnet(images), input_signature=signature)
+    function = tf.function(efficientnet.call, input_signature=signature)
     broken, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=OPSET)
     assert len(broken.graph.input) == 3
     with pytest.raises(ToolkitError, match="Expected the single input 'images' and one output"):

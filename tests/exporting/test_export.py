@@ -295,7 +295,7 @@ def refit(trained: Trained, tmp_path: Path) -> Run:
     shutil.copytree(run.folder, folder)
     (folder / "validation.npz").unlink()
     content = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    content["data"] |= {"validation_fraction": 0.0, "validation_photos": 0}
+    content["data"] |= {"validation_fraction": 0.0, "validation_photos": 0, "held_out": ""}
     content["score"] = {}
     write_json(folder / "run.json", content)
     return load_run(folder)
@@ -374,7 +374,7 @@ class TestTheDataThatRunsSaw:
         table.write_text("\n".join(lines) + "\n", encoding="utf-8")
         (photo,) = (data / "train").rglob(identity)
         photo.rename(data / "train" / lines[1].split(",")[1] / identity)
-        with pytest.raises(ToolkitError, match="other photos or labels than .* was trained on"):
+        with pytest.raises(ToolkitError, match=r"other photos or labels than .* was trained on"):
             export(trained.runs, ExportOptions(bundle=bundle, data=data))
         assert not converted
 
@@ -399,7 +399,7 @@ class TestChoosingRuns:
             choose_runs(trained.folder, name="third")
 
     def test_a_set_without_runs_is_told(self, trained: Trained) -> None:
-        with pytest.raises(ToolkitError, match="no finished run of set 'improved'.*train-all"):
+        with pytest.raises(ToolkitError, match=r"no finished run of set 'improved'.*train-all"):
             choose_runs(trained.folder, set_name="improved")
 
     def test_members_are_taken_in_the_order_given(self, trained: Trained) -> None:
@@ -409,9 +409,8 @@ class TestChoosingRuns:
     @pytest.mark.parametrize(
         "other",
         [
-            {"split_seed": 1},
+            {"held_out": "0" * 64},
             {"fingerprint": "0" * 64},
-            {"validation_fraction": 0.3},
             {"left_out": ["a.jpg"]},
         ],
     )

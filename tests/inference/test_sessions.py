@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from toolkit.data.pixels import load
 from toolkit.errors import ToolkitError
-from toolkit.inference import sessions
+from toolkit.inference import devices, sessions
 from toolkit.inference.bundle import load_bundle
-from toolkit.inference.devices import Device, choose_device, obstacle
+from toolkit.inference.devices import Device, DeviceError, choose_device, obstacle
 from toolkit.inference.engine import Engine
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.sessions import MemberSession, Threads
@@ -59,14 +59,15 @@ class PretendedCuda:
 
         class Session:
             def __init__(self, path: Path, options: Any, providers: list[Any]) -> None:
-                assert providers[0][0] == "CUDAExecutionProvider"
+                self._asked = providers[0] if isinstance(providers[0], str) else providers[0][0]
                 self._real = real_session(path, options, providers=["CPUExecutionProvider"])
 
             def disable_fallback(self) -> None:
                 self._real.disable_fallback()
 
             def get_providers(self) -> list[str]:
-                return [pretended.provider, "CPUExecutionProvider"]
+                is_gpu = self._asked == "CUDAExecutionProvider"
+                return [*([pretended.provider] if is_gpu else []), "CPUExecutionProvider"]
 
             def io_binding(self) -> Binding:
                 return Binding(self._real.io_binding())
@@ -136,6 +137,20 @@ class TestGpu:
             match=r"Expected CUDAExecutionProvider, but .* runs on CPUExecutionProvider.*doctor",
         ):
             MemberSession(tiny_bundle.folder / "alpha.onnx", CUDA, Threads(1), batch=1)
+
+    def test_auto_goes_on_with_the_processor_and_says_why(
+        self, tiny_bundle, cuda: PretendedCuda, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(devices, "obstacle", lambda kind: "")
+        monkeypatch.setattr(devices, "gpu_name", lambda: "pretended GPU")
+        cuda.provider = "CPUExecutionProvider"
+        ensemble = Ensemble.load(tiny_bundle.folder, device="auto")
+        assert (ensemble.device.kind, ensemble.provider) == ("cpu", "CPUExecutionProvider")
+        (note,) = ensemble.notes
+        assert note.startswith("CUDA is not to be had: ")
+        assert "Expected CUDAExecutionProvider, but the session runs on CPU" in note
+        with pytest.raises(DeviceError, match="pass --device cpu"):
+            Ensemble.load(tiny_bundle.folder, device="cuda")
 
     @staticmethod
     def engine(folder: Path, batch: int) -> Engine:

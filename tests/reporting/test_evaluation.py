@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ import pytest
 from PIL import Image
 
 from toolkit.data.dataset import load_labelled
-from toolkit.data.pixels import BrokenPhotoError
 from toolkit.errors import ToolkitError, UsageError
 from toolkit.inference.bundle import load_bundle, load_validation, save_bundle
 from toolkit.inference.ensemble import Ensemble
@@ -136,10 +136,20 @@ class TestBundle:
         with pytest.raises(ToolkitError, match=r"other\.csv: unknown category 'tractor'"):
             evaluated(tiny_bundle.folder, LabelledPhotos(labels=labels, photos=flat.photos))
 
-    def test_a_broken_photo_is_named(self, tiny_bundle, class_folders: Path) -> None:
-        (class_folders / "2" / "1.png").write_bytes(b"")
-        with pytest.raises(BrokenPhotoError, match=r"1\.png: the file is empty"):
+    def test_all_broken_photos_are_named(self, tiny_bundle, class_folders: Path) -> None:
+        broken = [class_folders / "2" / "1.png", class_folders / "x y" / "0.png"]
+        for path in broken:
+            path.write_bytes(b"")
+        with pytest.raises(ToolkitError, match="2 of 12 labelled photos cannot be") as caught:
             evaluated(tiny_bundle.folder, LabelledPhotos(data=class_folders))
+        for path in broken:
+            assert f"{path}: the file is empty" in str(caught.value)
+
+    def test_a_folder_of_one_class_is_scored(self, tiny_bundle, class_folders: Path) -> None:
+        for category in ("2", "10"):
+            shutil.rmtree(class_folders / category)
+        found = evaluated(tiny_bundle.folder, LabelledPhotos(data=class_folders))
+        assert np.bincount(found.labels).tolist() == [0, 0, 5]
 
     def test_classes_without_photos_are_no_problem(self, tiny_bundle, class_folders: Path) -> None:
         for path in (class_folders / "10").iterdir():
@@ -177,15 +187,25 @@ class TestSubmission:
         assert "tractor" in found.classes
 
     def test_missing_rows_are_named(self, tmp_path: Path, labels: LabelledPhotos) -> None:
-        path = self.submitted(tmp_path, "2", "10")
-        with pytest.raises(ToolkitError, match=r"no row for '3\.jpg' and 1 others"):
-            evaluated(path, labels)
+        for answers, complaint in {
+            ("2", "10", "2"): r"no row for '4\.jpg'\.",
+            ("2", "10"): r"no row for '3\.jpg' and 1 other\.",
+            ("2",): r"no row for '2\.jpg' and 2 others\.",
+        }.items():
+            with pytest.raises(ToolkitError, match=complaint):
+                evaluated(self.submitted(tmp_path, *answers), labels)
+
+    def test_classes_have_the_order_of_numbers(self, tmp_path: Path) -> None:
+        path = written(tmp_path / "submission.csv", [("a", "10"), ("b", "2")])
+        assert evaluated(path, LabelledPhotos(labels=path)).classes == ("2", "10")
 
     def test_an_id_that_stands_twice_is_refused(
         self, tmp_path: Path, labels: LabelledPhotos
     ) -> None:
         path = written(tmp_path / "submission.csv", [*self.ROWS, ("2.jpg", "2")])
-        with pytest.raises(ToolkitError, match=r"submission\.csv: the id '2\.jpg' stands twice"):
+        with pytest.raises(
+            ToolkitError, match=r"submission\.csv: line 6: the id '2\.jpg' stands twice"
+        ):
             evaluated(path, labels)
 
     def test_labels_without_rows_are_refused(self, tmp_path: Path) -> None:
@@ -201,7 +221,7 @@ class TestSubmission:
                 evaluated(path, labelled)
 
     @pytest.mark.parametrize(
-        ("content", "complaint"), [("Id\n1.jpg\n", "an id and a category"), ("", "cannot be read")]
+        ("content", "complaint"), [("Id\n1.jpg\n", "Expected the columns"), ("", "cannot be read")]
     )
     def test_a_file_that_is_no_table_of_answers_is_refused(
         self, tmp_path: Path, labels: LabelledPhotos, content: str, complaint: str

@@ -153,13 +153,13 @@ class TestLatencyReport:
     def test_it_is_json_and_names_its_conditions(self, predicted: Predicted) -> None:
         report = self.report(predicted)
         assert json.loads(json.dumps(report)) == report
-        told = {key: report[key] for key in ("provider", "threads", "batch", "views", "note")}
+        told = {key: report[key] for key in ("provider", "threads", "batch", "views", "notes")}
         assert told == {
             "provider": predicted.ensemble.provider,
             "threads": 1,
             "batch": 2,
             "views": 2,
-            "note": "",
+            "notes": [],
         }
 
     def test_only_the_precision_of_voting_members_is_told(self, predicted: Predicted) -> None:

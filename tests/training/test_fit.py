@@ -151,7 +151,7 @@ def weights(run: Run) -> list[Any]:
 @pytest.mark.parametrize(
     ("changes", "stages", "rates"),
     [
-        # Nothing improves: the rate is halved after a stage's third epoch, and the fourth is the last.
+        # Nothing improves: after three epochs of a stage the rate is halved, after four it ends.
         (
             {
                 "reduce_on_plateau": {"monitor": "val_accuracy", "factor": 0.5, "patience": 2},
@@ -159,13 +159,13 @@ def weights(run: Run) -> list[Any]:
                 "stages": [HEAD, {**ALL, "epochs": 5}],
             },
             ["head"] + ["all"] * 4,
-            [0.05, 0.01, 0.01, 0.005, 0.005],
+            [0.05, 0.01, 0.01, 0.01, 0.005],
         ),
-        # Seven steps an epoch.
+        # Seven steps an epoch, and each stage begins anew. The rates are those an epoch begins with.
         (
             {"exponential_decay": {"rate": 0.5, "every_steps": 7}},
             ["head"] + ["all"] * 3,
-            [0.05 / 2, 0.01 / 2, 0.01 / 4, 0.01 / 8],
+            [0.05, 0.01, 0.01 / 2, 0.01 / 4],
         ),
     ],
     ids=["plateau and early stopping", "exponential decay"],

@@ -12,7 +12,6 @@ import pytest
 from toolkit.errors import ToolkitError
 from toolkit.training import recipe as module
 from toolkit.training.recipe import (
-    DEFAULT_SET,
     Recipe,
     load_set,
     recipe_from_yaml,
@@ -142,10 +141,6 @@ def test_every_shipped_set_loads() -> None:
         assert loaded.name == name
         assert loaded.description
         assert loaded.recipes
-
-
-def test_the_improved_set_is_the_default() -> None:
-    assert DEFAULT_SET == "improved"
 
 
 @pytest.mark.parametrize(

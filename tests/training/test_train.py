@@ -41,7 +41,7 @@ def began(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Lets no training begin, and collects what it would have begun with."""
     plans: list[Any] = []
 
-    def note(function: Callable[..., Run], plan: Any, *_: Any) -> Run:
+    def note(function: Callable[..., Run], plan: Any, *_: Any, **__: Any) -> Run:
         plans.append(plan)
         raise Began
 
@@ -127,8 +127,8 @@ def test_a_finished_run_is_not_trained_again(
     ("options", "recipe", "key"),
     [
         ({"seed": 8}, {}, "another seed"),
-        ({"split_seed": 1}, {}, "another split_seed"),
-        ({"refit_all": True, "name": "second"}, {}, "another seed, validation_fraction"),
+        ({"split_seed": 1}, {}, "another held_out, split_seed"),
+        ({"refit_all": True, "name": "second"}, {}, "another held_out, seed, validation_fraction"),
         ({}, {"batch_size": 9}, r"another recipe\.batch_size"),
         ({}, {"augmentor": ()}, r"another recipe\.augmentor"),
         ({}, {"reduce_on_plateau": None}, r"another recipe\.reduce_on_plateau"),
@@ -255,6 +255,28 @@ def test_the_lock_is_free_after_training_and_after_a_mistake(
     train(recipes, [SMALL], copied)
     with filelock.FileLock(copied.runs / LOCK, timeout=0):
         pass
+
+
+def test_photos_that_came_to_be_alike_make_another_split_and_so_another_run(
+    copied: TrainingOptions, recipes: RecipeSet, began: list[Any]
+) -> None:
+    # Ids, labels and seeds stay: only which photos are near-duplicates, and so the split, changes.
+    for folder in (copied.data / "train").iterdir():
+        first, *others = sorted(folder.iterdir())
+        for other in others[:3]:
+            shutil.copy(first, other)
+    with pytest.raises(ToolkitError, match="holds a run with another held_out"):
+        train(recipes, [SMALL], copied)
+    assert not began
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "a/b", "", ".hidden", "two words"])
+def test_a_name_that_makes_no_folder_name_is_bad_usage(
+    name: str, copied: TrainingOptions, recipes: RecipeSet, began: list[Any]
+) -> None:
+    with pytest.raises(UsageError, match="--name .*Expected letters"):
+        train(recipes, [SMALL], dataclasses.replace(copied, name=name))
+    assert not began
 
 
 def test_too_few_photos_to_hold_any_out_are_refused(

@@ -38,23 +38,10 @@ def command(
     seed: int,
 ) -> None:
     """Draw originals beside augmented versions, as training would see them."""
-    import numpy as np
-
-    from toolkit.data.augmentor import Augmentor, photo_seed
-    from toolkit.data.dataset import load_labelled
-    from toolkit.data.pixels import load
-    from toolkit.reporting.pictures import draw_augmentation_sheet
+    from toolkit.reporting.sheets import draw_augmentor
     from toolkit.training.recipe import load_set
 
     chosen = load_set(recipes)
     recipe = chosen.recipe(backbone or next(iter(chosen.recipes)))
-    available = load_labelled(data).photos
-    picked = np.random.default_rng(seed).permutation(len(available))[:photos]
-    originals = [load(available[index].path, recipe.image_size) for index in picked]
-    augmentor = Augmentor(recipe.augmentor)
-    augmented = [
-        [augmentor(original, photo_seed(seed, version, row)) for version in range(versions)]
-        for row, original in enumerate(originals)
-    ]
-    draw_augmentation_sheet(originals, augmented, f"Augmentor of '{chosen.name}'", preview)
-    print_line(f"{preview}: {len(originals)} photos, {versions} versions each")
+    drawn = draw_augmentor(recipe, data, preview, photos=photos, versions=versions, seed=seed)
+    print_line(f"{preview}: {drawn} photos, {versions} versions each")

@@ -58,6 +58,8 @@ def command(
         settings["batch"] = 1
     ensemble = Ensemble.load(bundle, **settings)
     photos, reporter = load_request(data).paths, Reporter(quiet)
+    for note in ensemble.notes:
+        reporter.say(note)
     if scenario == "single-stream":
         result = single_stream(ensemble, photos, count, reporter)
     else:
@@ -67,6 +69,7 @@ def command(
         **settings,
         "provider": ensemble.provider,
         "device": ensemble.device.name,
+        "notes": list(ensemble.notes),
         "threads": settings["threads"] or usable_cores(),
         "photos": result.photos,
         "seconds": round(result.seconds, 3),

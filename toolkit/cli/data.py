@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from toolkit.data.overview import Overview
 
 SHOWN = 10
-SHEET_PHOTOS, SHEET_CLASSES, SHEET_SIZE = 6, 20, 128
 
 
 @click.command("data")
@@ -29,7 +28,9 @@ def command(data: Path, pictures: Path | None, as_json: bool, quiet: bool) -> No
 
     found = overview(data, Reporter(quiet))
     if pictures:
-        _draw(found, pictures)
+        from toolkit.reporting.sheets import draw_overview
+
+        draw_overview(found, pictures)
     if as_json:
         print_json(_as_json(found))
         return
@@ -72,27 +73,6 @@ def _sizes(found: Overview) -> dict[str, str]:
         return {}
     chosen = {"smallest": sizes[0], "median": sizes[len(sizes) // 2], "largest": sizes[-1]}
     return {name: f"{width} x {height}" for name, (_, width, height) in chosen.items()}
-
-
-def _draw(found: Overview, folder: Path) -> None:
-    from toolkit.data.pixels import load
-    from toolkit.reporting.pictures import draw_class_histogram, draw_sample_sheet
-
-    def labelled(category: str) -> str:
-        name = found.dataset.names.get(category)
-        return f"{category} {name}" if name else category
-
-    samples = {}
-    for index, category in enumerate(found.dataset.classes[:SHEET_CLASSES]):
-        paths = [
-            photo.path
-            for photo, fact in zip(found.dataset.photos, found.facts, strict=True)
-            if photo.label == index and not fact.broken
-        ]
-        samples[labelled(category)] = [load(path, SHEET_SIZE) for path in paths[:SHEET_PHOTOS]]
-    counts = {labelled(category): count for category, count in found.counts.items()}
-    draw_class_histogram(counts, folder / "classes.png")
-    draw_sample_sheet(samples, folder / "samples.png")
 
 
 def _as_json(found: Overview) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from toolkit.cli.terminal import figure, print_json, print_line, print_table
     default="auto",
     show_default=True,
     metavar="auto|uniform|accuracy|fitted|NAME=W,...",
-    help="Voting weights; auto takes what the export chose.",
+    help="Voting weights; auto takes what the export chose, for random views uniform.",
 )
 @options.device
 @options.batch
@@ -56,61 +57,29 @@ def command(
 
     Interrupted, the same command goes on where it stopped and writes the same bytes.
     """
-    from toolkit.data.dataset import load_request
-    from toolkit.files import write_json
-    from toolkit.inference.ensemble import Ensemble
-    from toolkit.inference.job import file_numbers, job_identity, predict_request
-    from toolkit.inference.journal import Journal
-    from toolkit.machine import usable_cores
     from toolkit.progress import Reporter
-    from toolkit.reporting import submission
+    from toolkit.reporting.job import submit
 
-    submission.check_paths(out, probabilities)
     reporter = Reporter(quiet)
-    request = load_request(data)
-    ensemble = Ensemble.load(bundle, **settings)
-    reporter.say(f"{ensemble.provider} on {ensemble.device.name}")
-    if ensemble.device.note:
-        reporter.say(ensemble.device.note)
-    reporter.say(
-        f"{len(request.ids)} photos, {settings['tta']} views, voting '{ensemble.voting.name}' of "
-        f"{', '.join(ensemble.member_names)}"
-    )
-    job = job_identity(
-        ensemble,
-        request,
+    written = submit(
+        bundle,
+        data,
+        out,
+        settings,
+        probabilities=probabilities,
         skip_broken=skip_broken,
-        **{key: settings[key] for key in ("tta", "tta_views", "seed", "batch")},
+        reporter=reporter,
     )
-    partial = out.with_name(f".{out.name}.partial")
-    with Journal.held(partial, job, len(ensemble.classes), file_numbers(request)) as journal:
-        outcome = predict_request(
-            ensemble, request, journal, skip_broken=skip_broken, reporter=reporter
-        )
-        submission.write_submission(out, request, outcome, ensemble.classes)
-        if probabilities:
-            submission.write_probabilities(probabilities, request, outcome, ensemble.classes)
-        asked = {"data": str(data), "skip_broken": skip_broken, **settings}
-        submission.write_manifest(submission.manifest_path(out), out, ensemble, outcome, asked)
-        latency = submission.latency_report(
-            ensemble,
-            outcome,
-            batch=settings["batch"],
-            views=settings["tta"],
-            threads=settings["threads"] or usable_cores(),
-        )
-        write_json(submission.latency_path(out), latency)
-        journal.remove()
-    for id, reason in outcome.broken.items():
+    for id, reason in written.broken.items():
         reporter.say(f"answered with the class prior: {id}: {reason}")
     if as_json:
-        print_json({key: value for key, value in latency.items() if key != "samples_ms"})
+        print_json({key: value for key, value in written.latency.items() if key != "samples_ms"})
     else:
-        print_latency(latency)
-        print_line(f"{out}: {len(request.ids)} rows")
+        print_latency(written.latency)
+        print_line(f"{out}: {written.rows} rows")
 
 
-def print_latency(report: dict[str, Any]) -> None:
+def print_latency(report: Mapping[str, Any]) -> None:
     """Print a latency report as tables."""
     print_table(
         f"Cost on {report['provider']} ({report['device']}), {report['threads']} threads, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,16 +22,16 @@ if TYPE_CHECKING:
 @options.as_json
 def command(name: str | None, backbone: str | None, copy: Path | None, as_json: bool) -> None:
     """List the recipe sets, or show the recipes of one with everything resolved."""
-    from toolkit.training.recipe import copy_set, load_set, shipped_sets
+    from toolkit.training.recipe import copy_set, load_set, load_shipped_sets
 
     if copy:
         if not name:
             raise click.UsageError("--copy needs the name of a set: toolkit recipes SET --copy DIR")
-        copy_set(name, copy)
-        print_line(f"{copy}: edit it, then 'toolkit train-all --recipes {copy}'")
+        found_by = shlex.quote(copy_set(name, copy))
+        print_line(f"{copy}: edit it, then 'toolkit train-all --recipes {found_by}'")
         return
     if name is None:
-        _print_sets([load_set(known) for known in shipped_sets()], as_json)
+        _print_sets(load_shipped_sets(), as_json)
         return
     recipes = load_set(name)
     shown = [recipes.recipe(backbone)] if backbone else list(recipes.recipes.values())

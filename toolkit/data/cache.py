@@ -17,7 +17,6 @@ from toolkit.files import cache_folder, sha256_json, written_whole
 from toolkit.machine import usable_cores
 from toolkit.progress import SILENT, Reporter
 
-
 LEFT_BEHIND_SECONDS = 24 * 3600
 """An unfinished file of this age is of a process that was killed."""
 

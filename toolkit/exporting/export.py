@@ -112,13 +112,12 @@ def export(runs: Sequence[Run], options: ExportOptions, reporter: Reporter = SIL
         names=photos.names,
         class_prior=tuple(count / seen.training_photos for count in seen.class_counts),
         pixels={**DEFINITION, "decoder_version": DECODER_VERSION},
-        data=dict(
-            zip(
-                ("fingerprint", "split_seed", "validation_fraction"),
-                runs[0].data.split,
-                strict=True,
-            )
-        ),
+        data={
+            "fingerprint": seen.fingerprint,
+            "split_seed": seen.split_seed,
+            "validation_fraction": seen.validation_fraction,
+            "held_out": seen.held_out,
+        },
         members=tuple(members),
         voting=voting,
         requested_voting=options.voting,

@@ -100,7 +100,7 @@ def predict_request(
         ToolkitError: Photos are missing or broken; the message lists all of them.
     """
     if not skip_broken and not all(path.is_file() for path in request.paths):
-        raise ToolkitError(_complaint(_all_broken(request.paths, reporter)))
+        raise ToolkitError(_complaint(broken_photos(request.paths, reporter)))
     done = len(journal.rows())
     if done:
         reporter.say(f"going on after {done} of {len(request.ids)} photos")
@@ -109,7 +109,7 @@ def predict_request(
         for answer in ensemble.answers(request.paths[done:], first=done):
             if answer.broken and not skip_broken:
                 rest = request.paths[len(journal.rows()) :]
-                raise ToolkitError(_complaint(_all_broken(rest, reporter)))
+                raise ToolkitError(_complaint(broken_photos(rest, reporter)))
             journal.append(answer.probabilities)
             advance(len(answer.probabilities))
     seconds = perf_counter() - started
@@ -120,8 +120,16 @@ def predict_request(
     return Outcome(probabilities, broken, done, seconds)
 
 
-def _all_broken(paths: Sequence[Path], reporter: Reporter) -> list[str]:
-    """Look at all photos that are left, so that the user hears of every broken one at once."""
+def broken_photos(paths: Sequence[Path], reporter: Reporter = SILENT) -> list[str]:
+    """Look at all photos, so that a user hears of every broken one at once.
+
+    Args:
+        paths: The photos.
+        reporter: Where progress is told.
+
+    Returns:
+        Path and reason of each that cannot be read, in order.
+    """
     found: list[str] = []
     with (
         ThreadPoolExecutor(usable_cores()) as pool,

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from toolkit.data.dataset import Dataset, Photo, load_labelled, load_labels
-from toolkit.errors import ToolkitError, UsageError
+from toolkit.data.dataset import (
+    Dataset,
+    Photo,
+    class_order,
+    load_labelled,
+    load_labels,
+    read_labels,
+)
+from toolkit.data.pixels import BrokenPhotoError
+from toolkit.errors import ToolkitError, UsageError, listing
 from toolkit.inference.bundle import MANIFEST as BUNDLE_MANIFEST
 from toolkit.inference.bundle import load_bundle, load_validation
 from toolkit.inference.ensemble import Ensemble
+from toolkit.inference.job import broken_photos
 from toolkit.inference.voting import choose_voting, vote
 from toolkit.metrics import Labels, Probabilities, Score, score, wilson_interval
 from toolkit.progress import SILENT, Reporter
@@ -99,8 +107,12 @@ def evaluate(
         All scores.
 
     Raises:
-        ToolkitError: The subject is none of these, or a photo cannot be read.
+        UsageError: A folder of photos was named without their labels.
+        ToolkitError: The subject is none of these, or photos cannot be read; the message lists
+            all of them.
     """
+    if labelled.photos is not None and labelled.labels is None:
+        raise UsageError("--photos DIR says where the ids of --labels FILE are. Name both.")
     if (subject / RUN_MANIFEST).is_file():
         return _evaluate_run(subject, labelled, reporter)
     if (subject / BUNDLE_MANIFEST).is_file():
@@ -115,7 +127,11 @@ def _evaluate_run(folder: Path, labelled: LabelledPhotos, reporter: Reporter) ->
     if labelled.given:
         dataset = labelled.load(run.data.classes)
         labels = _labels(dataset)
-        probabilities = predict_run(run, [photo.path for photo in dataset.photos], reporter)
+        paths = [photo.path for photo in dataset.photos]
+        try:
+            probabilities = predict_run(run, paths, reporter)
+        except BrokenPhotoError:
+            raise ToolkitError(_complaint(paths, reporter)) from None
         where = _described(dataset, run.data.fingerprint)
     else:
         validation = run.validation
@@ -136,6 +152,8 @@ def _evaluate_bundle(
         dataset = labelled.load(bundle.classes)
         labels = _labels(dataset)
         ensemble = Ensemble.load(bundle, **settings)
+        for note in ensemble.notes:
+            reporter.say(note)
         by_member, mixed = _predicted(ensemble, dataset, reporter)
         where = _described(dataset, bundle.data["fingerprint"])
     else:
@@ -165,8 +183,8 @@ def _predicted(
     mixed: list[NDArray[np.float64]] = []
     with reporter.track("predicting", len(paths)) as advance:
         for answer in ensemble.answers(paths):
-            for error in answer.broken.values():
-                raise error
+            if answer.broken:
+                raise ToolkitError(_complaint(paths, reporter))
             for name, probabilities in answer.members.items():
                 parts[name].append(probabilities.mean(axis=1))
             mixed.append(answer.probabilities)
@@ -177,12 +195,12 @@ def _predicted(
 def _evaluate_submission(path: Path, labelled: LabelledPhotos) -> Evaluation:
     if labelled.labels is None:
         raise UsageError("A submission is scored against --labels FILE.")
-    truth = load_labels_table(labelled.labels)
-    answers = load_labels_table(path)
+    truth, answers = read_labels(labelled.labels), read_labels(path)
     missing = [id for id in truth if id not in answers]
     if missing:
-        raise ToolkitError(f"{path}: has no row for '{missing[0]}' and {len(missing) - 1} others.")
-    classes = tuple(sorted({*truth.values(), *answers.values()}))
+        others = {1: "", 2: " and 1 other"}.get(len(missing), f" and {len(missing) - 1} others")
+        raise ToolkitError(f"{path}: has no row for '{missing[0]}'{others}.")
+    classes = class_order([*truth.values(), *answers.values()])
     place = {category: index for index, category in enumerate(classes)}
     labels = np.array([place[category] for category in truth.values()])
     predicted = np.array([place[answers[id]] for id in truth])
@@ -196,27 +214,6 @@ def _evaluate_submission(path: Path, labelled: LabelledPhotos) -> Evaluation:
     )
     where = f"{len(labels)} photos of {labelled.labels}"
     return Evaluation(str(path), where, classes, {str(path): figures}, predicted, labels)
-
-
-def load_labels_table(path: Path) -> dict[str, str]:
-    """Read a CSV of ids and categories as text.
-
-    Raises:
-        ToolkitError: It cannot be read, has fewer than two columns or no rows, or an id stands
-            twice.
-    """
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise ToolkitError(f"{path}: cannot be read as CSV ({error}).") from None
-    if table.shape[1] < 2:
-        raise ToolkitError(f"{path}: Expected an id and a category column.")
-    if table.empty:
-        raise ToolkitError(f"{path}: the file has no rows.")
-    ids = table.iloc[:, 0]
-    if ids.duplicated().any():
-        raise ToolkitError(f"{path}: the id '{ids[ids.duplicated()].iloc[0]}' stands twice.")
-    return dict(zip(ids, table.iloc[:, 1], strict=True))
 
 
 def _evaluation(
@@ -233,6 +230,14 @@ def _evaluation(
 
 def _labels(dataset: Dataset) -> Labels:
     return np.array([photo.label for photo in dataset.photos], dtype=np.int64)
+
+
+def _complaint(paths: Sequence[Path], reporter: Reporter) -> str:
+    lines = broken_photos(paths, reporter)
+    return (
+        f"{len(lines)} of {len(paths)} labelled photos cannot be read. Mend or remove them:\n"
+        f"{listing(lines, len(lines))}"
+    )
 
 
 def _described(dataset: Dataset, trained_on: str) -> str:

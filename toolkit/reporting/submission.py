@@ -108,6 +108,7 @@ def write_manifest(
         "photos": len(outcome.probabilities),
         "answered_with_class_prior": outcome.broken,
         "device": _device(ensemble),
+        "notes": list(ensemble.notes),
         "versions": _versions(),
     }
     write_json(path, content)
@@ -133,6 +134,7 @@ def latency_report(
     return {
         "schema_version": SCHEMA_VERSION,
         **_device(ensemble),
+        "notes": list(ensemble.notes),
         "threads": threads,
         "batch": batch,
         "views": views,
@@ -159,11 +161,7 @@ def latency_report(
 
 
 def _device(ensemble: Ensemble) -> dict[str, str]:
-    return {
-        "provider": ensemble.provider,
-        "device": ensemble.device.name,
-        "note": ensemble.device.note,
-    }
+    return {"provider": ensemble.provider, "device": ensemble.device.name}
 
 
 def _unit(work: str, batch: int, views: int) -> str:

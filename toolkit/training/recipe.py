@@ -19,7 +19,6 @@ from toolkit.errors import ToolkitError, suggestion
 from toolkit.training.registry import BACKBONES, find_backbone
 
 SET_FILE, AUGMENTOR_FILE = "set.yaml", "augmentor.yaml"
-DEFAULT_SET = "improved"
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Metric = Literal["accuracy", "loss", "val_accuracy", "val_loss"]
@@ -210,31 +209,19 @@ def load_set(name: str) -> RecipeSet:
         ToolkitError: There is no such set, or a file in it is wrong; the message names file, key
             and what was expected.
     """
-    folder = set_folder(name)
-    shared = _read_yaml(folder / SET_FILE, dict)
-    steps = _augmentor_steps(folder / AUGMENTOR_FILE)
-    files = {path.stem: path for path in folder.glob("*.yaml")}
-    unknown = set(files) - {"set", "augmentor", *BACKBONES}
-    if unknown:
-        path = files[min(unknown)]
-        raise ToolkitError(
-            f"{path}: unknown backbone '{path.stem}'. {suggestion(path.stem, BACKBONES)}"
-        )
-    set_name = folder.resolve().name
-    recipes = {
-        backbone: _recipe(set_name, files[backbone], shared, folder / SET_FILE, steps)
-        for backbone in BACKBONES
-        if backbone in files
-    }
-    if not recipes:
-        raise ToolkitError(
-            f"{folder}: the recipe set has no recipe. Add a file such as xception.yaml."
-        )
-    return RecipeSet(set_name, str(shared.get("description", "")), recipes)
+    return _load(set_folder(name))
 
 
-def copy_set(name: str, target: Path) -> None:
+def load_shipped_sets() -> list[RecipeSet]:
+    """Load all recipe sets that come with the toolkit, whatever lies in the working folder."""
+    return [_load(_shipped() / name) for name in shipped_sets()]
+
+
+def copy_set(name: str, target: Path) -> str:
     """Copy a recipe set into a new folder, to be edited there.
+
+    Returns:
+        The name that `load_set` finds the copy by.
 
     Raises:
         ToolkitError: There is no such set, or the folder exists.
@@ -245,15 +232,22 @@ def copy_set(name: str, target: Path) -> None:
     target.mkdir(parents=True)
     for path in sorted(source.glob("*.yaml")):
         shutil.copyfile(path, target / path.name)
+    return f"./{target}" if str(target) in shipped_sets() else str(target)
 
 
 def set_folder(name: str) -> Path:
     """Return the folder of a set that comes with the toolkit, or of the user's own.
 
     Raises:
-        ToolkitError: There is no such set.
+        ToolkitError: There is no such set, or there are two of that name.
     """
-    folder = _shipped() / name if name in shipped_sets() else Path(name)
+    is_shipped, is_own = name in shipped_sets(), (Path(name) / SET_FILE).is_file()
+    if is_shipped and is_own:
+        raise ToolkitError(
+            f"recipe set '{name}': comes with the toolkit, and here is a folder of that name. "
+            f"Pass ./{name} for the folder, or rename it."
+        )
+    folder = _shipped() / name if is_shipped else Path(name)
     if not (folder / SET_FILE).is_file():
         raise ToolkitError(
             f"recipe set '{name}': no such set, and no folder with a {SET_FILE}. "
@@ -275,6 +269,29 @@ def recipe_from_yaml(path: Path) -> Recipe:
 
 def _shipped() -> Path:
     return Path(str(resources.files("toolkit.recipes")))
+
+
+def _load(folder: Path) -> RecipeSet:
+    shared = _read_yaml(folder / SET_FILE, dict)
+    steps = _augmentor_steps(folder / AUGMENTOR_FILE)
+    files = {path.stem: path for path in folder.glob("*.yaml")}
+    unknown = set(files) - {"set", "augmentor", *BACKBONES}
+    if unknown:
+        path = files[min(unknown)]
+        raise ToolkitError(
+            f"{path}: unknown backbone '{path.stem}'. {suggestion(path.stem, BACKBONES)}"
+        )
+    set_name = folder.resolve().name
+    recipes = {
+        backbone: _recipe(set_name, files[backbone], shared, folder / SET_FILE, steps)
+        for backbone in BACKBONES
+        if backbone in files
+    }
+    if not recipes:
+        raise ToolkitError(
+            f"{folder}: the recipe set has no recipe. Add a file such as xception.yaml."
+        )
+    return RecipeSet(set_name, str(shared.get("description", "")), recipes)
 
 
 def _augmentor_steps(path: Path) -> list[Any]:

@@ -1,0 +1,111 @@
+"""The whole way from a bundle and a data folder to the files of a submission."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toolkit.data.dataset import load_request
+from toolkit.files import write_json
+from toolkit.inference.ensemble import Ensemble
+from toolkit.inference.job import file_numbers, job_identity, predict_request
+from toolkit.inference.journal import Journal
+from toolkit.machine import usable_cores
+from toolkit.progress import SILENT, Reporter
+from toolkit.reporting.submission import (
+    check_paths,
+    latency_path,
+    latency_report,
+    manifest_path,
+    write_manifest,
+    write_probabilities,
+    write_submission,
+)
+
+ANSWER_SETTINGS = ("tta", "tta_views", "seed", "batch")
+"""Settings that change answers and that neither the bundle nor the weights tell."""
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """What was written.
+
+    Attributes:
+        rows: Photos that the submission answers.
+        broken: Ids of photos that were answered with the class prior, with the reason.
+        latency: The latency report.
+    """
+
+    rows: int
+    broken: Mapping[str, str]
+    latency: Mapping[str, Any]
+
+
+def submit(
+    bundle: Path,
+    data: Path,
+    out: Path,
+    settings: Mapping[str, Any],
+    *,
+    probabilities: Path | None = None,
+    skip_broken: bool = False,
+    reporter: Reporter = SILENT,
+) -> Submitted:
+    """Predict a data folder's photos and write submission, manifest and latency report.
+
+    Interrupted, the same call goes on where it stopped and writes the same bytes.
+
+    Args:
+        bundle: The bundle's folder.
+        data: The data folder.
+        out: The submission; its manifest and `latency.json` are put beside it.
+        settings: `tta`, `tta_views`, `voting`, `device`, `batch`, `threads` and `seed`, as
+            `Ensemble.load` takes them.
+        probabilities: Write them too, as CSV or Parquet by suffix.
+        skip_broken: Answer a broken photo with the class prior, instead of refusing.
+        reporter: Where progress is told.
+
+    Returns:
+        What a user should hear of it.
+
+    Raises:
+        UsageError: Names of files or settings do not fit together.
+        ToolkitError: Bundle, data or device are not as expected, or photos are broken.
+    """
+    check_paths(out, probabilities)
+    request = load_request(data)
+    ensemble = Ensemble.load(bundle, **settings)
+    for line in (f"{ensemble.provider} on {ensemble.device.name}", *ensemble.notes):
+        reporter.say(line)
+    reporter.say(
+        f"{len(request.ids)} photos, {settings['tta']} views, voting '{ensemble.voting.name}' of "
+        f"{', '.join(ensemble.member_names)}"
+    )
+    job = job_identity(
+        ensemble,
+        request,
+        skip_broken=skip_broken,
+        **{key: settings[key] for key in ANSWER_SETTINGS},
+    )
+    partial = out.with_name(f".{out.name}.partial")
+    with Journal.held(partial, job, len(ensemble.classes), file_numbers(request)) as journal:
+        outcome = predict_request(
+            ensemble, request, journal, skip_broken=skip_broken, reporter=reporter
+        )
+        write_submission(out, request, outcome, ensemble.classes)
+        if probabilities:
+            write_probabilities(probabilities, request, outcome, ensemble.classes)
+        asked = {"data": str(data), "skip_broken": skip_broken, **settings}
+        write_manifest(manifest_path(out), out, ensemble, outcome, asked)
+        latency = latency_report(
+            ensemble,
+            outcome,
+            batch=settings["batch"],
+            views=settings["tta"],
+            threads=settings["threads"] or usable_cores(),
+        )
+        write_json(latency_path(out), latency)
+        journal.remove()
+    return Submitted(len(request.ids), outcome.broken, latency)

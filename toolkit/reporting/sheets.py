@@ -1,0 +1,71 @@
+"""Sheets of a data folder's photos: as they are, and as an augmentor changes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from toolkit.data.augmentor import Augmentor, photo_seed
+from toolkit.data.dataset import load_labelled
+from toolkit.data.overview import Overview
+from toolkit.data.pixels import load
+from toolkit.reporting.pictures import (
+    draw_augmentation_sheet,
+    draw_class_histogram,
+    draw_sample_sheet,
+)
+from toolkit.training.recipe import Recipe
+
+SHEET_PHOTOS, SHEET_CLASSES, SHEET_SIZE = 6, 20, 128
+
+
+def draw_overview(found: Overview, folder: Path) -> None:
+    """Draw the class histogram and some photos of the first classes into a folder."""
+
+    def labelled(category: str) -> str:
+        name = found.dataset.names.get(category)
+        return f"{category} {name}" if name else category
+
+    samples = {}
+    for index, category in enumerate(found.dataset.classes[:SHEET_CLASSES]):
+        paths = [
+            photo.path
+            for photo, fact in zip(found.dataset.photos, found.facts, strict=True)
+            if photo.label == index and not fact.broken
+        ]
+        samples[labelled(category)] = [load(path, SHEET_SIZE) for path in paths[:SHEET_PHOTOS]]
+    counts = {labelled(category): count for category, count in found.counts.items()}
+    draw_class_histogram(counts, folder / "classes.png")
+    draw_sample_sheet(samples, folder / "samples.png")
+
+
+def draw_augmentor(
+    recipe: Recipe, data: Path, path: Path, *, photos: int, versions: int, seed: int
+) -> int:
+    """Draw originals beside augmented versions, as training would see them.
+
+    Args:
+        recipe: Its augmentor and image size are used.
+        data: A data folder with labelled photos.
+        path: The PNG to write.
+        photos: Rows at the most.
+        versions: Augmented versions a photo.
+        seed: Decides which photos, and which changes.
+
+    Returns:
+        How many photos were drawn.
+
+    Raises:
+        ToolkitError: The data folder is not as expected, or a photo is broken.
+    """
+    available = load_labelled(data).photos
+    picked = np.random.default_rng(seed).permutation(len(available))[:photos]
+    originals = [load(available[index].path, recipe.image_size) for index in picked]
+    augmentor = Augmentor(recipe.augmentor)
+    augmented = [
+        [augmentor(original, photo_seed(seed, version, row)) for version in range(versions)]
+        for row, original in enumerate(originals)
+    ]
+    draw_augmentation_sheet(originals, augmented, f"Augmentor of '{recipe.set}'", path)
+    return len(originals)
