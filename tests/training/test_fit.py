@@ -161,7 +161,7 @@ def weights(run: Run) -> list[Any]:
             ["head"] + ["all"] * 4,
             [0.05, 0.01, 0.01, 0.01, 0.005],
         ),
-        # Seven steps an epoch, and each stage begins anew. The rates are those an epoch begins with.
+        # Seven steps an epoch; each stage begins anew. The rates are those an epoch begins with.
         (
             {"exponential_decay": {"rate": 0.5, "every_steps": 7}},
             ["head"] + ["all"] * 3,

@@ -274,7 +274,7 @@ def test_photos_that_came_to_be_alike_make_another_split_and_so_another_run(
 def test_a_name_that_makes_no_folder_name_is_bad_usage(
     name: str, copied: TrainingOptions, recipes: RecipeSet, began: list[Any]
 ) -> None:
-    with pytest.raises(UsageError, match="--name .*Expected letters"):
+    with pytest.raises(UsageError, match=r"--name .*Expected letters"):
         train(recipes, [SMALL], dataclasses.replace(copied, name=name))
     assert not began
 
