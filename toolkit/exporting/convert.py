@@ -21,6 +21,7 @@ from toolkit.data.pixels import Pixels
 from toolkit.errors import ToolkitError
 from toolkit.files import written_whole
 from toolkit.inference.bundle import INPUT, OUTPUT
+from toolkit.training.backend import set_jit_compile
 from toolkit.training.model import PROBABILITIES_LAYER
 
 OPSET = 17
@@ -149,6 +150,7 @@ def compare(model: keras.Model, path: Path, photos: Pixels, chosen: NDArray[np.i
         ToolkitError: A difference is over its tolerance; says which photo and by how much.
     """
     features = keras.Model(model.input, model.get_layer(PROBABILITIES_LAYER).input)
+    set_jit_compile(features)
     kernel, bias = (
         keras.ops.convert_to_numpy(weight)
         for weight in model.get_layer(PROBABILITIES_LAYER).weights

@@ -6,8 +6,12 @@ import importlib.util
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from toolkit.errors import ToolkitError
+
+if TYPE_CHECKING:
+    import keras
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -63,6 +67,12 @@ def jit_compile() -> bool | str:
     if keras.backend.backend() == "tensorflow" and not gpu_is_visible():
         return False
     return "auto"
+
+
+def set_jit_compile(model: keras.Model) -> None:
+    """Make a model that was not compiled predict in the way that `jit_compile` chooses."""
+    if jit_compile() is False:
+        model.jit_compile = False
 
 
 def gpu_is_visible() -> bool:

@@ -18,7 +18,7 @@ from toolkit.files import sha256_file, written_whole
 from toolkit.machine import package_versions
 from toolkit.metrics import score
 from toolkit.progress import Reporter
-from toolkit.training.backend import jit_compile, sixteen_bit_policy
+from toolkit.training.backend import jit_compile, set_jit_compile, sixteen_bit_policy
 from toolkit.training.batches import PlainBatches, TrainingBatches
 from toolkit.training.model import (
     build_model,
@@ -120,6 +120,7 @@ def load_model(path: Path) -> keras.Model:
 
 def predict(model: keras.Model, photos: Pixels, batch_size: int) -> NDArray[np.float32]:
     """Return probabilities of shape (photos, classes) for pixels of shape (photos, S, S, 3)."""
+    set_jit_compile(model)
     chosen = np.arange(len(photos))
     batches = PlainBatches(
         photos, np.zeros(len(photos), dtype=np.int64), chosen, classes=1, batch_size=batch_size
