@@ -19,6 +19,7 @@ from toolkit.training.model import (
     copy_weights,
     freeze,
     load_imagenet,
+    reestimate_batch_norm,
 )
 from toolkit.training.recipe import Recipe
 from toolkit.training.registry import BACKBONES, find_backbone
@@ -350,3 +351,22 @@ def test_any_other_failure_of_a_download_keeps_its_traceback(
     monkeypatch.setattr(keras.applications, "MobileNetV3Small", buggy)
     with pytest.raises(ZeroDivisionError):
         load_imagenet(model, find_backbone("mobilenetv3small"), None)
+
+
+def test_reestimated_statistics_are_those_of_the_photos_under_the_final_weights() -> None:
+    model = build_model(recipe(pixels="raw"), 3, pretrained=False)
+    base = backbone_of(model)
+    first = next(
+        layer for layer in base.layers if isinstance(layer, keras.layers.BatchNormalization)
+    )
+    momentum = first.momentum
+    images = photos(24, 32)
+    reestimate_batch_norm(model, images.reshape(3, 8, 32, 32, 3))
+    entering = keras.Model(base.inputs, first.input)(images.astype("float32"))
+    values = keras.ops.convert_to_numpy(entering)
+    found = keras.ops.convert_to_numpy(first.moving_mean)
+    np.testing.assert_allclose(found, values.mean(axis=(0, 1, 2)), rtol=1e-3, atol=1e-3)
+    # The mean variance of three batches is a little under that of all photos together.
+    spread = keras.ops.convert_to_numpy(first.moving_variance)
+    np.testing.assert_allclose(spread, values.var(axis=(0, 1, 2)), rtol=0.05)
+    assert first.momentum == momentum

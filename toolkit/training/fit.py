@@ -25,6 +25,7 @@ from toolkit.training.model import (
     copy_weights,
     freeze,
     load_imagenet,
+    reestimate_batch_norm,
 )
 from toolkit.training.recipe import Recipe, Stage
 from toolkit.training.recorder import Recorder
@@ -43,6 +44,10 @@ from toolkit.training.run import (
 )
 
 VERSIONED = ("toolkit", "keras", "tensorflow", "jax", "torch", "numpy", "albumentations", "pillow")
+
+
+MOST_PHOTOS_FOR_STATISTICS = 1024
+"""Enough for means and variances of a network's channels."""
 
 
 @dataclass(frozen=True)
@@ -228,12 +233,24 @@ def _enter_stage(progress: Progress, index: int) -> None:
     progress.callbacks = {}
 
 
+def _reestimate(job: Job, model: keras.Model, photos: Pixels) -> None:
+    chosen = np.random.default_rng(job.seed).permutation(np.flatnonzero(~job.held_out))
+    chosen = chosen[:MOST_PHOTOS_FOR_STATISTICS]
+    job.reporter.say(f"{job.recipe.backbone}: batch statistics from {len(chosen)} photos")
+    batches = PlainBatches(
+        photos, job.labels, chosen, classes=len(job.data.classes), batch_size=job.recipe.batch_size
+    )
+    reestimate_batch_norm(model, (batches[index][0] for index in range(len(batches))))
+
+
 def _finish(job: Job, progress: Progress, photos: Pixels) -> Run:
     best = _checkpoint(job, progress.best_checkpoint)
     keras.mixed_precision.set_global_policy("float32")
     # Built anew: in float32 whatever it was trained in, and without the optimizer's state.
     model = build_model(job.recipe, len(job.data.classes), pretrained=job.pretrained)
     copy_weights(best, model)
+    if job.recipe.reestimate_batch_norm:
+        _reestimate(job, model, photos)
     with written_whole(job.folder / MODEL) as temporary:
         model.save(temporary)
     figures: dict[str, Any] = {}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import keras
 
+from toolkit.data.pixels import Pixels
 from toolkit.errors import ToolkitError
 from toolkit.training.recipe import Dense, Head, Recipe
 from toolkit.training.registry import Backbone, PixelScaling, find_backbone
@@ -101,6 +102,30 @@ def load_imagenet(model: keras.Model, backbone: Backbone, folder: Path | None) -
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ToolkitError(f"{path}: no weights for {backbone.constructor} ({reason}).") from None
+
+
+def reestimate_batch_norm(model: keras.Model, batches: Iterable[Pixels]) -> None:
+    """Replace the moving statistics by averages over photos under the final weights (2105.07576).
+
+    Moving statistics belong to weights that have changed since. After few steps from random weights
+    the two do not fit: activations grow from layer to layer, and so does every rounding error.
+
+    Args:
+        model: From `build_model`.
+        batches: Images of shape (batch, size, size, 3), uint8.
+    """
+    layers = [
+        layer
+        for layer in [*model.layers, *backbone_of(model).layers]
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    momenta = [layer.momentum for layer in layers]
+    for count, images in enumerate(batches):
+        for layer in layers:
+            layer.momentum = count / (count + 1)  # the mean of all batches so far
+        model(images, training=True)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> None:

@@ -124,6 +124,7 @@ class Recipe(_Section):
     weights: Literal["imagenet", "none"]
     pixels: Literal["unit", "raw", "symmetric", "own"]
     batch_norm_momentum: Annotated[float, Field(gt=0, lt=1)] | None = None
+    reestimate_batch_norm: bool = False
     head: Head
     loss: Literal["categorical_crossentropy"]
     optimizer: Optimizer
