@@ -362,7 +362,7 @@ def test_reestimated_statistics_are_those_of_the_photos_under_the_final_weights(
     momentum = first.momentum
     images = photos(24, 32)
     reestimate_batch_norm(model, images.reshape(3, 8, 32, 32, 3))
-    entering = keras.Model(base.inputs, first.input)(images.astype("float32"))
+    entering = keras.Model(base.input, first.input)(images.astype("float32"))
     values = keras.ops.convert_to_numpy(entering)
     found = keras.ops.convert_to_numpy(first.moving_mean)
     np.testing.assert_allclose(found, values.mean(axis=(0, 1, 2)), rtol=1e-3, atol=1e-3)
