@@ -163,6 +163,7 @@ def test_a_recipe_is_the_published_one(recipe_set: str, backbone: str) -> None:
         "weights": "imagenet",
         "pixels": pixels,
         "batch_norm_momentum": None,
+        "reestimate_batch_norm": False,
         "head": head,
         "loss": "categorical_crossentropy",
         "optimizer": {"name": "Adamax", "learning_rate": 1e-3},
