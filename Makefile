@@ -14,7 +14,7 @@ demo: $(INSTALLED)
 	cd $(DEMO) && $(BIN)/toolkit export
 	cd $(DEMO) && $(BIN)/toolkit ensemble --tta 4
 	cd $(DEMO) && $(BIN)/toolkit evaluate submission.csv --labels data/test-labels.csv
-	cd $(DEMO) && $(BIN)/toolkit evaluate bundle --tta 4 \
+	cd $(DEMO) && $(BIN)/toolkit evaluate bundle --tta 4 --voting uniform \
 		--labels data/test-labels.csv --photos data/test_upload
 
 test: $(INSTALLED)
