@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -17,7 +16,7 @@ import psutil
 import toolkit
 from toolkit.files import cache_folder
 from toolkit.inference.devices import obstacle
-from toolkit.machine import processor_name, usable_cores
+from toolkit.machine import package_versions, processor_name, usable_cores
 
 PACKAGES = (
     "tensorflow",
@@ -53,7 +52,7 @@ def diagnose() -> dict[str, Any]:
         `machine`, `gpus`, `providers` (empty string: it loads; else why not), `tensorflow`
         (devices, or why there are none), `cache`, `packages` and `warnings`.
     """
-    packages = _packages()
+    packages = package_versions(PACKAGES)
     return {
         "machine": _machine(),
         "gpus": _gpus(),
@@ -122,16 +121,6 @@ def _cache() -> str:
     folder = cache_folder()
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return f"{folder} ({size / 2**20:.0f} MiB; can be deleted at any time)"
-
-
-def _packages() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _warnings(packages: dict[str, str]) -> list[str]:

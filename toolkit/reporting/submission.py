@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from toolkit.files import sha256_file, write_json, written_whole
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.job import Outcome
 from toolkit.inference.timing import percentiles
-from toolkit.machine import peak_memory_bytes
+from toolkit.machine import package_versions, peak_memory_bytes
 
 SCHEMA_VERSION = 1
 PROBABILITY_SUFFIXES = (".csv", ".parquet")
@@ -109,7 +108,11 @@ def write_manifest(
         "answered_with_class_prior": outcome.broken,
         "device": _device(ensemble),
         "notes": list(ensemble.notes),
-        "versions": _versions(),
+        "versions": {
+            "toolkit": toolkit.__version__,
+            "decoder": DECODER_VERSION,
+            **package_versions(_VERSIONED),
+        },
     }
     write_json(path, content)
 
@@ -172,13 +175,3 @@ def _unit(work: str, batch: int, views: int) -> str:
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float]:
     return {name: round(value, 2) for name, value in values.items()}
-
-
-def _versions() -> dict[str, str]:
-    found = {"toolkit": toolkit.__version__, "decoder": DECODER_VERSION}
-    for name in _VERSIONED:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
