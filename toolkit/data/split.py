@@ -20,13 +20,14 @@ def validation_mask(
     Returns:
         Shape (photos,): True where a photo is held out. A class keeps at least one training photo.
     """
-    generator = np.random.default_rng(seed)
     _, first, group = np.unique(groups, return_index=True, return_inverse=True)
     sizes = np.bincount(group)
     group_class = labels[first]
     chosen = np.zeros(len(sizes), dtype=bool)
     training = np.bincount(labels)
     for label in np.unique(labels):
+        # A generator a class: a photo more in one class leaves the other classes' split alone.
+        generator = np.random.default_rng([seed, int(label)])
         candidates = generator.permutation(np.flatnonzero(group_class == label))
         available = int(sizes[candidates].sum())
         wanted = min(round(fraction * available), available - 1)
