@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import datetime
 import importlib.util
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from toolkit.data.cache import decoded_photos
-from toolkit.data.dataset import load_labelled
 from toolkit.data.pixels import DECODER_VERSION, DEFINITION
-from toolkit.data.survey import survey
-from toolkit.errors import ToolkitError, UsageError, listing
+from toolkit.errors import ToolkitError, UsageError
+from toolkit.exporting.members import VERSIONED, Photos, export_members
 from toolkit.exporting.select import member_names
 from toolkit.exporting.weights import unvalidated_table, voting_table
-from toolkit.files import read_json, remove_folder, sha256_file, write_json, written_whole
+from toolkit.files import remove_folder, sha256_file, written_whole
 from toolkit.inference.bundle import (
     MANIFEST,
     VALIDATION,
@@ -30,29 +25,11 @@ from toolkit.inference.bundle import (
     load_bundle,
     save_bundle,
 )
-from toolkit.inference.devices import choose_device
-from toolkit.inference.sessions import MemberSession, Threads
-from toolkit.inference.views import VIEWS, FixedViews
+from toolkit.inference.views import VIEWS
 from toolkit.inference.voting import parse_weights
-from toolkit.machine import package_versions, usable_cores
-from toolkit.processes import import_quietly, in_own_process
+from toolkit.machine import package_versions
 from toolkit.progress import SILENT, Reporter
 from toolkit.training.run import Run, Validation
-
-PHOTOS_WITHOUT_VALIDATION = 256
-"""Photos that parity is shown on where the members trained on all of them."""
-
-_VERSIONED = (
-    "tensorflow",
-    "keras",
-    "tf2onnx",
-    "onnx",
-    "onnxruntime-gpu",
-    "onnxruntime",
-    "pillow",
-    "toolkit",
-)
-_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -97,17 +74,17 @@ def export(runs: Sequence[Run], options: ExportOptions, reporter: Reporter = SIL
     if existing is not None:
         reporter.say(f"{options.bundle}: already holds these runs, not exported again")
         return existing
-    photos = _Photos.find(runs, options.data, reporter)
+    photos = Photos.find(runs, options.data, reporter)
     target = options.bundle.absolute()
     building = target.with_name(f".{target.name}.building")
     building.mkdir(parents=True, exist_ok=True)
-    members = [_member(name, run, photos, building, reporter) for name, run in named]
+    members = export_members(named, photos, building, reporter)
     seen, validation = runs[0].data, runs[0].validation
     voting = _voting(members, validation, building, custom, options.voting)
     bundle = Bundle(
         folder=building,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        versions=package_versions(_VERSIONED),
+        versions=package_versions(VERSIONED),
         classes=seen.classes,
         names=photos.names,
         class_prior=tuple(count / seen.training_photos for count in seen.class_counts),
@@ -131,116 +108,6 @@ def export(runs: Sequence[Run], options: ExportOptions, reporter: Reporter = SIL
     remove_folder(options.bundle)
     building.rename(options.bundle)
     return load_bundle(options.bundle)
-
-
-@dataclass(frozen=True)
-class _Photos:
-    """The photos that members are compared and measured on."""
-
-    paths: list[Path]
-    hashes: list[str]
-    chosen: list[int]
-    names: dict[str, str]
-
-    @classmethod
-    def find(cls, runs: Sequence[Run], data: Path | None, reporter: Reporter) -> _Photos:
-        folder = data or Path(runs[0].data.folder)
-        seen = runs[0].data
-        dataset = load_labelled(folder).without(seen.left_out)
-        if dataset.fingerprint != seen.fingerprint:
-            raise ToolkitError(
-                f"{folder}: holds other photos or labels than {runs[0].label} was trained on. Name "
-                "the right folder with --data."
-            )
-        paths = [photo.path for photo in dataset.photos]
-        facts = survey(paths, reporter)
-        broken = [
-            f"{path}: {fact.broken}" for path, fact in zip(paths, facts, strict=True) if fact.broken
-        ]
-        if broken:
-            raise ToolkitError(f"photos that the runs saw cannot be read:\n{listing(broken)}")
-        ids = [photo.id for photo in dataset.photos]
-        validation = runs[0].validation
-        number = {id: index for index, id in enumerate(ids)}
-        chosen = (
-            [number[str(id)] for id in validation.ids]
-            if validation
-            else _spread(len(ids), PHOTOS_WITHOUT_VALIDATION)
-        )
-        return cls(paths, [fact.sha256 for fact in facts], chosen, dataset.names)
-
-
-def _member(name: str, run: Run, photos: _Photos, building: Path, reporter: Reporter) -> Member:
-    """Export one member, or find it exported by an earlier call that was interrupted."""
-    stamp, file = building / f"{name}.json", f"{name}.onnx"
-    known = read_json(stamp) if stamp.is_file() else {}
-    if known.get("model_sha256") != run.model_sha256 or known.get("photos") != photos.hashes:
-        stamp.unlink(missing_ok=True)  # It would vouch for a file that is being replaced.
-        pixels = decoded_photos(photos.paths, photos.hashes, run.recipe.image_size, reporter)
-        reporter.say(f"{name}: to ONNX, and compared with Keras on {len(photos.chosen)} photos")
-        parity = _converted(name, run, pixels, photos, building / file)
-        if run.validation:
-            answers = _answers_to_views(name, building / file, pixels, photos.chosen, reporter)
-            with written_whole(building / f"{name}.npz") as temporary:
-                np.savez_compressed(temporary, probabilities=answers)
-        known = {"model_sha256": run.model_sha256, "photos": photos.hashes, "parity": parity}
-        write_json(stamp, known)
-    return Member(
-        name=name,
-        run=run.label,
-        model_sha256=run.model_sha256,
-        backbone=run.recipe.backbone,
-        file=file,
-        sha256=sha256_file(building / file),
-        precision="fp32",
-        image_size=run.recipe.image_size,
-        augmentor=run.recipe.augmentor,
-        score=run.score,
-        parity=known["parity"],
-    )
-
-
-def _converted(name: str, run: Run, pixels: Path, photos: _Photos, target: Path) -> dict[str, Any]:
-    metadata = {
-        "toolkit.classes": json.dumps(run.data.classes),
-        "toolkit.image_size": str(run.recipe.image_size),
-        "toolkit.recipe": run.recipe.to_yaml(),
-        "toolkit.versions": json.dumps({**run.versions, **package_versions(_VERSIONED)}),
-        "toolkit.pixels": json.dumps(DEFINITION),
-    }
-    try:
-        return in_own_process(
-            _convert_in_child,
-            run.model_path,
-            target,
-            metadata,
-            pixels,
-            photos.chosen,
-            environment={"KERAS_BACKEND": "tensorflow"},
-        )
-    except ToolkitError as error:
-        raise ToolkitError(f"{name} ({run.folder}): {error}") from None
-
-
-def _convert_in_child(*arguments: Any) -> dict[str, Any]:
-    import_quietly("keras")
-    from toolkit.exporting.convert import convert
-
-    return convert(*arguments)
-
-
-def _answers_to_views(
-    name: str, file: Path, pixels: Path, chosen: list[int], reporter: Reporter
-) -> NDArray[np.float32]:
-    """Return what a member says to all views of photos, shape (photos, views, classes)."""
-    session = MemberSession(file, choose_device("cpu"), Threads(usable_cores()), _BATCH)
-    photos, views = np.load(pixels, mmap_mode="r"), FixedViews(len(VIEWS))
-    answers: list[NDArray[np.float32]] = []
-    with reporter.track(f"{name}: views", len(chosen)) as advance:
-        for number in chosen:
-            answers.append(session.run(views(np.asarray(photos[number]), number), len(VIEWS)))
-            advance(1)
-    return np.stack(answers)
 
 
 def _voting(
@@ -316,8 +183,3 @@ def _existing(named: Sequence[tuple[str, Run]], options: ExportOptions) -> Bundl
         f"{options.bundle}: holds a bundle made from other runs or with another voting. Pass "
         "--fresh to replace it, or name another with --bundle."
     )
-
-
-def _spread(count: int, most: int) -> list[int]:
-    """Return numbers below `count`, evenly spread, so that every class is among the photos."""
-    return sorted(set(np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()))

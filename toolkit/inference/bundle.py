@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,31 @@ from numpy.typing import NDArray
 
 from toolkit.data.pixels import DECODER_VERSION, DEFINITION
 from toolkit.errors import ToolkitError
-from toolkit.files import read_json, sha256_file, sha256_json, write_json
+from toolkit.files import read_json, sha256_file, sha256_json, write_json, written_whole
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "bundle.json"
 VALIDATION = "validation.npz"
 INPUT, OUTPUT = "images", "probabilities"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A member in a lower precision, accepted by evidence.
+
+    Attributes:
+        precision: `fp16`, `bf16` or `int8`.
+        runtime: What runs it: `onnxruntime` or `openvino`.
+        files: SHA-256 by file below the bundle; the first is the one to open. bf16 is a way to run
+            the member's own file.
+        figures: The evidence: `how` it was made, `photos`, `agreement` (share of labels kept on the
+            held-out photos), `largest_difference` of a probability, `ms` and `fp32_ms` an image.
+    """
+
+    precision: str
+    runtime: str
+    files: Mapping[str, str]
+    figures: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -36,6 +55,7 @@ class Member:
         augmentor: Steps of the augmentor it was trained with.
         score: Validation figures (`toolkit.metrics.Score`), or empty.
         parity: How the ONNX file compares with Keras.
+        variants: Lower precisions that were accepted, at most one a precision.
     """
 
     name: str
@@ -49,6 +69,23 @@ class Member:
     augmentor: tuple[Mapping[str, Any], ...]
     score: Mapping[str, Any]
     parity: Mapping[str, Any]
+    variants: tuple[Variant, ...] = ()
+
+    def variant(self, precision: str) -> Variant | None:
+        """Return the variant of a precision; None for the member itself.
+
+        Raises:
+            ToolkitError: The member has none in that precision.
+        """
+        if precision == self.precision:
+            return None
+        for variant in self.variants:
+            if variant.precision == precision:
+                return variant
+        raise ToolkitError(
+            f"member '{self.name}' has no {precision}. Expected "
+            f"{', '.join([self.precision, *(each.precision for each in self.variants)])}."
+        )
 
 
 @dataclass(frozen=True)
@@ -102,6 +139,8 @@ class Bundle:
         voting: By number of views, 1 to 8.
         requested_voting: What was asked for at export; `auto` leaves the choice to the figures.
         validation_sha256: Of `validation.npz`; empty where the members trained on all photos.
+        precisions: What was tried for lower precisions, a row a member and precision: `member`,
+            `precision`, `runtime`, the figures of `Variant`, `accepted` and `reason`.
     """
 
     folder: Path
@@ -116,6 +155,7 @@ class Bundle:
     voting: Mapping[int, VotingTable]
     requested_voting: str
     validation_sha256: str = ""
+    precisions: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -157,6 +197,9 @@ class Bundle:
             ToolkitError: A file is missing, was changed, or does not belong here.
         """
         expected = {member.file: member.sha256 for member in self.members}
+        for member in self.members:
+            for variant in member.variants:
+                expected.update(variant.files)
         if self.validation_sha256:
             expected[VALIDATION] = self.validation_sha256
         for path in sorted(self.folder.iterdir()):
@@ -200,12 +243,19 @@ def load_bundle(folder: Path) -> Bundle:
         pixels=content["pixels"],
         data=content["data"],
         members=tuple(
-            Member(**{**member, "augmentor": tuple(member["augmentor"])})
+            Member(
+                **{
+                    **member,
+                    "augmentor": tuple(member["augmentor"]),
+                    "variants": tuple(Variant(**variant) for variant in member["variants"]),
+                }
+            )
             for member in content["members"]
         ),
         requested_voting=content["requested_voting"],
         voting={int(views): _voting_table(table) for views, table in content["voting"].items()},
         validation_sha256=content["validation_sha256"],
+        precisions=tuple(content["precisions"]),
     )
 
 
@@ -218,12 +268,26 @@ class BundleValidation:
         labels: Shape (photos,), class indices.
         groups: Shape (photos,); near-duplicates share a number.
         probabilities: Shape (members, photos, views, classes), float32.
+        variants: By (member, precision), shape (photos, views, classes), float32.
     """
 
     ids: NDArray[np.str_]
     labels: NDArray[np.int64]
     groups: NDArray[np.int64]
     probabilities: NDArray[np.float32]
+    variants: Mapping[tuple[str, str], NDArray[np.float32]] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Write it as `.npz`; what a variant says is the array `MEMBER/PRECISION`."""
+        arrays: dict[str, Any] = {
+            "ids": self.ids,
+            "labels": self.labels,
+            "groups": self.groups,
+            "probabilities": self.probabilities,
+            **{"/".join(key): array for key, array in self.variants.items()},
+        }
+        with written_whole(path) as temporary:
+            np.savez_compressed(temporary, **arrays)
 
 
 def load_validation(bundle: Bundle) -> BundleValidation:
@@ -237,7 +301,11 @@ def load_validation(bundle: Bundle) -> BundleValidation:
     path = bundle.folder / VALIDATION
     _check_file(path, bundle.validation_sha256)
     with np.load(path, allow_pickle=False) as arrays:
-        return BundleValidation(**{key: arrays[key] for key in arrays.files})
+        named = {key: arrays[key] for key in arrays.files}
+    variants = {
+        (key.split("/")[0], key.split("/")[1]): named.pop(key) for key in list(named) if "/" in key
+    }
+    return BundleValidation(**named, variants=variants)
 
 
 def _check_file(path: Path, sha256: str) -> None:

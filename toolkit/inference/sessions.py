@@ -1,4 +1,4 @@
-"""Runs one member's ONNX file on the chosen device."""
+"""Runs one member on the chosen device, in the precision and by the runtime that is wanted."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime
@@ -14,21 +14,66 @@ from numpy.typing import NDArray
 
 from toolkit.data.pixels import Pixels
 from toolkit.errors import ToolkitError
-from toolkit.inference.bundle import INPUT, OUTPUT
+from toolkit.inference.bundle import INPUT, OUTPUT, Member
 from toolkit.inference.devices import Device, DeviceError
 
 
 @dataclass(frozen=True)
 class Threads:
-    """How a CPU session uses the cores.
+    """How sessions on the CPU use the cores.
 
     Attributes:
         intra_op: Threads that share one operation.
         spinning: Whether waiting threads keep a core busy.
+        parallel: Sessions that run at once.
     """
 
     intra_op: int
     spinning: bool = True
+    parallel: int = 1
+
+
+class Session(Protocol):
+    """One network, loaded.
+
+    Attributes:
+        provider: What it really runs on.
+    """
+
+    provider: str
+
+    def place(self, images: Pixels) -> Any:
+        """Bring images to the device; see `MemberSession.place`."""
+
+    def run(self, placed: Any, count: int) -> NDArray[np.float32]:
+        """Compute probabilities; see `MemberSession.run`."""
+
+
+def open_session(
+    folder: Path, member: Member, precision: str, device: Device, threads: Threads, batch: int
+) -> Session:
+    """Load a member in a precision.
+
+    Args:
+        folder: The bundle's.
+        member: The member.
+        precision: `fp32`, or one of its variants.
+        device: Where it shall compute.
+        threads: On the CPU.
+        batch: Images a run.
+
+    Raises:
+        ToolkitError: The member has no such precision, or it cannot be loaded here.
+    """
+    variant = member.variant(precision)
+    if variant is None:
+        return MemberSession(folder / member.file, device, threads, batch)
+    path = folder / next(iter(variant.files))
+    if variant.runtime == "openvino":
+        from toolkit.inference.openvino_session import OpenVinoSession
+
+        return OpenVinoSession(path, precision, threads, batch)
+    return MemberSession(path, device, threads, batch)
 
 
 class MemberSession:
@@ -84,8 +129,8 @@ class MemberSession:
         if not self._device.is_gpu:
             return images
         return [
-            onnxruntime.OrtValue.ortvalue_from_numpy(_padded(chunk, self._batch), "cuda", 0)
-            for chunk in _chunks(images, self._batch)
+            onnxruntime.OrtValue.ortvalue_from_numpy(padded(chunk, self._batch), "cuda", 0)
+            for chunk in chunks(images, self._batch)
         ]
 
     def run(self, placed: Any, count: int) -> NDArray[np.float32]:
@@ -103,7 +148,7 @@ class MemberSession:
         else:
             answers = [
                 self._session.run([OUTPUT], {INPUT: chunk})[0]
-                for chunk in _chunks(placed, self._batch)
+                for chunk in chunks(placed, self._batch)
             ]
         return np.concatenate(answers)[:count]
 
@@ -116,11 +161,13 @@ class MemberSession:
         return answer
 
 
-def _chunks(images: Pixels, batch: int) -> list[Pixels]:
+def chunks(images: Pixels, batch: int) -> list[Pixels]:
+    """Cut images of shape (images, size, size, 3) into runs of at most `batch`."""
     return [images[start : start + batch] for start in range(0, len(images), batch)]
 
 
-def _padded(images: Pixels, batch: int) -> Pixels:
+def padded(images: Pixels, batch: int) -> Pixels:
+    """Fill images of shape (images, size, size, 3) up to `batch` with black ones."""
     missing = batch - len(images)
     if not missing:
         return images

@@ -46,7 +46,7 @@ from toolkit.training.run import (
 VERSIONED = ("toolkit", "keras", "tensorflow", "jax", "torch", "numpy", "albumentations", "pillow")
 
 
-MOST_PHOTOS_FOR_STATISTICS = 1024
+MOST_PHOTOS_FOR_STATISTICS, STATISTICS_BATCH = 1024, 64
 """Enough for means and variances of a network's channels."""
 
 
@@ -159,6 +159,7 @@ def _fit_stage(job: Job, progress: Progress, model: keras.Model, photos: Pixels)
         photos, job.labels, np.flatnonzero(job.held_out), classes=classes, batch_size=batch_size
     )
     recorder = Recorder(job.folder, job.recipe, job.seed, progress, remembered, job.reporter)
+    _create_variables(model, classes)
     model.fit(
         training,
         validation_data=validation if validates else None,
@@ -168,6 +169,19 @@ def _fit_stage(job: Job, progress: Progress, model: keras.Model, photos: Pixels)
         callbacks=[*extra, *remembered, recorder],
         verbose=0,
     )
+
+
+def _create_variables(model: keras.Model, classes: int) -> None:
+    """Create the variables of optimizer and metrics before the first step.
+
+    TensorFlow traces a step that creates variables twice, which takes up to half a minute.
+    """
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    answer = keras.ops.full((1, classes), 1 / classes)
+    model.compute_loss(None, answer, answer)
+    model.compute_metrics(None, answer, answer)
+    model.reset_metrics()
 
 
 def _recipe_callbacks(recipe: Recipe, *, validates: bool) -> list[Any]:
@@ -217,10 +231,10 @@ def _resumed(job: Job, progress: Progress) -> keras.Model:
     return _checkpoint(job, progress.checkpoint)
 
 
-def _checkpoint(job: Job, name: str) -> keras.Model:
+def _checkpoint(job: Job, name: str, *, compile: bool = True) -> keras.Model:
     path = job.folder / CHECKPOINTS / name
     try:
-        model: keras.Model = keras.models.load_model(path)
+        model: keras.Model = keras.models.load_model(path, compile=compile)
     except (OSError, ValueError) as error:
         raise ToolkitError(
             f"{path}: the checkpoint cannot be read ({error}); pass --fresh."
@@ -238,13 +252,13 @@ def _reestimate(job: Job, model: keras.Model, photos: Pixels) -> None:
     chosen = chosen[:MOST_PHOTOS_FOR_STATISTICS]
     job.reporter.say(f"{job.recipe.backbone}: batch statistics from {len(chosen)} photos")
     batches = PlainBatches(
-        photos, job.labels, chosen, classes=len(job.data.classes), batch_size=job.recipe.batch_size
+        photos, job.labels, chosen, classes=len(job.data.classes), batch_size=STATISTICS_BATCH
     )
     reestimate_batch_norm(model, (batches[index][0] for index in range(len(batches))))
 
 
 def _finish(job: Job, progress: Progress, photos: Pixels) -> Run:
-    best = _checkpoint(job, progress.best_checkpoint)
+    best = _checkpoint(job, progress.best_checkpoint, compile=False)
     keras.mixed_precision.set_global_policy("float32")
     # Built anew: in float32 whatever it was trained in, and without the optimizer's state.
     model = build_model(job.recipe, len(job.data.classes), pretrained=job.pretrained)

@@ -1,0 +1,248 @@
+"""The networks of a bundle: converted, compared with Keras, and asked about the held-out photos."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.data.cache import decoded_photos
+from toolkit.data.dataset import load_labelled
+from toolkit.data.pixels import DEFINITION
+from toolkit.data.survey import survey
+from toolkit.errors import ToolkitError, listing
+from toolkit.files import read_json, sha256_file, write_json, written_whole
+from toolkit.inference.bundle import Member
+from toolkit.inference.devices import choose_device
+from toolkit.inference.sessions import MemberSession, Threads
+from toolkit.inference.views import VIEWS, FixedViews
+from toolkit.machine import package_versions, usable_cores
+from toolkit.processes import import_quietly, in_own_process
+from toolkit.progress import Reporter
+from toolkit.training.run import Run
+
+VERSIONED = (
+    "tensorflow",
+    "keras",
+    "tf2onnx",
+    "onnx",
+    "onnxruntime-gpu",
+    "onnxruntime",
+    "pillow",
+    "toolkit",
+)
+
+PHOTOS_WITHOUT_VALIDATION = 256
+"""Photos that parity is shown on where the members trained on all of them."""
+
+CONVERSIONS_AT_ONCE = 2
+"""A conversion is Python on one core for most of its time, and takes up to 2 GB."""
+
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Photos:
+    """The photos that members are compared and measured on.
+
+    Attributes:
+        paths: All labelled photos that the runs saw.
+        hashes: SHA-256 of their files.
+        chosen: Numbers of the held-out ones; without such, of some spread over the classes.
+        names: A readable name for some categories.
+    """
+
+    paths: list[Path]
+    hashes: list[str]
+    chosen: list[int]
+    names: dict[str, str]
+
+    @classmethod
+    def find(cls, runs: Sequence[Run], data: Path | None, reporter: Reporter) -> Photos:
+        """Find the photos that runs were trained on.
+
+        Args:
+            runs: All of the same split.
+            data: The data folder; None takes the one that the runs name.
+            reporter: Where progress is told.
+
+        Raises:
+            ToolkitError: The folder holds others, or some cannot be read.
+        """
+        folder = data or Path(runs[0].data.folder)
+        seen = runs[0].data
+        dataset = load_labelled(folder).without(seen.left_out)
+        if dataset.fingerprint != seen.fingerprint:
+            raise ToolkitError(
+                f"{folder}: holds other photos or labels than {runs[0].label} was trained on. Name "
+                "the right folder with --data."
+            )
+        paths = [photo.path for photo in dataset.photos]
+        facts = survey(paths, reporter)
+        broken = [
+            f"{path}: {fact.broken}" for path, fact in zip(paths, facts, strict=True) if fact.broken
+        ]
+        if broken:
+            raise ToolkitError(f"photos that the runs saw cannot be read:\n{listing(broken)}")
+        ids = [photo.id for photo in dataset.photos]
+        validation = runs[0].validation
+        number = {id: index for index, id in enumerate(ids)}
+        chosen = (
+            [number[str(id)] for id in validation.ids]
+            if validation
+            else _spread(len(ids), PHOTOS_WITHOUT_VALIDATION)
+        )
+        return cls(paths, [fact.sha256 for fact in facts], chosen, dataset.names)
+
+    def decoded(self, size: int, reporter: Reporter) -> Path:
+        """Return the file of all photos at a size; see `decoded_photos`."""
+        return decoded_photos(self.paths, self.hashes, size, reporter)
+
+
+def export_members(
+    named: Sequence[tuple[str, Run]], photos: Photos, building: Path, reporter: Reporter
+) -> list[Member]:
+    """Export networks; those that an interrupted earlier call had exported are found.
+
+    Args:
+        named: Member names and their runs.
+        photos: What they are compared on.
+        building: The folder to write to: `NAME.onnx`, and `NAME.npz` with the array
+            `probabilities`, float32 of shape (held-out photos, views, classes).
+        reporter: Where progress is told.
+
+    Returns:
+        The members in the order given.
+
+    Raises:
+        ToolkitError: A file does not compute what Keras computes; says which and where.
+    """
+    works = [_Work(name, run, photos, building) for name, run in named]
+    missing = [work for work in works if not work.is_done]
+    pixels = {work.size: photos.decoded(work.size, reporter) for work in missing}
+    with ThreadPoolExecutor(CONVERSIONS_AT_ONCE) as pool:
+        parities = []
+        for work in missing:
+            work.stamp.unlink(missing_ok=True)  # It would vouch for a file that is being replaced.
+            parities.append(pool.submit(work.convert, pixels[work.size], reporter))
+        try:
+            for work, parity in zip(missing, parities, strict=True):
+                work.finish(parity.result(), pixels[work.size], reporter)
+        finally:
+            for parity in parities:
+                parity.cancel()
+    return [work.member for work in works]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One network on its way into the bundle."""
+
+    name: str
+    run: Run
+    photos: Photos
+    building: Path
+
+    @property
+    def size(self) -> int:
+        return self.run.recipe.image_size
+
+    @property
+    def file(self) -> Path:
+        return self.building / f"{self.name}.onnx"
+
+    @property
+    def stamp(self) -> Path:
+        """Written last: what the network was exported from, and how it compared."""
+        return self.building / f"{self.name}.json"
+
+    @property
+    def is_done(self) -> bool:
+        known = read_json(self.stamp) if self.stamp.is_file() else {}
+        return (
+            known.get("model_sha256") == self.run.model_sha256
+            and known.get("photos") == self.photos.hashes
+        )
+
+    @property
+    def member(self) -> Member:
+        return Member(
+            name=self.name,
+            run=self.run.label,
+            model_sha256=self.run.model_sha256,
+            backbone=self.run.recipe.backbone,
+            file=self.file.name,
+            sha256=sha256_file(self.file),
+            precision="fp32",
+            image_size=self.size,
+            augmentor=self.run.recipe.augmentor,
+            score=self.run.score,
+            parity=read_json(self.stamp)["parity"],
+        )
+
+    def convert(self, pixels: Path, reporter: Reporter) -> dict[str, Any]:
+        chosen = self.photos.chosen
+        reporter.say(f"{self.name}: to ONNX, and compared with Keras on {len(chosen)} photos")
+        metadata = {
+            "toolkit.classes": json.dumps(self.run.data.classes),
+            "toolkit.image_size": str(self.size),
+            "toolkit.recipe": self.run.recipe.to_yaml(),
+            "toolkit.versions": json.dumps({**self.run.versions, **package_versions(VERSIONED)}),
+            "toolkit.pixels": json.dumps(DEFINITION),
+        }
+        try:
+            return in_own_process(
+                _convert_in_child,
+                self.run.model_path,
+                self.file,
+                metadata,
+                pixels,
+                chosen,
+                environment={"KERAS_BACKEND": "tensorflow"},
+            )
+        except ToolkitError as error:
+            raise ToolkitError(f"{self.name} ({self.run.folder}): {error}") from None
+
+    def finish(self, parity: dict[str, Any], pixels: Path, reporter: Reporter) -> None:
+        if self.run.validation:
+            answers = _answers_to_views(self.name, self.file, pixels, self.photos.chosen, reporter)
+            with written_whole(self.building / f"{self.name}.npz") as temporary:
+                np.savez_compressed(temporary, probabilities=answers)
+        stamp = {
+            "model_sha256": self.run.model_sha256,
+            "photos": self.photos.hashes,
+            "parity": parity,
+        }
+        write_json(self.stamp, stamp)
+
+
+def _convert_in_child(*arguments: Any) -> dict[str, Any]:
+    import_quietly("keras")
+    from toolkit.exporting.convert import convert
+
+    return convert(*arguments)
+
+
+def _answers_to_views(
+    name: str, file: Path, pixels: Path, chosen: list[int], reporter: Reporter
+) -> NDArray[np.float32]:
+    """Return what a member says to all views of photos, shape (photos, views, classes)."""
+    session = MemberSession(file, choose_device("cpu"), Threads(usable_cores()), _BATCH)
+    photos, views = np.load(pixels, mmap_mode="r"), FixedViews(len(VIEWS))
+    answers: list[NDArray[np.float32]] = []
+    with reporter.track(f"{name}: views", len(chosen)) as advance:
+        for number in chosen:
+            answers.append(session.run(views(np.asarray(photos[number]), number), len(VIEWS)))
+            advance(1)
+    return np.stack(answers)
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """Return numbers below `count`, evenly spread, so that every class is among the photos."""
+    return sorted(set(np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()))
