@@ -121,7 +121,8 @@ class TestOutputs:
     def test_the_latency_report_counts_what_was_done(self, toolkit, home: Path) -> None:
         toolkit("ensemble", "--batch", 2, "--threads", 1)
         report = json.loads((home / "latency.json").read_text(encoding="utf-8"))
-        assert (report["threads"], report["batch"], report["photos"]) == (1, 2, 9)
+        assert (report["batch"], report["photos"]) == (2, 9)
+        assert report["thread_plan"]["intra_op"] == 1
         counts = {work: stage["n"] for work, stage in report["stages"].items()}
         models = {f"model {name}": 4 for name in ("alpha", "beta", "gamma")}
         assert counts == {"decode": 9, "views": 9, "voting": 5, **models}

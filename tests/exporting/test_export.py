@@ -215,7 +215,7 @@ def test_a_member_of_another_training_is_not_taken_from_an_interrupted_export(
     def killed(*_: Any, **__: Any) -> Any:
         raise Killed
 
-    for run, module, then in ((first, room, "save_bundle"), (anew, members, "_answers_to_views")):
+    for run, module, then in ((first, room, "save_bundle"), (anew, members, "answers_to_views")):
         with monkeypatch.context() as power_cut:
             power_cut.setattr(module, then, killed)
             with pytest.raises(Killed):

@@ -20,6 +20,7 @@ from toolkit.files import sha256_file
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.job import Outcome, predict_request
 from toolkit.inference.journal import Journal
+from toolkit.machine import usable_cores
 from toolkit.reporting.submission import (
     check_paths,
     latency_report,
@@ -147,16 +148,21 @@ class TestManifest:
 
 class TestLatencyReport:
     def report(self, predicted: Predicted, **changes: int) -> dict:
-        settings = {"batch": 2, "views": 2, "threads": 1, **changes}
+        settings = {"batch": 2, "views": 2, **changes}
         return latency_report(predicted.ensemble, predicted.outcome, **settings)
 
     def test_it_is_json_and_names_its_conditions(self, predicted: Predicted) -> None:
         report = self.report(predicted)
         assert json.loads(json.dumps(report)) == report
-        told = {key: report[key] for key in ("provider", "threads", "batch", "views", "notes")}
+        told = {key: report[key] for key in ("provider", "thread_plan", "batch", "views", "notes")}
         assert told == {
             "provider": predicted.ensemble.provider,
-            "threads": 1,
+            "thread_plan": {
+                "intra_op": usable_cores(),
+                "spinning": True,
+                "parallel": 1,
+                "measured": False,
+            },
             "batch": 2,
             "views": 2,
             "notes": [],
@@ -210,7 +216,7 @@ class TestLatencyReport:
 
     def test_nothing_left_to_do_has_no_rate(self, predicted: Predicted) -> None:
         idle = Outcome(predicted.outcome.probabilities, {}, resumed=5, seconds=0.0)
-        report = latency_report(predicted.ensemble, idle, batch=2, views=2, threads=1)
+        report = latency_report(predicted.ensemble, idle, batch=2, views=2)
         assert report["photos"] == 0
         assert report["end_to_end"]["photos_per_second"] is None
 

@@ -27,7 +27,9 @@ from toolkit.cli.terminal import figure, print_json, print_line, print_table
 @options.device
 @options.batch
 @click.option(
-    "--threads", type=click.IntRange(1), help="Threads of a CPU session.  [default: all cores]"
+    "--threads",
+    type=click.IntRange(1),
+    help="Threads of a CPU session.  [default: as 'toolkit tune' found, else all cores]",
 )
 @click.option("--out", type=options.FILE, help="Write figures and raw samples to this JSON file.")
 @options.as_json
@@ -51,7 +53,6 @@ def command(
     from toolkit.inference.bench import offline, single_stream
     from toolkit.inference.ensemble import Ensemble
     from toolkit.inference.timing import percentiles
-    from toolkit.machine import usable_cores
     from toolkit.progress import Reporter
 
     if scenario == "single-stream":
@@ -70,7 +71,8 @@ def command(
         "provider": ensemble.provider,
         "device": ensemble.device.name,
         "notes": list(ensemble.notes),
-        "threads": settings["threads"] or usable_cores(),
+        "threads": ensemble.threads.intra_op,
+        "thread_plan": ensemble.thread_plan,
         "photos": result.photos,
         "seconds": round(result.seconds, 3),
         "photos_per_second": round(result.photos_per_second, 3),

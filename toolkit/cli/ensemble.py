@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from toolkit.cli import options
 from toolkit.cli.terminal import figure, print_json, print_line, print_table
+
+if TYPE_CHECKING:
+    from toolkit.inference.certificate import Certify
 
 
 @click.command("ensemble")
@@ -33,9 +36,31 @@ from toolkit.cli.terminal import figure, print_json, print_line, print_table
 @options.device
 @options.batch
 @click.option(
-    "--threads", type=click.IntRange(1), help="Threads of a CPU session.  [default: all cores]"
+    "--threads",
+    type=click.IntRange(1),
+    help="Threads of a CPU session.  [default: as 'toolkit tune' found, else all cores]",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, help="Of random views.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    help="Of random views, and of the sample that a promise rests on.",
+)
+@click.option(
+    "--plan",
+    default="exact",
+    show_default=True,
+    metavar="exact|fast|FILE",
+    help="All members and views; or their labels at less cost, by a plan found now or in a file.",
+)
+@options.promise
+@click.option(
+    "--certify",
+    type=click.Choice(["test", "validation", "off"]),
+    default="test",
+    show_default=True,
+    help="What the promise rests on: a sample of the photos predicted, held-out photos, nothing.",
+)
 @options.skip_broken
 @click.option(
     "--out", type=options.FILE, default="submission.csv", show_default=True, help="The submission."
@@ -48,6 +73,11 @@ def command(
     data: Path,
     out: Path,
     probabilities: Path | None,
+    plan: str,
+    tolerance: float | None,
+    confidence: float | None,
+    budget_ms: float | None,
+    certify: Certify,
     skip_broken: bool,
     as_json: bool,
     quiet: bool,
@@ -57,15 +87,19 @@ def command(
 
     Interrupted, the same command goes on where it stopped and writes the same bytes.
     """
+    from toolkit.inference.plans import FastOptions
     from toolkit.progress import Reporter
     from toolkit.reporting.job import submit
 
+    chosen = FastOptions(plan, tolerance, confidence, budget_ms, certify)
+    options.refuse_without_plan(plan, tolerance, confidence, budget_ms)
     reporter = Reporter(quiet)
     written = submit(
         bundle,
         data,
         out,
         settings,
+        fast=None if plan == "exact" else chosen,
         probabilities=probabilities,
         skip_broken=skip_broken,
         reporter=reporter,
@@ -76,14 +110,43 @@ def command(
         print_json({key: value for key, value in written.latency.items() if key != "samples_ms"})
     else:
         print_latency(written.latency)
+        if written.latency["fast"]:
+            print_fast(written.latency)
         print_line(f"{out}: {written.rows} rows")
+
+
+def print_fast(report: Mapping[str, Any]) -> None:
+    """Print what the fast ensemble did and what it promises."""
+    fast = report["fast"]
+    rows = [
+        (str(number), "; ".join(step["runs"]), step["photos"], figure(100 * step["share"], 1))
+        for number, step in enumerate(fast["steps"], start=1)
+    ]
+    if fast["sampled"]:
+        share = 100 * fast["sampled"] / fast["certificate"]["photos"]
+        rows.append(("sample", "the exact ensemble", fast["sampled"], figure(share, 1)))
+    exact = fast["exact"]
+    rows.append(("rest", "the exact ensemble", exact["photos"], figure(100 * exact["share"], 1)))
+    print_table("Where photos left", ["<step", "<runs", "photos", "%"], rows)
+    inference = report["inference"]
+    print_line(
+        f"{figure(inference['runs_a_photo'], 2)} network runs and "
+        f"{figure(inference['ms_a_photo'], 2)} ms of inference a photo (the exact ensemble: "
+        f"{figure(fast['exact_ms_a_photo'], 2)} ms)"
+    )
+    print_line(f"promise: {fast['promise']}")
 
 
 def print_latency(report: Mapping[str, Any]) -> None:
     """Print a latency report as tables."""
+    from toolkit.inference.sessions import Threads
+    from toolkit.inference.tuning import describe
+
+    plan = dict(report["thread_plan"])
+    measured = " (measured)" if plan.pop("measured") else ""
     print_table(
-        f"Cost on {report['provider']} ({report['device']}), {report['threads']} threads, "
-        f"batch {report['batch']}, {', '.join(report['precision'])}",
+        f"Cost on {report['provider']} ({report['device']}), {describe(Threads(**plan))}"
+        f"{measured}, batch {report['batch']}, {', '.join(report['precision'])}",
         ["<stage", "<unit", "p50", "p90", "p99", "n"],
         [
             (

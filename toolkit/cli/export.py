@@ -35,6 +35,27 @@ if TYPE_CHECKING:
     metavar="auto|uniform|accuracy|fitted|NAME=W,...",
     help="Voting weights; auto lets the held-out photos decide.",
 )
+@click.option(
+    "--precision",
+    default="fp32",
+    show_default=True,
+    metavar="fp32,int8,bf16,fp16",
+    help="Lower precisions to try beside fp32, with commas between; those are kept that are "
+    "faster here and keep the labels of the held-out photos.",
+)
+@click.option(
+    "--fused",
+    type=options.FILE,
+    metavar="FILE.onnx",
+    help="Write the whole ensemble into one ONNX file as well.",
+)
+@click.option(
+    "--fused-tta",
+    type=click.IntRange(1, 8),
+    default=4,
+    show_default=True,
+    help="Number of test-time-augmentation views in that file.",
+)
 @click.option("--fresh", is_flag=True, help="Replace a bundle that was made from something else.")
 @options.as_json
 @options.quiet
@@ -46,6 +67,9 @@ def command(
     members: tuple[Path, ...],
     data: Path | None,
     voting: str,
+    precision: str,
+    fused: Path | None,
+    fused_tta: int,
     fresh: bool,
     as_json: bool,
     quiet: bool,
@@ -55,10 +79,21 @@ def command(
     from toolkit.exporting.select import choose_runs
     from toolkit.progress import Reporter
 
+    reporter = Reporter(quiet)
+    if fused:
+        from toolkit.exporting.fused import check_target, fuse, photos_to_compare
+
+        check_target(fused, bundle)
     chosen = choose_runs(runs, set_name=set_name, name=name, members=members)
-    made = export(chosen, ExportOptions(bundle, data, voting, fresh), Reporter(quiet))
+    wanted = ExportOptions(bundle, data, voting, fresh, precision)
+    made = export(chosen, wanted, reporter)
+    whole = None
+    if fused:
+        photos = photos_to_compare(chosen, data, reporter)
+        whole = fuse(made, fused, photos, views=fused_tta, reporter=reporter)
     if as_json:
-        print_json({"bundle": str(made.folder), "sha256": made.sha256, **_figures(made)})
+        figures = {"bundle": str(made.folder), "sha256": made.sha256, **_figures(made)}
+        print_json(figures | ({"fused": {**asdict(whole), "file": str(fused)}} if whole else {}))
         return
     print_table(
         f"Members of {made.folder}",
@@ -77,7 +112,16 @@ def command(
         ],
         note="Errors: the largest difference from Keras on those photos.",
     )
+    if made.precisions:
+        _print_precisions(made)
     print_voting(made, (1, 2, 4, 8))
+    if whole:
+        print_line(
+            f"{whole.file}: {', '.join(whole.inputs)} -> probabilities; {len(whole.members)} "
+            f"members, {whole.views} views, voting {whole.voting}; {whole.bytes / 1e6:.1f} MB; "
+            f"largest difference from the bundle on {whole.photos} photos: "
+            f"{whole.largest_difference:.1e}"
+        )
 
 
 def print_voting(bundle: Bundle, views: tuple[int, ...]) -> None:
@@ -105,10 +149,43 @@ def print_voting(bundle: Bundle, views: tuple[int, ...]) -> None:
     print_line("")
 
 
+def _print_precisions(bundle: Bundle) -> None:
+    print_table(
+        "Lower precisions, on the held-out photos",
+        [
+            "<member",
+            "<precision",
+            "<runtime",
+            "<how",
+            "agreement",
+            "difference",
+            "ms",
+            "fp32 ms",
+            "<accepted",
+        ],
+        [
+            (
+                row["member"],
+                row["precision"],
+                row["runtime"],
+                row["how"],
+                percent(row["agreement"]),
+                figure(row["largest_difference"]),
+                figure(row["ms"], 2),
+                figure(row["fp32_ms"], 2),
+                "yes" if row["accepted"] else f"no: {row['reason']}",
+            )
+            for row in bundle.precisions
+        ],
+        note="agreement: labels that fp32 gives too; difference: the largest of a probability; "
+        "ms: an image on this machine, in batches of 16, measured in turn with fp32.",
+    )
+
+
 def _row(views: int, name: str, figures: dict[str, Any], weights: str) -> tuple[object, ...]:
     return views, name, percent(figures["accuracy"]), figure(figures["log_loss"]), weights
 
 
 def _figures(bundle: Bundle) -> dict[str, Any]:
     content = asdict(bundle)
-    return {key: content[key] for key in ("members", "voting")}
+    return {key: content[key] for key in ("members", "precisions", "voting")}

@@ -16,6 +16,7 @@ COMMANDS = {
     "export": "Export finished runs to a bundle of ONNX files.",
     "ensemble": "Predict photos by weighted soft voting and write the submission.",
     "evaluate": "Score a run, a bundle or a submission on labelled photos.",
+    "tune": "Measure how a bundle best shares this machine's cores, and keep it.",
     "bench": "Measure a bundle in the manner of MLPerf inference.",
     "data": "Show classes, counts, sizes, broken and duplicate photos.",
     "augment": "Draw what a recipe's augmentor does to photos.",

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from toolkit.errors import UsageError
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -102,3 +104,38 @@ def training(command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def promise(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --tolerance, --confidence and --budget-ms."""
+    for option in (
+        click.option(
+            "--budget-ms",
+            type=click.FloatRange(0, min_open=True),
+            help="Largest mean inference cost a photo, in milliseconds.",
+        ),
+        click.option(
+            "--confidence",
+            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+            help="That no more labels differ.  [default: 0.95]",
+        ),
+        click.option(
+            "--tolerance",
+            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+            help="Largest share of labels that may differ from --plan exact.  [default: 0.01]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def refuse_without_plan(plan: str, *chosen: float | None) -> None:
+    """Refuse the options of `promise` where there is nothing to promise.
+
+    Raises:
+        UsageError: One was given with `--plan exact`.
+    """
+    if plan == "exact" and any(each is not None for each in chosen):
+        raise UsageError(
+            "--tolerance, --confidence and --budget-ms: Expected with --plan fast or a plan's file."
+        )

@@ -13,14 +13,15 @@ import numpy as np
 from toolkit.data.pixels import DECODER_VERSION, DEFINITION
 from toolkit.errors import ToolkitError, UsageError
 from toolkit.exporting.members import VERSIONED, Photos, export_members
+from toolkit.exporting.precision import Lowered, lower_members, parse_precisions
 from toolkit.exporting.select import member_names
 from toolkit.exporting.weights import unvalidated_table, voting_table
-from toolkit.files import remove_folder, sha256_file, written_whole
+from toolkit.files import remove_folder, sha256_file
 from toolkit.inference.bundle import (
     MANIFEST,
     VALIDATION,
     Bundle,
-    Member,
+    BundleValidation,
     VotingTable,
     load_bundle,
     save_bundle,
@@ -41,16 +42,20 @@ class ExportOptions:
         data: The data folder; None takes the one that the runs name.
         voting: `auto`, `uniform`, `accuracy`, `fitted` or `NAME=W,...`.
         fresh: Replace a bundle that was made from something else.
+        precision: `fp32`, which is always made, and lower ones to try, with commas between.
     """
 
     bundle: Path = Path("bundle")
     data: Path | None = None
     voting: str = "auto"
     fresh: bool = False
+    precision: str = "fp32"
 
 
 def export(runs: Sequence[Run], options: ExportOptions, reporter: Reporter = SILENT) -> Bundle:
     """Export runs to ONNX, compare each with Keras, find voting weights, write the bundle.
+
+    Lower precisions that are asked for are tried, and those that pay are in the bundle beside fp32.
 
     Interrupted, the same call goes on with the members that are not done.
 
@@ -65,12 +70,19 @@ def export(runs: Sequence[Run], options: ExportOptions, reporter: Reporter = SIL
     Raises:
         ToolkitError: A member's file does not compute what Keras computes, the photos are not
             those that the runs saw, or another bundle stands in the way.
+        UsageError: The options do not fit the runs.
     """
     if importlib.util.find_spec("tf2onnx") is None:
         raise ToolkitError("Exporting needs TensorFlow and tf2onnx: pip install 'toolkit[train]'.")
     named = list(zip(member_names(runs), runs, strict=True))
     custom = _custom_weights(options.voting, [name for name, _ in named])
-    existing = _existing(named, options)
+    lower = parse_precisions(options.precision)
+    if lower and runs[0].validation is None:
+        raise UsageError(
+            f"--precision {options.precision}: {runs[0].label} trained on all photos, so that none "
+            "is left to judge lower precisions by. Pass --precision fp32."
+        )
+    existing = _existing(named, options, lower)
     if existing is not None:
         reporter.say(f"{options.bundle}: already holds these runs, not exported again")
         return existing
@@ -78,9 +90,11 @@ def export(runs: Sequence[Run], options: ExportOptions, reporter: Reporter = SIL
     target = options.bundle.absolute()
     building = target.with_name(f".{target.name}.building")
     building.mkdir(parents=True, exist_ok=True)
-    members = export_members(named, photos, building, reporter)
+    exported = export_members(named, photos, building, reporter)
+    lowered = lower_members(exported, lower, photos, building, reporter)
+    members = [each.member for each in lowered]
     seen, validation = runs[0].data, runs[0].validation
-    voting = _voting(members, validation, building, custom, options.voting)
+    voting = _voting(lowered, validation, building, custom, options.voting)
     bundle = Bundle(
         folder=building,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -99,8 +113,10 @@ def export(runs: Sequence[Run], options: ExportOptions, reporter: Reporter = SIL
         voting=voting,
         requested_voting=options.voting,
         validation_sha256=sha256_file(building / VALIDATION) if validation else "",
+        precisions=tuple(row for each in lowered for row in each.rows),
     )
     kept = {member.file for member in members} | ({VALIDATION} if validation else set())
+    kept.update(*(variant.files for member in members for variant in member.variants))
     for path in building.iterdir():
         if path.name not in kept:
             path.unlink()
@@ -111,27 +127,25 @@ def export(runs: Sequence[Run], options: ExportOptions, reporter: Reporter = SIL
 
 
 def _voting(
-    members: Sequence[Member],
+    lowered: Sequence[Lowered],
     validation: Validation | None,
     building: Path,
     custom: tuple[float, ...] | None,
     wanted: str,
 ) -> dict[int, VotingTable]:
     if validation is None:
-        table = unvalidated_table(len(members), custom)
+        table = unvalidated_table(len(lowered), custom)
         return {views: _chosen(table, wanted) for views in range(1, len(VIEWS) + 1)}
-    probabilities = np.stack(
-        [np.load(building / f"{member.name}.npz")["probabilities"] for member in members]
-    )
-    with written_whole(building / VALIDATION) as temporary:
-        np.savez_compressed(
-            temporary,
-            ids=validation.ids,
-            labels=validation.labels,
-            groups=validation.groups,
-            probabilities=probabilities,
-        )
-    names = [member.name for member in members]
+    names = [each.member.name for each in lowered]
+    probabilities = np.stack([np.load(building / f"{name}.npz")["probabilities"] for name in names])
+    variants = {
+        (each.member.name, precision): said
+        for each in lowered
+        for precision, said in each.answers.items()
+    }
+    BundleValidation(
+        validation.ids, validation.labels, validation.groups, probabilities, variants
+    ).save(building / VALIDATION)
     tables = {}
     for views in range(1, len(VIEWS) + 1):
         averaged = probabilities[:, :, :views].mean(axis=2, dtype=np.float64)
@@ -162,7 +176,9 @@ def _custom_weights(voting: str, names: list[str]) -> tuple[float, ...] | None:
     return None
 
 
-def _existing(named: Sequence[tuple[str, Run]], options: ExportOptions) -> Bundle | None:
+def _existing(
+    named: Sequence[tuple[str, Run]], options: ExportOptions, lower: Sequence[str]
+) -> Bundle | None:
     """Return the bundle that stands there if it is the one asked for; refuse another."""
     if not options.bundle.exists():
         return None
@@ -176,10 +192,12 @@ def _existing(named: Sequence[tuple[str, Run]], options: ExportOptions) -> Bundl
     bundle = load_bundle(options.bundle)
     same = [(each.name, each.run, each.model_sha256) for each in bundle.members]
     wanted = [(name, run.label, run.model_sha256) for name, run in named]
-    if same == wanted and bundle.requested_voting == options.voting:
+    # Whatever is asked for is tried, so every precision has rows.
+    tried = {row["precision"] for row in bundle.precisions}
+    if same == wanted and bundle.requested_voting == options.voting and tried == set(lower):
         bundle.check_files()
         return bundle
     raise ToolkitError(
-        f"{options.bundle}: holds a bundle made from other runs or with another voting. Pass "
-        "--fresh to replace it, or name another with --bundle."
+        f"{options.bundle}: holds a bundle made from other runs or with another voting or other "
+        "precisions. Pass --fresh to replace it, or name another with --bundle."
     )

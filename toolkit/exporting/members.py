@@ -20,7 +20,7 @@ from toolkit.errors import ToolkitError, listing
 from toolkit.files import read_json, sha256_file, write_json, written_whole
 from toolkit.inference.bundle import Member
 from toolkit.inference.devices import choose_device
-from toolkit.inference.sessions import MemberSession, Threads
+from toolkit.inference.sessions import MemberSession, Session, Threads
 from toolkit.inference.views import VIEWS, FixedViews
 from toolkit.machine import package_versions, usable_cores
 from toolkit.processes import import_quietly, in_own_process
@@ -96,7 +96,7 @@ class Photos:
         chosen = (
             [number[str(id)] for id in validation.ids]
             if validation
-            else _spread(len(ids), PHOTOS_WITHOUT_VALIDATION)
+            else spread(len(ids), PHOTOS_WITHOUT_VALIDATION)
         )
         return cls(paths, [fact.sha256 for fact in facts], chosen, dataset.names)
 
@@ -138,6 +138,36 @@ def export_members(
             for parity in parities:
                 parity.cancel()
     return [work.member for work in works]
+
+
+def answers_to_views(
+    work: str, session: Session, pixels: Path, chosen: list[int], reporter: Reporter
+) -> NDArray[np.float32]:
+    """Ask a network about all views of photos.
+
+    Args:
+        work: What is being done, for people.
+        session: The network.
+        pixels: `.npy` file of decoded photos at its size.
+        chosen: Numbers of the photos.
+        reporter: Where progress is told.
+
+    Returns:
+        Probabilities of shape (photos, views, classes).
+    """
+    photos, views = np.load(pixels, mmap_mode="r"), FixedViews(len(VIEWS))
+    answers: list[NDArray[np.float32]] = []
+    with reporter.track(f"{work}: views", len(chosen)) as advance:
+        for number in chosen:
+            placed = session.place(views(np.asarray(photos[number]), number))
+            answers.append(session.run(placed, len(VIEWS)))
+            advance(1)
+    return np.stack(answers)
+
+
+def spread(count: int, most: int) -> list[int]:
+    """Return numbers below `count`, evenly spread, so that every class is among the photos."""
+    return sorted(set(np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()))
 
 
 @dataclass(frozen=True)
@@ -211,7 +241,10 @@ class _Work:
 
     def finish(self, parity: dict[str, Any], pixels: Path, reporter: Reporter) -> None:
         if self.run.validation:
-            answers = _answers_to_views(self.name, self.file, pixels, self.photos.chosen, reporter)
+            threads = Threads(usable_cores())
+            session = MemberSession(self.file, choose_device("cpu"), threads, _BATCH)
+            chosen = self.photos.chosen
+            answers = answers_to_views(self.name, session, pixels, chosen, reporter)
             with written_whole(self.building / f"{self.name}.npz") as temporary:
                 np.savez_compressed(temporary, probabilities=answers)
         stamp = {
@@ -227,22 +260,3 @@ def _convert_in_child(*arguments: Any) -> dict[str, Any]:
     from toolkit.exporting.convert import convert
 
     return convert(*arguments)
-
-
-def _answers_to_views(
-    name: str, file: Path, pixels: Path, chosen: list[int], reporter: Reporter
-) -> NDArray[np.float32]:
-    """Return what a member says to all views of photos, shape (photos, views, classes)."""
-    session = MemberSession(file, choose_device("cpu"), Threads(usable_cores()), _BATCH)
-    photos, views = np.load(pixels, mmap_mode="r"), FixedViews(len(VIEWS))
-    answers: list[NDArray[np.float32]] = []
-    with reporter.track(f"{name}: views", len(chosen)) as advance:
-        for number in chosen:
-            answers.append(session.run(views(np.asarray(photos[number]), number), len(VIEWS)))
-            advance(1)
-    return np.stack(answers)
-
-
-def _spread(count: int, most: int) -> list[int]:
-    """Return numbers below `count`, evenly spread, so that every class is among the photos."""
-    return sorted(set(np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()))

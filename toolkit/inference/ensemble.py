@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from toolkit.inference.devices import Device, DeviceError, choose_device, withou
 from toolkit.inference.engine import Answer, Engine, Source
 from toolkit.inference.sessions import Threads
 from toolkit.inference.timing import Timings
+from toolkit.inference.tuning import saved_threads
 from toolkit.inference.views import VIEWS
 from toolkit.inference.voting import Voting, choose_voting, voting_on_random_views
 from toolkit.machine import usable_cores
@@ -24,6 +27,12 @@ from toolkit.machine import usable_cores
 class Ensemble:
     """The members of a bundle, voting.
 
+    Attributes:
+        bundle: The manifest.
+        voting: The weights.
+        device: Where it computes.
+        threads_measured: Whether `threads` were measured on this machine for this bundle.
+
     Example:
         >>> ensemble = Ensemble.load("bundle", tta=4)
         >>> probabilities = ensemble.predict(["a.jpg", "b.jpg"])
@@ -31,9 +40,18 @@ class Ensemble:
         ['3', '7']
     """
 
-    def __init__(self, bundle: Bundle, voting: Voting, device: Device, engine: Engine) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        voting: Voting,
+        device: Device,
+        engine: Engine,
+        *,
+        threads_measured: bool = False,
+    ) -> None:
         """Put the parts together; use `Ensemble.load`."""
         self.bundle, self.voting, self.device = bundle, voting, device
+        self.threads_measured = threads_measured
         self._engine = engine
 
     @classmethod
@@ -60,7 +78,8 @@ class Ensemble:
             device: `auto`, `cpu`, `cuda` or `tensorrt`; `auto` takes the CPU where a GPU cannot
                 run the members, and `notes` say why.
             batch: Photos a batch.
-            threads: Threads of a session on the CPU; None takes all cores there are for it.
+            threads: Threads of a session on the CPU, one member at a time. None takes what
+                `toolkit tune` measured on this machine for this bundle, and else all cores.
             seed: For random views.
 
         Returns:
@@ -90,19 +109,24 @@ class Ensemble:
             views=tta,
             random_views=random_views,
             batch=batch,
-            threads=Threads(threads or usable_cores()),
             decoders=usable_cores(),
             seed=seed,
         )
         where = choose_device(device)
-        try:
-            engine = start(device=where)
-        except DeviceError as error:
-            if device != "auto":
-                raise
-            where = without_gpu(error.reason)
-            engine = start(device=where)
-        return cls(manifest, chosen, where, engine)
+        if where.is_gpu:
+            try:
+                engine = start(device=where, threads=Threads(threads or usable_cores()))
+                return cls(manifest, chosen, where, engine)
+            except DeviceError as error:
+                if device != "auto":
+                    raise
+                where = without_gpu(error.reason)
+        measured = None
+        if threads is None:
+            measured = saved_threads(manifest, chosen, views=tta, device=where, batch=batch)
+        used = measured.threads if measured else Threads(threads or usable_cores())
+        engine = start(device=where, threads=used)
+        return cls(manifest, chosen, where, engine, threads_measured=measured is not None)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -115,9 +139,24 @@ class Ensemble:
         return self._engine.provider
 
     @property
+    def threads(self) -> Threads:
+        """How sessions on the CPU use its cores; `threads_measured` says whether by `tune`."""
+        return self._engine.threads
+
+    @property
+    def thread_plan(self) -> dict[str, Any]:
+        """For reports: `intra_op`, `spinning`, `parallel` and `measured`."""
+        return {**asdict(self.threads), "measured": self.threads_measured}
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a user should hear: why this is no GPU, and of another decoder than at export."""
         return tuple(note for note in (self.device.note, self.bundle.decoder_note) if note)
+
+    @property
+    def views(self) -> int:
+        """Views a photo."""
+        return self._engine.views
 
     @property
     def member_names(self) -> list[str]:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,21 @@ from toolkit.data.dataset import Request
 from toolkit.data.pixels import DECODER_VERSION, BrokenPhotoError, decode
 from toolkit.errors import ToolkitError, listing
 from toolkit.files import sha256_json
+from toolkit.inference.bundle import Bundle
+from toolkit.inference.devices import Device
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.journal import Journal
+from toolkit.inference.tuning import candidates, measure_threads
+from toolkit.inference.voting import Voting
 from toolkit.machine import usable_cores
+from toolkit.processes import in_own_process
 from toolkit.progress import SILENT, Reporter
+
+WORTH_TUNING = 1000
+"""Photos from which a job measures first how this machine's cores are best used."""
+
+TUNING_PHOTOS, TUNING_ROUNDS = 8, 3
+"""On how many photos, and how often; with three candidates this costs as much as 100 photos."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,54 @@ class Outcome:
         """Rate of this call from file to vote, or None where nothing was left to do."""
         done = len(self.probabilities) - self.resumed
         return done / self.seconds if done else None
+
+
+def worth_tuning(ensemble: Ensemble, photos: int) -> bool:
+    """Return whether to measure, before so many photos, how the cores are best used.
+
+    It is where nothing was measured yet, there is a choice, and the job takes far longer.
+    """
+    choice = candidates(usable_cores(), len(ensemble.member_names))
+    return (
+        photos >= WORTH_TUNING
+        and len(choice) > 1
+        and not ensemble.device.is_gpu
+        and not ensemble.threads_measured
+    )
+
+
+def tune(
+    bundle: Bundle,
+    voting: Voting,
+    device: Device,
+    photos: Sequence[Path],
+    views: int,
+    batch: int,
+    reporter: Reporter = SILENT,
+) -> None:
+    """Measure on few photos how the cores are best used, and keep it for `Ensemble.load`.
+
+    It runs in a process of its own, whose memory is not the job's. The job goes on without it
+    where it fails.
+
+    Args:
+        bundle: The bundle.
+        voting: The weights.
+        device: Where the job computes.
+        photos: Of the job.
+        views: Views a photo.
+        batch: Photos a batch.
+        reporter: Where it is told.
+    """
+    reporter.say(
+        f"measuring once on {TUNING_PHOTOS} photos how this machine's cores are best used; "
+        "'toolkit tune --fresh' does it with more care"
+    )
+    few = photos[:TUNING_PHOTOS]
+    try:
+        in_own_process(_measure_in_short, bundle, voting, device, few, views, batch)
+    except (ToolkitError, OSError) as error:
+        reporter.say(f"nothing was measured, all cores work on one member at a time: {error}")
 
 
 def job_identity(
@@ -99,8 +158,8 @@ def predict_request(
     Raises:
         ToolkitError: Photos are missing or broken; the message lists all of them.
     """
-    if not skip_broken and not all(path.is_file() for path in request.paths):
-        raise ToolkitError(_complaint(broken_photos(request.paths, reporter)))
+    if not skip_broken:
+        refuse_missing(request.paths, reporter)
     done = len(journal.rows())
     if done:
         reporter.say(f"going on after {done} of {len(request.ids)} photos")
@@ -108,16 +167,38 @@ def predict_request(
     with reporter.track("predicting", len(request.ids) - done) as advance:
         for answer in ensemble.answers(request.paths[done:], first=done):
             if answer.broken and not skip_broken:
-                rest = request.paths[len(journal.rows()) :]
-                raise ToolkitError(_complaint(broken_photos(rest, reporter)))
+                refuse_broken(request.paths[len(journal.rows()) :], reporter)
             journal.append(answer.probabilities)
             advance(len(answer.probabilities))
     seconds = perf_counter() - started
     probabilities = journal.rows()
     unread = np.flatnonzero(np.isnan(probabilities[:, 0]))
     probabilities[unread] = ensemble.bundle.class_prior
-    broken = {request.ids[index]: _reason(request.paths[index]) for index in unread}
+    broken = {request.ids[index]: broken_reason(request.paths[index]) for index in unread}
     return Outcome(probabilities, broken, done, seconds)
+
+
+def refuse_missing(paths: Sequence[Path], reporter: Reporter) -> None:
+    """Refuse a request of which a file is missing.
+
+    Raises:
+        ToolkitError: Names every photo that is missing or broken.
+    """
+    if not all(path.is_file() for path in paths):
+        refuse_broken(paths, reporter)
+
+
+def refuse_broken(paths: Sequence[Path], reporter: Reporter) -> NoReturn:
+    """Refuse photos of which one is known to be broken.
+
+    Raises:
+        ToolkitError: Names every one that is missing or broken.
+    """
+    lines = broken_photos(paths, reporter)
+    raise ToolkitError(
+        f"{len(lines)} of the photos to predict cannot be read. Mend them, or pass "
+        f"--skip-broken to answer them with the class prior:\n{listing(lines)}"
+    )
 
 
 def broken_photos(paths: Sequence[Path], reporter: Reporter = SILENT) -> list[str]:
@@ -135,23 +216,25 @@ def broken_photos(paths: Sequence[Path], reporter: Reporter = SILENT) -> list[st
         ThreadPoolExecutor(usable_cores()) as pool,
         reporter.track("looking for broken photos", len(paths)) as advance,
     ):
-        for path, reason in zip(paths, pool.map(_reason, paths), strict=True):
+        for path, reason in zip(paths, pool.map(broken_reason, paths), strict=True):
             if reason:
                 found.append(f"{path}: {reason}")
             advance(1)
     return found
 
 
-def _reason(path: Path) -> str:
+def _measure_in_short(
+    bundle: Bundle, voting: Voting, device: Device, photos: Sequence[Path], views: int, batch: int
+) -> None:
+    measure_threads(
+        bundle, voting, photos, views=views, device=device, batch=batch, rounds=TUNING_ROUNDS
+    )
+
+
+def broken_reason(path: Path) -> str:
+    """Say why a photo cannot be read; empty where it can."""
     try:
         decode(path)
     except BrokenPhotoError as error:
         return error.reason
     return ""
-
-
-def _complaint(lines: Sequence[str]) -> str:
-    return (
-        f"{len(lines)} of the photos to predict cannot be read. Mend them, or pass "
-        f"--skip-broken to answer them with the class prior:\n{listing(lines)}"
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,26 +20,28 @@ JOB, ROWS, LOCK = "job.json", "rows.f64", ".lock"
 
 
 class Journal:
-    """Probabilities of the first photos of a job, in order.
+    """Answers to the first photos of a job, in order.
 
-    A row is float64: a number for the state of the photo's file, then one probability a class.
+    A row is float64: a number for the state of the photo's file, then the columns of the answer.
     """
 
     def __init__(
-        self, folder: Path, job: Mapping[str, Any], classes: int, files: NDArray[np.float64]
+        self, folder: Path, job: Mapping[str, Any], columns: int, files: NDArray[np.float64]
     ) -> None:
         """Open the journal; what no longer holds is thrown away.
 
         Args:
             folder: Where it is kept until the job is finished.
             job: All that every answer depends on; under another job no row is kept.
-            classes: Number of classes.
+            columns: Of an answer.
             files: One number a photo, in order, that changes when its file does. Rows are kept up
                 to the first photo that changed.
         """
-        self._folder, self._files, self._length = folder, files, 1 + classes
+        self._folder, self._files, self._length = folder, files, 1 + columns
         self._path = folder / ROWS
         if not _is_of(folder / JOB, job):
+            for old in folder.glob("*.json"):
+                old.unlink()
             self._path.unlink(missing_ok=True)
             write_json(folder / JOB, job)
         self._path.touch()
@@ -53,7 +55,7 @@ class Journal:
     @classmethod
     @contextmanager
     def held(
-        cls, folder: Path, job: Mapping[str, Any], classes: int, files: NDArray[np.float64]
+        cls, folder: Path, job: Mapping[str, Any], columns: int, files: NDArray[np.float64]
     ) -> Iterator[Journal]:
         """Open the journal for one process at a time.
 
@@ -71,20 +73,31 @@ class Journal:
         except OSError as error:
             raise ToolkitError(f"{folder}: cannot be written ({error.strerror}).") from None
         try:
-            yield cls(folder, job, classes, files)
+            yield cls(folder, job, columns, files)
         finally:
             lock.release()
 
     def rows(self) -> NDArray[np.float64]:
-        """Return the rows so far, shape (photos done, classes)."""
+        """Return the rows so far, shape (photos done, columns)."""
         return self._rows()[:, 1:]
 
-    def append(self, probabilities: NDArray[np.float64]) -> None:
-        """Add the rows of one batch, shape (photos, classes)."""
+    def append(self, answers: NDArray[np.float64]) -> None:
+        """Add the rows of one batch, shape (photos, columns)."""
         done = self._path.stat().st_size // (8 * self._length)
-        files = self._files[done : done + len(probabilities), None]
+        files = self._files[done : done + len(answers), None]
         with self._path.open("ab") as file:
-            file.write(np.hstack([files, probabilities]).astype("<f8").tobytes())
+            file.write(np.hstack([files, answers]).astype("<f8").tobytes())
+
+    def remember(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return what was decided in this job, or decide it and write it down."""
+        path = self._folder / f"{name}.json"
+        if not path.is_file():
+            write_json(path, make())
+        return read_json(path)
+
+    def forget(self, name: str) -> None:
+        """Forget what was decided: what it rested on has changed."""
+        (self._folder / f"{name}.json").unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Throw the journal away when the job is finished."""

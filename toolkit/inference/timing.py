@@ -22,11 +22,15 @@ class Timings:
         load: Loading, by member.
         first: The first run, by member; slower than the later ones, so reported apart.
         samples: Everything else.
+        inference_ms: Time in the networks altogether, decoding and views left out.
+        runs: Images that networks looked at.
     """
 
     load: dict[str, float] = field(default_factory=dict)
     first: dict[str, float] = field(default_factory=dict)
     samples: dict[str, list[float]] = field(default_factory=dict)
+    inference_ms: float = 0.0
+    runs: int = 0
 
     def add(self, work: str, milliseconds: float) -> None:
         """Keep one sample."""

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from toolkit.data.dataset import load_request
+from toolkit.errors import UsageError
 from toolkit.files import write_json
 from toolkit.inference.ensemble import Ensemble
-from toolkit.inference.job import file_numbers, job_identity, predict_request
+from toolkit.inference.fast import FastJob, predict_fast
+from toolkit.inference.job import (
+    Outcome,
+    file_numbers,
+    job_identity,
+    predict_request,
+    tune,
+    worth_tuning,
+)
 from toolkit.inference.journal import Journal
-from toolkit.machine import usable_cores
+from toolkit.inference.plans import FastOptions, chosen_plan
 from toolkit.progress import SILENT, Reporter
 from toolkit.reporting.submission import (
     check_paths,
@@ -49,6 +58,7 @@ def submit(
     out: Path,
     settings: Mapping[str, Any],
     *,
+    fast: FastOptions | None = None,
     probabilities: Path | None = None,
     skip_broken: bool = False,
     reporter: Reporter = SILENT,
@@ -63,6 +73,7 @@ def submit(
         out: The submission; its manifest and `latency.json` are put beside it.
         settings: `tta`, `tta_views`, `voting`, `device`, `batch`, `threads` and `seed`, as
             `Ensemble.load` takes them.
+        fast: How to give the exact ensemble's labels at less cost; None is the exact ensemble.
         probabilities: Write them too, as CSV or Parquet by suffix.
         skip_broken: Answer a broken photo with the class prior, instead of refusing.
         reporter: Where progress is told.
@@ -75,36 +86,58 @@ def submit(
         ToolkitError: Bundle, data or device are not as expected, or photos are broken.
     """
     check_paths(out, probabilities)
+    if fast and settings["tta_views"] != "fixed":
+        raise UsageError("--plan: a plan is made of fixed views. Leave --tta-views out.")
     request = load_request(data)
     ensemble = Ensemble.load(bundle, **settings)
+    if settings["threads"] is None and worth_tuning(ensemble, len(request.ids)):
+        parts = ensemble.bundle, ensemble.voting, ensemble.device
+        del ensemble  # Its memory is not needed beside that of all candidates.
+        tune(*parts, request.paths, settings["tta"], settings["batch"], reporter)
+        ensemble = Ensemble.load(parts[0], **settings)
     for line in (f"{ensemble.provider} on {ensemble.device.name}", *ensemble.notes):
         reporter.say(line)
     reporter.say(
         f"{len(request.ids)} photos, {settings['tta']} views, voting '{ensemble.voting.name}' of "
         f"{', '.join(ensemble.member_names)}"
     )
+    photos, classes = len(request.ids), len(ensemble.classes)
     job = job_identity(
         ensemble,
         request,
         skip_broken=skip_broken,
         **{key: settings[key] for key in ANSWER_SETTINGS},
     )
-    partial = out.with_name(f".{out.name}.partial")
-    with Journal.held(partial, job, len(ensemble.classes), file_numbers(request)) as journal:
-        outcome = predict_request(
-            ensemble, request, journal, skip_broken=skip_broken, reporter=reporter
+    numbers, columns, plan_job = file_numbers(request), classes, None
+    if fast:
+        plan = chosen_plan(ensemble, fast, photos, batch=settings["batch"], reporter=reporter)
+        plan_job = FastJob.of(
+            plan, fast.certify, photos, seed=settings["seed"], batch=settings["batch"]
         )
+        job = {**job, **plan_job.identity}
+        numbers, columns = numbers[plan_job.order], 1 + classes
+    partial = out.with_name(f".{out.name}.partial")
+    outcome: Outcome
+    with Journal.held(partial, job, columns, numbers) as journal:
+        if plan_job:
+            outcome = predict_fast(
+                ensemble, request, plan_job, journal, skip_broken=skip_broken, reporter=reporter
+            )
+        else:
+            outcome = predict_request(
+                ensemble, request, journal, skip_broken=skip_broken, reporter=reporter
+            )
         write_submission(out, request, outcome, ensemble.classes)
         if probabilities:
             write_probabilities(probabilities, request, outcome, ensemble.classes)
         asked = {"data": str(data), "skip_broken": skip_broken, **settings}
+        asked["plan"] = asdict(fast) if fast else "exact"
         write_manifest(manifest_path(out), out, ensemble, outcome, asked)
         latency = latency_report(
             ensemble,
             outcome,
             batch=settings["batch"],
             views=settings["tta"],
-            threads=settings["threads"] or usable_cores(),
         )
         write_json(latency_path(out), latency)
         journal.remove()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from toolkit.data.dataset import Request
 from toolkit.data.pixels import DECODER_VERSION
 from toolkit.errors import UsageError
 from toolkit.files import sha256_file, write_json, written_whole
+from toolkit.inference.cascade import BROKEN
 from toolkit.inference.ensemble import Ensemble
+from toolkit.inference.fast import FastOutcome
 from toolkit.inference.job import Outcome
 from toolkit.inference.timing import percentiles
+from toolkit.inference.views import VIEWS
 from toolkit.machine import package_versions, peak_memory_bytes
 
 SCHEMA_VERSION = 1
@@ -104,6 +108,11 @@ def write_manifest(
             ),
             "temperature": ensemble.voting.temperature,
         },
+        "promise": (
+            outcome.certificate.promise
+            if isinstance(outcome, FastOutcome)
+            else "every label is the exact ensemble's"
+        ),
         "photos": len(outcome.probabilities),
         "answered_with_class_prior": outcome.broken,
         "device": _device(ensemble),
@@ -118,7 +127,7 @@ def write_manifest(
 
 
 def latency_report(
-    ensemble: Ensemble, outcome: Outcome, *, batch: int, views: int, threads: int
+    ensemble: Ensemble, outcome: Outcome, *, batch: int, views: int
 ) -> dict[str, Any]:
     """Return what prediction cost.
 
@@ -127,7 +136,6 @@ def latency_report(
         outcome: Of the job.
         batch: Photos a batch.
         views: Views a photo.
-        threads: Of a session on the CPU.
 
     Returns:
         Percentiles in milliseconds with the number of samples, the raw samples, rate and memory.
@@ -138,7 +146,7 @@ def latency_report(
         "schema_version": SCHEMA_VERSION,
         **_device(ensemble),
         "notes": list(ensemble.notes),
-        "threads": threads,
+        "thread_plan": ensemble.thread_plan,
         "batch": batch,
         "views": views,
         "precision": sorted(
@@ -150,6 +158,12 @@ def latency_report(
             "seconds": round(outcome.seconds, 3),
             "photos_per_second": round(rate, 3) if (rate := outcome.photos_per_second) else None,
         },
+        "inference": {
+            "seconds": round(timings.inference_ms / 1e3, 3),
+            "ms_a_photo": round(timings.inference_ms / done, 3) if done else None,
+            "runs_a_photo": round(timings.runs / done, 3) if done else None,
+        },
+        "fast": fast_report(outcome) if isinstance(outcome, FastOutcome) else None,
         "load_ms": _rounded(timings.load),
         "first_run_ms": _rounded(timings.first),
         "stages": {
@@ -163,6 +177,46 @@ def latency_report(
     }
 
 
+def fast_report(outcome: FastOutcome) -> dict[str, Any]:
+    """Return what the fast ensemble did: how many photos left where, and what is promised.
+
+    Args:
+        outcome: Of the job.
+
+    Returns:
+        `promise` in words, the `certificate`, the `steps` with the runs of each and how many photos
+        left after it, and how many were `sampled` and left to the `exact` ensemble.
+    """
+    plan, certificate = outcome.plan, outcome.certificate
+    photos = len(outcome.left)
+    steps: list[dict[str, Any]] = []
+    for number, runs in enumerate(plan.steps if certificate.shipped else ()):
+        left = int((outcome.left == number).sum())
+        steps.append(
+            {
+                "runs": [f"{run.member} {run.precision}, {VIEWS[run.view].name}" for run in runs],
+                "photos": left,
+                "share": left / photos,
+            }
+        )
+    unread = int((outcome.left == BROKEN).sum())
+    exact = photos - sum(step["photos"] for step in steps) - outcome.sampled - unread
+    return {
+        "promise": certificate.promise,
+        "plan_sha256": plan.sha256,
+        "expected_ms_a_photo": (
+            plan.candidates[certificate.shipped - 1].figures["ms"]
+            if certificate.shipped
+            else plan.exact_ms
+        ),
+        "exact_ms_a_photo": plan.exact_ms,
+        "certificate": asdict(certificate),
+        "sampled": outcome.sampled,
+        "steps": steps,
+        "exact": {"photos": exact, "share": exact / photos},
+    }
+
+
 def _device(ensemble: Ensemble) -> dict[str, str]:
     return {"provider": ensemble.provider, "device": ensemble.device.name}
 
@@ -170,6 +224,8 @@ def _device(ensemble: Ensemble) -> dict[str, str]:
 def _unit(work: str, batch: int, views: int) -> str:
     if work in ("decode", "views"):
         return "ms a photo"
+    if work == "view" or (work.startswith("model ") and work.count(" ") == 2):
+        return "ms an image"  # of the fast ensemble, which runs images singly chosen
     return f"ms a batch of {batch} photos x {views} views"
 
 

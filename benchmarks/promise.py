@@ -1,0 +1,113 @@
+"""Whether the promise of the fast ensemble holds: many certificates over photos whose truth is known.
+
+    python benchmarks/promise.py --draws 20000 --out promise.json
+
+Labels are drawn, no network runs. Cases:
+  boundary     one candidate, which disagrees on one photo more than allowed: the hardest to refuse
+  several      ten candidates from careful to bold, of which the last three break the promise
+  drift        validation photos are easier than those predicted: what `--certify validation` and
+               `--certify test` then do
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from toolkit.inference.promise import (
+    Promise,
+    accepted,
+    draw_sample,
+    p_values,
+    population_p_values,
+)
+
+PHOTOS, TOLERANCE, CONFIDENCE = 2000, 0.01, 0.95
+
+
+def broken_promises(
+    wrong: NDArray[np.int64], sample: int, draws: int, *, photos: int = PHOTOS
+) -> int:
+    """Count the draws of the sample after which too many delivered labels differ.
+
+    Args:
+        wrong: Photos on which each candidate disagrees, careful ones first; the photos of a careful
+            candidate are among those of a bolder one.
+        sample: Photos that are drawn, and delivered with the exact label.
+        draws: How often.
+        photos: All that are predicted.
+    """
+    allowed = Promise(TOLERANCE, CONFIDENCE).allowed(photos)
+    drawn = (draw_sample(photos, sample, seed) for seed in range(draws))
+    found = np.array([np.searchsorted(numbers, wrong) for numbers in drawn])
+    broken = 0
+    for row, values in zip(found, p_values(photos, allowed, sample, found), strict=True):
+        shipped = accepted(values, CONFIDENCE)
+        if shipped:
+            broken += wrong[shipped - 1] - row[shipped - 1] > allowed
+    return int(broken)
+
+
+def smallest_sample(photos: int = PHOTOS) -> int:
+    """Return the smallest sample in which no disagreement certifies."""
+    allowed = Promise(TOLERANCE, CONFIDENCE).allowed(photos)
+    return next(
+        size
+        for size in range(1, photos)
+        if accepted(p_values(photos, allowed, size, [0]), CONFIDENCE)
+    )
+
+
+def drift(draws: int, *, validation: int = 600, photos: int = PHOTOS) -> dict[str, int]:
+    """Count broken promises where 0.1 % of validation and 3 % of the predicted photos disagree."""
+    generator = np.random.default_rng(1)
+    wrong, allowed = int(0.03 * photos), Promise(TOLERANCE, CONFIDENCE).allowed(photos)
+    by_validation = 0
+    for found in generator.binomial(validation, 0.001, draws):
+        passed = accepted(population_p_values(TOLERANCE, validation, [int(found)]), CONFIDENCE)
+        by_validation += bool(passed) and wrong > allowed
+    return {
+        "validation": by_validation,
+        "test": broken_promises(np.array([wrong]), smallest_sample(), draws),
+    }
+
+
+@click.command()
+@click.option("--draws", default=20000, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path))
+def main(draws: int, out: Path | None) -> None:
+    """Print how often the promise was broken; an honest one is in at most 5 % of the draws."""
+    allowed, sample = Promise(TOLERANCE, CONFIDENCE).allowed(PHOTOS), smallest_sample()
+    careful = np.array([0, 2, 4, 6, 9, 12, 16, allowed + 1, 2 * allowed, 5 * allowed])
+    drifted = drift(draws)
+    counts = {
+        "boundary": broken_promises(np.array([allowed + 1]), sample, draws),
+        "several": broken_promises(careful, sample, draws),
+        "drift, --certify test": drifted["test"],
+        "drift, --certify validation": drifted["validation"],
+    }
+    print(f"{PHOTOS} photos, tolerance {TOLERANCE}, confidence {CONFIDENCE}, sample {sample}")
+    rows: dict[str, Any] = {}
+    for case, broken in counts.items():
+        over = binomtest(broken, draws, 1 - CONFIDENCE, alternative="greater").pvalue
+        rows[case] = {"broken": broken, "draws": draws, "p_more_than_5_percent": float(over)}
+        print(f"{case:<28} broken in {broken / draws:7.2%} of {draws} draws")
+    if out:
+        content = {
+            "photos": PHOTOS,
+            "tolerance": TOLERANCE,
+            "confidence": CONFIDENCE,
+            "sample": sample,
+            "cases": rows,
+        }
+        out.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

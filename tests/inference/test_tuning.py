@@ -1,0 +1,386 @@
+"""How the cores are used and what members cost: measured once, and taken up again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from toolkit.data.pixels import BrokenPhotoError
+from toolkit.errors import ToolkitError
+from toolkit.inference import tuning
+from toolkit.inference.bundle import Bundle, Variant, load_bundle
+from toolkit.inference.devices import Device
+from toolkit.inference.engine import RUN_IMAGES, Engine
+from toolkit.inference.ensemble import Ensemble
+from toolkit.inference.sessions import MemberSession, Threads
+from toolkit.inference.tuning import (
+    Costs,
+    ThreadPlan,
+    candidates,
+    describe,
+    measure_costs,
+    measure_threads,
+    saved_threads,
+)
+from toolkit.inference.voting import Voting
+
+CPU, CUDA = Device("cpu", "processor"), Device("cuda", "pretended GPU")
+CORES = 4
+UNIFORM = Voting("uniform", (1 / 3, 1 / 3, 1 / 3))
+WAYS = candidates(CORES, 3)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What is found here shall not be taken up by other tests, and every machine has four cores."""
+    monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(tuning, "usable_cores", lambda: CORES)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Any) -> Bundle:
+    return load_bundle(tiny_bundle.folder)
+
+
+def fastest(threads: Threads) -> Callable[[Engine, Any], float]:
+    """A clock by which one way to use the cores takes half the time of the others."""
+    return lambda engine, images: len(images) * (10.0 if engine.threads == threads else 20.0)
+
+
+def measured(bundle: Bundle, photos: list[Path], best: Threads, **changes: Any) -> ThreadPlan:
+    settings = {"views": 2, "device": CPU, "batch": 4, "timed": fastest(best), **changes}
+    voting = settings.pop("voting", UNIFORM)
+    return measure_threads(bundle, voting, photos, **settings)
+
+
+class TestCandidates:
+    @pytest.mark.parametrize(
+        ("cores", "members"), [(2, 1), (2, 4), (3, 2), (4, 4), (16, 4), (4, 9)]
+    )
+    def test_none_wants_more_cores_than_there_are(self, cores: int, members: int) -> None:
+        ways = candidates(cores, members)
+        assert ways[0] == Threads(cores)
+        assert len(set(ways)) == len(ways)
+        for way in ways:
+            assert 1 <= way.intra_op * way.parallel <= cores
+            assert way.parallel <= members
+
+    def test_two_cores_and_four_members_have_three(self) -> None:
+        assert candidates(2, 4) == [
+            Threads(2),
+            Threads(2, spinning=False),
+            Threads(1, spinning=False, parallel=2),
+        ]
+
+    def test_half_and_half_needs_a_larger_machine(self) -> None:
+        assert Threads(4, spinning=False, parallel=2) in candidates(8, 4)
+        assert Threads(2, spinning=False, parallel=4) in candidates(8, 4)
+
+    def test_one_core_leaves_no_choice(self) -> None:
+        assert candidates(1, 4) == [Threads(1)]
+
+    @pytest.mark.parametrize("way", WAYS)
+    def test_each_is_told_in_other_words(self, way: Threads) -> None:
+        assert len({describe(each) for each in WAYS}) == len(WAYS)
+        assert describe(way).startswith(f"{way.intra_op} thread")
+
+
+class TestMeasureThreads:
+    @pytest.mark.parametrize("best", WAYS)
+    def test_what_was_measured_fastest_is_chosen_with_all_samples(
+        self, bundle: Bundle, photos: list[Path], best: Threads
+    ) -> None:
+        plan = measured(bundle, photos, best, rounds=3)
+        assert plan.threads == best
+        assert plan.photos == 4, "one batch"
+        assert {each.threads: each.samples for each in plan.tried} == {
+            way: (10.0,) * 3 if way == best else (20.0,) * 3 for way in WAYS
+        }
+
+    def test_the_median_decides_and_the_first_run_does_not_count(
+        self, bundle: Bundle, photos: list[Path]
+    ) -> None:
+        seen: dict[Threads, int] = {}
+
+        def timed(engine: Engine, images: Any) -> float:
+            turn = seen[engine.threads] = seen.get(engine.threads, -1) + 1
+            chosen = engine.threads == WAYS[1]
+            return float((1000 if turn == 0 else [5, 6, 90][turn - 1]) if chosen else 7)
+
+        plan = measured(bundle, photos, WAYS[1], timed=timed, rounds=3)
+        assert plan.threads == WAYS[1]
+        assert [round(4 * each.ms) for each in plan.tried] == [7, 6, 7, 7]
+
+    def test_of_equals_the_default_is_taken(self, bundle: Bundle, photos: list[Path]) -> None:
+        plan = measured(bundle, photos, WAYS[0], timed=lambda engine, images: 1.0)
+        assert plan.threads == Threads(CORES)
+
+    def test_the_real_clock_gives_positive_times(self, bundle: Bundle, photos: list[Path]) -> None:
+        plan = measured(bundle, photos, WAYS[0], timed=tuning.run_ms, rounds=2)
+        assert all(ms > 0 for each in plan.tried for ms in each.samples)
+
+    def test_broken_photos_are_left_out(
+        self, bundle: Bundle, photos: list[Path], hostile_photos: Path
+    ) -> None:
+        bad = hostile_photos / "text.jpg"
+        assert measured(bundle, [bad, *photos], WAYS[0]).photos == 3
+        with pytest.raises(BrokenPhotoError, match=r"text\.jpg"):
+            measured(bundle, [bad], WAYS[0])
+
+    def test_no_photos_are_refused(self, bundle: Bundle) -> None:
+        with pytest.raises(ToolkitError, match="at least one photo"):
+            measured(bundle, [], WAYS[0])
+
+    def test_on_a_gpu_there_is_no_plan(
+        self, bundle: Bundle, photos: list[Path], cache: Path
+    ) -> None:
+        plan = measured(bundle, photos, WAYS[1], device=CUDA)
+        assert (plan.threads, plan.tried) == (Threads(CORES), ())
+        assert "the members run on pretended GPU" in plan.note
+        assert not cache.exists()
+
+
+class TestSavedThreads:
+    def test_it_is_what_was_measured(self, bundle: Bundle, photos: list[Path]) -> None:
+        assert saved(bundle) is None
+        plan = measured(bundle, photos, WAYS[2])
+        assert saved(bundle) == plan
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"views": 3},
+            {"batch": 5},
+            {"voting": Voting("custom", (0.5, 0.5, 0.0))},
+            {"device": CUDA},
+        ],
+    )
+    def test_of_something_else_it_is_none(
+        self, bundle: Bundle, photos: list[Path], change: dict[str, Any]
+    ) -> None:
+        measured(bundle, photos, WAYS[2])
+        assert saved(bundle, **change) is None
+
+    def test_of_other_weights_for_the_same_members_it_is_the_same(
+        self, bundle: Bundle, photos: list[Path]
+    ) -> None:
+        plan = measured(bundle, photos, WAYS[2])
+        assert saved(bundle, voting=Voting("custom", (0.2, 0.2, 0.6))) == plan
+
+    def test_of_another_bundle_it_is_none(self, bundle: Bundle, photos: list[Path]) -> None:
+        measured(bundle, photos, WAYS[2])
+        assert saved(replace(bundle, created="later")) is None
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("processor_name", "another"),
+            ("usable_cores", 2),
+            ("package_versions", {"onnxruntime": "9.9"}),
+        ],
+    )
+    def test_of_another_machine_it_is_none(
+        self,
+        bundle: Bundle,
+        photos: list[Path],
+        monkeypatch: pytest.MonkeyPatch,
+        name: str,
+        value: Any,
+    ) -> None:
+        measured(bundle, photos, WAYS[2])
+        monkeypatch.setattr(tuning, name, lambda *_: value)
+        assert saved(bundle) is None
+
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            lambda content: "{",
+            lambda content: "[]",
+            lambda content: json.dumps({"threads": {"intra_op": 1}}),
+            lambda content: json.dumps({**content, "key": {**content["key"], "views": 7}}),
+            lambda content: json.dumps({**content, "tried": []}),
+            lambda content: json.dumps({**content, "threads": {"intra_op": "two"}}),
+            lambda content: json.dumps({**content, "threads": {"intra_op": 0, "spinning": True}}),
+            lambda content: json.dumps({**content, "tried": [{"threads": 3, "samples": None}]}),
+        ],
+    )
+    def test_a_spoilt_file_is_ignored_and_written_anew(
+        self, bundle: Bundle, photos: list[Path], cache: Path, spoil: Callable[[Any], str]
+    ) -> None:
+        plan = measured(bundle, photos, WAYS[2])
+        (file,) = (cache / "tuning").iterdir()
+        file.write_text(spoil(json.loads(file.read_text(encoding="utf-8"))), encoding="utf-8")
+        assert saved(bundle) is None
+        assert Ensemble.load(bundle, tta=2, device="cpu", batch=4).threads_measured is False
+        measured(bundle, photos, WAYS[2])
+        assert saved(bundle) == plan
+
+
+class TestEnsemble:
+    """What was measured is taken up by whoever loads the bundle the same way."""
+
+    def loaded(self, bundle: Bundle, **options: Any) -> Ensemble:
+        settings = {"tta": 2, "voting": "uniform", "device": "cpu", "batch": 4, **options}
+        return Ensemble.load(bundle, **settings)
+
+    def test_the_measured_threads_are_taken(self, bundle: Bundle, photos: list[Path]) -> None:
+        assert not self.loaded(bundle).threads_measured
+        measured(bundle, photos, WAYS[2])
+        ensemble = self.loaded(bundle)
+        assert ensemble.threads == WAYS[2]
+        assert ensemble.thread_plan == {
+            "intra_op": WAYS[2].intra_op,
+            "spinning": False,
+            "parallel": WAYS[2].parallel,
+            "measured": True,
+        }
+
+    def test_explicit_threads_win(self, bundle: Bundle, photos: list[Path]) -> None:
+        measured(bundle, photos, WAYS[2])
+        ensemble = self.loaded(bundle, threads=3)
+        assert ensemble.threads == Threads(3)
+        assert not ensemble.threads_measured
+
+    def test_other_views_do_not_take_them(self, bundle: Bundle, photos: list[Path]) -> None:
+        measured(bundle, photos, WAYS[2])
+        assert not self.loaded(bundle, tta=4).threads_measured
+
+
+class TestAnswers:
+    """Every way to use the cores gives the same bits, in the same order."""
+
+    def answers(self, bundle: Bundle, photos: list[Path], **changes: Any) -> list[Any]:
+        settings = {"threads": Threads(1), "views": 3, "batch": 4, **changes}
+        engine = Engine(
+            bundle, UNIFORM, random_views=False, device=CPU, decoders=2, seed=0, **settings
+        )
+        found = list(engine.predict(photos))
+        assert {work: len(of) for work, of in engine.timings.samples.items()}["model beta"] == (
+            len(found) - 1
+        )
+        return found
+
+    @pytest.mark.parametrize("way", [*WAYS, Threads(1, parallel=9)])
+    def test_they_are_equal(self, bundle: Bundle, photos: list[Path], way: Threads) -> None:
+        expected = self.answers(bundle, photos)
+        for one, other in zip(self.answers(bundle, photos, threads=way), expected, strict=True):
+            np.testing.assert_array_equal(one.probabilities, other.probabilities)
+            assert list(one.members) == list(other.members)
+            for name, probabilities in one.members.items():
+                np.testing.assert_array_equal(probabilities, other.members[name])
+
+    @pytest.mark.parametrize(
+        ("threads", "views", "batch", "most"),
+        [(2, 1, 4, 4), (2, 3, 4, 12), (2, 8, 11, 64), (1, 8, 11, 11)],
+    )
+    def test_threads_that_share_an_operation_get_all_views_in_one_run_while_memory_allows(
+        self,
+        bundle: Bundle,
+        photos: list[Path],
+        monkeypatch: pytest.MonkeyPatch,
+        threads: int,
+        views: int,
+        batch: int,
+        most: int,
+    ) -> None:
+        sizes: list[int] = []
+        real = MemberSession.__init__
+
+        def init(session: Any, path: Path, device: Any, threads: Any, images: int) -> None:
+            sizes.append(images)
+            real(session, path, device, threads, images)
+
+        monkeypatch.setattr(MemberSession, "__init__", init)
+        self.answers(bundle, photos * 2, views=views, batch=batch, threads=Threads(threads))
+        assert set(sizes) == {most}
+        assert most <= RUN_IMAGES
+
+    def test_members_that_run_at_once_still_complain_by_name(
+        self, bundle: Bundle, photos: list[Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real = MemberSession.run
+
+        def run(session: Any, placed: Any, count: int) -> Any:
+            answer = real(session, placed, count)
+            answer[0, 0] = np.inf
+            return answer
+
+        monkeypatch.setattr(MemberSession, "run", run)
+        with pytest.raises(ToolkitError, match=r"'alpha' .* not finite"):
+            self.answers(bundle, photos, threads=Threads(1, parallel=2))
+
+
+class TestMeasureCosts:
+    def test_members_are_there_or_it_is_said_why_not(self, bundle: Bundle) -> None:
+        """gamma has no fp32, but an int8 of its own; alpha's bf16 file is not there."""
+        costs = self.costs(with_variant(bundle, "bf16", "openvino"), ["fp32", "int8", "bf16"])
+        assert set(costs.ms) == {("alpha", "fp32"), ("beta", "fp32"), ("gamma", "int8")}
+        assert all(ms > 0 for ms in costs.ms.values())
+        assert "gamma' has no fp32" in costs.skipped["gamma", "fp32"]
+        assert "alpha-bf16" in costs.skipped["alpha", "bf16"]
+        assert len(costs.ms) + len(costs.skipped) == 9
+        assert {len(own) for own in costs.samples.values()} == {2}
+
+    def test_an_image_costs_the_median_run_by_its_images(self, bundle: Bundle) -> None:
+        ticks = iter(np.cumsum([0, *[0.5, 0.3] * 40]).tolist())
+        costs = self.costs(bundle, ["fp32"], batch=4, clock=lambda: next(ticks))
+        assert costs.ms == pytest.approx({("alpha", "fp32"): 125, ("beta", "fp32"): 125})
+
+    def test_what_does_not_fit_the_device_is_not_opened(self, bundle: Bundle) -> None:
+        on_cpu = self.costs(with_variant(bundle, "fp16", "onnxruntime"), ["fp16"])
+        assert on_cpu.skipped["alpha", "fp16"] == "'alpha' in fp16 is for a GPU, not the CPU."
+        on_gpu = self.costs(with_variant(bundle, "bf16", "openvino"), ["bf16", "int8"], device=CUDA)
+        assert "by OpenVINO is for the CPU, not cuda" in on_gpu.skipped["alpha", "bf16"]
+        assert "int8 is for the CPU, not cuda" in on_gpu.skipped["gamma", "int8"]
+        assert not on_cpu.ms
+        assert not on_gpu.ms
+
+    def test_they_are_measured_once(
+        self, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, cache: Path
+    ) -> None:
+        first = self.costs(bundle, ["fp32", "int8"])
+        again = self.costs(bundle, ["int8", "fp32"], clock=lambda: pytest.fail("measured"))
+        assert again == first
+        ticks = iter(range(1000))
+        anew = self.costs(bundle, ["fp32", "int8"], clock=lambda: next(ticks), fresh=True)
+        assert set(anew.ms.values()) == {500.0}
+        assert self.costs(bundle, ["fp32", "int8"]) == anew
+
+    @pytest.mark.parametrize("change", [{"batch": 3}, {"threads": Threads(2)}])
+    def test_of_something_else_they_are_measured_anew(
+        self, bundle: Bundle, change: dict[str, Any]
+    ) -> None:
+        clock = [iter(range(1000)) for _ in range(2)]
+        self.costs(bundle, ["fp32"], clock=lambda: next(clock[0]))
+        self.costs(bundle, ["fp32"], clock=lambda: next(clock[1]), **change)
+        assert next(clock[1]) > 0
+
+    def test_a_spoilt_file_is_ignored(self, bundle: Bundle, cache: Path) -> None:
+        self.costs(bundle, ["fp32"])
+        (file,) = (cache / "tuning").iterdir()
+        file.write_text(file.read_text(encoding="utf-8")[:-30], encoding="utf-8")
+        assert self.costs(bundle, ["fp32"]).ms.keys() == {("alpha", "fp32"), ("beta", "fp32")}
+
+    @staticmethod
+    def costs(bundle: Bundle, precisions: list[str], **changes: Any) -> Costs:
+        settings = {"device": CPU, "threads": Threads(1), "batch": 2, "rounds": 2, **changes}
+        return measure_costs(bundle, precisions, **settings)
+
+
+def saved(bundle: Bundle, **changes: Any) -> ThreadPlan | None:
+    settings = {"views": 2, "device": CPU, "batch": 4, **changes}
+    return saved_threads(bundle, settings.pop("voting", UNIFORM), **settings)
+
+
+def with_variant(bundle: Bundle, precision: str, runtime: str) -> Bundle:
+    """alpha with a variant whose file does not exist."""
+    variant = Variant(precision, runtime, {f"alpha-{precision}.onnx": ""}, {})
+    alpha, *others = bundle.members
+    return replace(bundle, members=(replace(alpha, variants=(variant,)), *others))

@@ -1,0 +1,191 @@
+"""The promise of a fast plan: at most so many labels differ from the exact ensemble's.
+
+It is certified on a random sample of the very photos that are predicted, so it holds whatever the
+drift between training and test. Candidate plans stand in a fixed order, from conservative to
+aggressive; the walk along them stops at the first that fails (fixed-sequence testing, as in learn
+then test, arXiv 2110.01052), so trying several costs no confidence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import gammaln
+from scipy.stats import binom, gamma
+
+DRAWS = 400
+"""Draws of how often candidates disagree, to price a sample size."""
+
+SAMPLE_SIZES = 24
+"""Sample sizes that are priced."""
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What is promised of the labels that are delivered.
+
+    Attributes:
+        tolerance: Largest share of labels that may differ from the exact ensemble's.
+        confidence: Probability, over the draw of the sample, that the promise is kept.
+    """
+
+    tolerance: float
+    confidence: float
+
+    def allowed(self, photos: int) -> int:
+        """Return how many of `photos` labels may differ."""
+        # A product such as 0.01 * 300 may come out just below the whole number that it is.
+        return math.floor(self.tolerance * photos + 1e-9)
+
+
+def p_values(
+    photos: int, allowed: int, sample: int, disagreements: Sequence[int] | NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return how likely so few disagreements are where one more than allowed is among the photos.
+
+    Args:
+        photos: All that are predicted.
+        allowed: Of them may disagree.
+        sample: Of them were drawn without replacement.
+        disagreements: Found in the sample, numbers of any shape, the last axis
+            for candidate plans.
+
+    Returns:
+        P(Hypergeometric(photos, allowed + 1, sample) <= disagreements), of the same shape.
+    """
+    found = np.asarray(disagreements)
+    numbers = np.arange(found.max() + 1)
+    values: NDArray[np.float64] = np.cumsum(_chance(numbers, photos, allowed + 1, sample))[found]
+    return values
+
+
+def population_p_values(
+    tolerance: float, sample: int, disagreements: Sequence[int]
+) -> NDArray[np.float64]:
+    """As `p_values`, for photos without end of which the sample is a random one.
+
+    Returns:
+        P(Binomial(sample, tolerance) <= disagreements), shape (candidates,).
+    """
+    values: NDArray[np.float64] = binom.cdf(np.asarray(disagreements), sample, tolerance)
+    return values
+
+
+def accepted(values: NDArray[np.float64], confidence: float) -> int:
+    """Walk along the candidates and return how many pass before the first that fails."""
+    failing = np.flatnonzero(values > 1 - confidence)
+    return int(failing[0]) if len(failing) else len(values)
+
+
+def draw_sample(photos: int, size: int, seed: int) -> NDArray[np.int64]:
+    """Draw the numbers of `size` of `photos` photos without replacement, in rising order."""
+    return np.sort(np.random.default_rng([seed, photos, size]).permutation(photos)[:size])
+
+
+@dataclass(frozen=True)
+class SampleChoice:
+    """How many photos to certify on.
+
+    Attributes:
+        size: The sample's size; 0 where the exact ensemble is cheaper than any certificate.
+        expected_cost: Of the whole job, the chance of rejection priced in.
+        exact_cost: Of predicting every photo exactly.
+    """
+
+    size: int
+    expected_cost: float
+    exact_cost: float
+
+
+def choose_sample(
+    photos: int,
+    promise: Promise,
+    risks: Sequence[float],
+    known: int,
+    costs: Sequence[float],
+    exact_cost: float,
+    seed: int = 0,
+) -> SampleChoice:
+    """Choose the sample size of least expected cost.
+
+    How often candidates really disagree is drawn around what the planner expects, as a rate that
+    was estimated from `known` photos; an unlucky draw is unlucky for every candidate, and a photo
+    on which a careful candidate disagrees is one on which a bolder one does.
+
+    Args:
+        photos: All that are predicted.
+        promise: What shall hold.
+        risks: Expected share of photos on which each candidate disagrees, careful ones first.
+        known: Photos that the risks were estimated from.
+        costs: Expected cost a photo of each candidate.
+        exact_cost: Cost a photo of the exact ensemble.
+        seed: Of the draws.
+
+    Returns:
+        The choice. Running the candidates on the sample is counted at the first one's cost.
+    """
+    exact = photos * exact_cost
+    allowed = promise.allowed(photos)
+    best = SampleChoice(0, exact, exact)
+    fewest = _fewest(photos, allowed, promise.confidence)
+    if not len(costs) or fewest >= photos:
+        return best
+    generator = np.random.default_rng(seed)
+    expected = np.maximum.accumulate(np.asarray(risks, dtype=np.float64))
+    shape = 1 + known * expected
+    rates = np.minimum(gamma.ppf(generator.random((DRAWS, 1)), shape) * expected / shape, 1.0)
+    steps = np.diff(rates, axis=1, prepend=0.0).clip(0)
+    cost_when = np.array([exact_cost, *costs])
+    for size in np.unique(np.geomspace(fewest, photos - 1, SAMPLE_SIZES).astype(int)):
+        found = generator.binomial(size, steps.clip(0, 1)).cumsum(axis=1)
+        passing = found <= _most_disagreements(photos, allowed, int(size), promise.confidence)
+        shipped = np.cumprod(passing, axis=1).sum(axis=1)
+        cost = size * (exact_cost + costs[0]) + (photos - size) * cost_when[shipped].mean()
+        if cost < best.expected_cost:
+            best = SampleChoice(int(size), float(cost), exact)
+    return best
+
+
+def _fewest(photos: int, allowed: int, confidence: float) -> int:
+    """Return the smallest sample that can certify anything: one without a disagreement."""
+    chances = _chance(0, photos, allowed + 1, np.arange(1, photos + 1))
+    passing = np.flatnonzero(chances <= 1 - confidence)
+    return int(passing[0]) + 1 if len(passing) else photos
+
+
+def _most_disagreements(photos: int, allowed: int, sample: int, confidence: float) -> int:
+    """Return how many disagreements in the sample still pass; -1 where none does."""
+    numbers = np.arange(min(allowed + 1, sample) + 1)
+    return accepted(p_values(photos, allowed, sample, numbers), confidence) - 1
+
+
+def _chance(
+    found: ArrayLike, photos: int, disagreeing: int, sample: ArrayLike
+) -> NDArray[np.float64]:
+    """Return the hypergeometric probability, broadcast over `found` and `sample`.
+
+    `scipy.stats.hypergeom` takes a millisecond a number where there are 100,000 photos.
+    """
+    found, sample = np.asarray(found), np.asarray(sample)
+    disagreeing = min(disagreeing, photos)
+    possible = (found <= disagreeing) & (found <= sample) & (sample - found <= photos - disagreeing)
+    found = np.where(possible, found, np.maximum(0, sample + disagreeing - photos))
+    logarithm = (
+        _log_choose(disagreeing, found)
+        + _log_choose(photos - disagreeing, sample - found)
+        - _log_choose(photos, sample)
+    )
+    chance: NDArray[np.float64] = np.where(possible, np.exp(logarithm), 0.0)
+    return chance
+
+
+def _log_choose(whole: ArrayLike, part: ArrayLike) -> NDArray[np.float64]:
+    whole, part = np.asarray(whole), np.asarray(part)
+    logarithm: NDArray[np.float64] = (
+        gammaln(whole + 1.0) - gammaln(part + 1.0) - gammaln(whole - part + 1.0)
+    )
+    return logarithm
