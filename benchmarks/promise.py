@@ -1,4 +1,4 @@
-"""Whether the promise of the fast ensemble holds: many certificates over photos whose truth is known.
+"""Whether the promise of the fast ensemble holds: certificates over photos whose truth is known.
 
     python benchmarks/promise.py --draws 20000 --out promise.json
 

@@ -435,11 +435,11 @@ def _table(evidence: Evidence, candidates: Sequence[Candidate]) -> list[dict[str
     ways: dict[str, tuple[list[Run], Mapping[str, float]]] = {}
     for name in names:
         ways[f"{name}, 1 view"] = ([Run(name, EXACT, 0)], evidence.weights)
-        ways[f"{name}, {len(views)} views"] = (
-            [Run(name, EXACT, view) for view in views],
-            evidence.weights,
-        )
-    ways["all members, 1 view"] = ([Run(name, EXACT, 0) for name in names], evidence.weights)
+        if len(views) > 1:
+            all_views = [Run(name, EXACT, view) for view in views]
+            ways[f"{name}, {len(views)} views"] = (all_views, evidence.weights)
+    if len(views) > 1:
+        ways["all members, 1 view"] = ([Run(name, EXACT, 0) for name in names], evidence.weights)
     ways["uniform ensemble"] = (
         exact_runs(evidence.weights, evidence.views),
         dict.fromkeys(names, 1.0),

@@ -134,6 +134,18 @@ def draw_confusion(
 
 
 @matplotlib.rc_context(STYLE)
+def draw_cost(table: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
+    """Draw what ways to predict cost against how often they give the exact ensemble's label.
+
+    Args:
+        table: One row a way, as `toolkit.inference.plan.Plan.table` holds them: `way`, `ms`,
+            `agreement`.
+        title: What was planned.
+        path: The PNG to write.
+    """
+    _save(cost_figure(table, title), path)
+
+
 def curves_figure(history: Sequence[Mapping[str, Any]], title: str) -> Figure:
     """Build the picture of `draw_curves`."""
     if not history:
@@ -261,6 +273,41 @@ def confusion_figure(counts: NDArray[np.int64], classes: Sequence[str], title: s
 
 
 @matplotlib.rc_context(STYLE)
+def cost_figure(table: Sequence[Mapping[str, Any]], title: str) -> Figure:
+    """Build the figure of `draw_cost`."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure((7.5, 4.8), layout="constrained")
+        panel = figure.add_subplot()
+        _head(figure, title)
+        fast = [row for row in table if row["way"].startswith("fast")]
+        panel.plot(
+            [row["ms"] for row in fast],
+            [100 * (1 - row["agreement"]) for row in fast],
+            color=BLUE,
+            marker="o",
+            markersize=5,
+            label="fast plans, careful to bold",
+        )
+        for row in table:
+            if row["way"].startswith("fast"):
+                continue
+            place = (row["ms"], 100 * (1 - row["agreement"]))
+            exact = row["way"] == "exact"
+            panel.plot(*place, marker="D" if exact else "s", color=INK if exact else ORANGE)
+            panel.annotate(
+                row["way"], place, xytext=(5, 4), textcoords="offset points", fontsize=SMALL
+            )
+        panel.set_xscale("log")
+        panel.set_xlabel("inference, ms a photo (logarithmic)")
+        panel.set_ylabel("labels other than the exact ensemble's, %")
+        panel.set_ylim(bottom=-1)
+        panel.margins(x=0.15)
+        panel.grid(visible=True)
+        if fast:
+            panel.legend(loc="upper right")
+    return figure
+
+
 def _save(figure: Figure, path: Path) -> None:
     with written_whole(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI)

@@ -1,0 +1,93 @@
+"""A plan for people: made, kept, drawn, and what it would cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from toolkit.data.dataset import load_request
+from toolkit.inference.ensemble import Ensemble
+from toolkit.inference.fast import FastJob
+from toolkit.inference.plan import Plan, save_plan
+from toolkit.inference.planner import price
+from toolkit.inference.plans import FastOptions, find_plan, kept_path, within_budget
+from toolkit.inference.promise import Promise
+from toolkit.progress import SILENT, Reporter
+from toolkit.reporting.pictures import draw_cost
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan that was made.
+
+    Attributes:
+        plan: The plan.
+        file: Where it is kept; its picture has the suffix `.png`.
+        photos: How many it was made for.
+        sample: Of them would be answered exactly to certify it; 0 where the exact ensemble is
+            cheapest.
+        expected_ms: Mean inference cost a photo, the certificate and its chance of failing
+            included.
+        seconds: What planning took.
+    """
+
+    plan: Plan
+    file: Path
+    photos: int
+    sample: int
+    expected_ms: float
+    seconds: float
+
+
+def make_and_draw(
+    bundle: Path,
+    data: Path,
+    settings: Mapping[str, Any],
+    options: FastOptions,
+    *,
+    photos: int | None = None,
+    out: Path | None = None,
+    fresh: bool = False,
+    reporter: Reporter = SILENT,
+) -> Planned:
+    """Measure this machine and a bundle, find the cheapest plan, write and draw it.
+
+    Args:
+        bundle: The bundle's folder.
+        data: The data folder, for how many photos are to be predicted.
+        settings: `tta`, `voting`, `device`, `batch` and `threads`, as `Ensemble.load` takes them.
+        options: The promise, and what it shall rest on.
+        photos: How many will be predicted, where the data folder does not tell.
+        out: The plan's file; None keeps it where `toolkit ensemble --plan fast` looks for it.
+        fresh: Measure costs anew.
+        reporter: Where progress is told.
+
+    Raises:
+        ToolkitError: The bundle has no held-out photos, or no plan is within the budget.
+    """
+    count = len(load_request(data).ids) if photos is None else photos
+    ensemble = Ensemble.load(bundle, **settings)
+    for note in ensemble.notes:
+        reporter.say(note)
+    started = perf_counter()
+    plan = find_plan(
+        ensemble,
+        options.promise,
+        count,
+        batch=settings["batch"],
+        hold_back=options.certify == "validation",
+        fresh=fresh,
+        reporter=reporter,
+    )
+    seconds = perf_counter() - started
+    affordable = within_budget(plan, options.budget_ms)
+    file = out or kept_path(ensemble, options, count)
+    save_plan(plan, file)
+    draw_cost(plan.table, f"{bundle}, {ensemble.views} views", file.with_suffix(".png"))
+    job = FastJob.of(affordable, "test", count, seed=0, batch=settings["batch"])
+    promise = Promise(plan.tolerance, plan.confidence)
+    cost = price(affordable.candidates, plan.exact_ms, promise, count, plan.photos)
+    return Planned(plan, file, count, job.sample, cost / count, seconds)
