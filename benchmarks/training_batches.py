@@ -44,7 +44,7 @@ def main(
     from toolkit.training.backend import jit_compile
     from toolkit.training.batches import TrainingBatches, one_hot
     from toolkit.training.model import build_model
-    from toolkit.training.recipe import load_set
+    from toolkit.training.recipe_files import load_set
 
     recipe = load_set(recipes).recipe(backbone)
     dataset = load_labelled(data)

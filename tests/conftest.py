@@ -225,7 +225,7 @@ def trained(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Trained:
     """Two finished runs. Tests must not change what lies in their folders."""
-    from toolkit.training.recipe import load_set
+    from toolkit.training.recipe_files import load_set
     from toolkit.training.train import TrainingOptions, train
 
     folder = tmp_path_factory.mktemp("trained") / "runs"
@@ -361,6 +361,93 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> TinyBundle:
         )
     )
     return TinyBundle(folder, layers)
+
+
+@pytest.fixture(scope="session")
+def plannable(
+    tiny_bundle: TinyBundle,
+    tmp_path_factory: pytest.TempPathFactory,
+    draw_photo: Callable[..., Image.Image],
+) -> Path:
+    """The folder of a bundle that a plan pays for, which tests must not change.
+
+    Its members mostly agree, and alpha is there in INT8 too. `validation.npz` holds what they say
+    of 160 drawn photos, in groups of two. `auto` votes 0.5, 0.2, 0.3 with temperature 1.5, and
+    'pair' leaves gamma out.
+    """
+    from dataclasses import replace
+
+    from toolkit.data.pixels import from_array, resize
+    from toolkit.files import sha256_file
+    from toolkit.inference import bundle as module
+    from toolkit.inference.devices import Device
+    from toolkit.inference.sessions import Threads, open_session
+    from toolkit.inference.views import VIEWS
+    from toolkit.inference.voting import vote
+
+    folder = tiny_bundle.copy(tmp_path_factory.mktemp("plannable") / "bundle")
+    generator = np.random.default_rng(3)
+    common, _ = tiny_bundle.layers["alpha"]
+
+    def write(name: str, size: int, weights: NDArray[np.float32]) -> str:
+        bias = (-weights.mean(axis=0) * len(weights) / 2).astype(np.float32)
+        write_tiny_network(folder / name, size, weights, bias)
+        return sha256_file(folder / name)
+
+    layers = {
+        name: common + generator.normal(0, 0.5, common.shape).astype(np.float32)
+        for name in TINY_SIZES
+    }
+    files = {name: write(f"{name}.onnx", TINY_SIZES[name], layers[name]) for name in layers}
+    rounded = np.round(4 * layers["alpha"]) / 4
+    coarse = {"alpha.int8.onnx": write("alpha.int8.onnx", TINY_SIZES["alpha"], rounded)}
+    made = module.load_bundle(folder)
+    members = tuple(
+        replace(
+            member,
+            sha256=files[member.name],
+            precision="fp32",
+            variants=(
+                (module.Variant("int8", "onnxruntime", coarse, {}),)
+                if member.name == "alpha"
+                else ()
+            ),
+        )
+        for member in made.members
+    )
+    photos = [from_array(np.asarray(draw_photo(5000 + n, (40, 30)))) for n in range(160)]
+    device, said = Device("cpu", "processor"), {}
+    for member in members:
+        seen = [resize(photo, member.image_size) for photo in photos]
+        for precision in ("fp32", *(variant.precision for variant in member.variants)):
+            session = open_session(folder, member, precision, device, Threads(1), 16)
+            views = [np.stack([view(photo) for photo in seen]) for view in VIEWS]
+            answers = [session.run(session.place(images), len(images)) for images in views]
+            said[member.name, precision] = np.stack(answers, axis=1)
+    exactly = [said[member.name, "fp32"] for member in members]
+    weights = (0.5, 0.2, 0.3)
+    labels = vote(exactly, weights, 1.0).argmax(axis=1)
+    labels[::10] = (labels[::10] + 1) % len(TINY_CLASSES)
+    module.BundleValidation(
+        ids=np.array([f"{number}.jpg" for number in range(len(photos))]),
+        labels=labels,
+        groups=np.arange(len(photos)) // 2,
+        probabilities=np.stack(exactly),
+        variants={("alpha", "int8"): said["alpha", "int8"]},
+    ).save(folder / module.VALIDATION)
+    alternatives = {
+        "fitted": module.Alternative(weights, 1.5, 0.9, 0.4),
+        "pair": module.Alternative((0.75, 0.25, 0.0), 1.0, 0.9, 0.4),
+    }
+    module.save_bundle(
+        replace(
+            made,
+            members=members,
+            voting={n: module.VotingTable("fitted", "", alternatives, {}) for n in range(1, 9)},
+            validation_sha256=sha256_file(folder / module.VALIDATION),
+        )
+    )
+    return folder
 
 
 def write_tiny_network(

@@ -1,4 +1,4 @@
-"""How good probabilities are: accuracy with its interval, log-loss, calibration, confusion."""
+"""How good answers are: accuracy, log-loss, calibration, confusion, and pairs of answers."""
 
 from __future__ import annotations
 
@@ -33,6 +33,50 @@ class Score:
     calibration_error: float
 
 
+@dataclass(frozen=True)
+class Agreement:
+    """How often two classifiers say the same of the same photos, right or wrong.
+
+    Attributes:
+        photos: Number of photos.
+        differing: Photos with different labels.
+    """
+
+    photos: int
+    differing: int
+
+    @property
+    def equal(self) -> float:
+        """Share of photos with equal labels, 0 to 1."""
+        return 1 - self.differing / self.photos
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two classifiers on the same labelled photos.
+
+    The three counts are all the photos with different labels.
+
+    Attributes:
+        accuracies: Share of right labels of the first and of the second, 0 to 1.
+        intervals: 95 % Wilson interval of each accuracy.
+        difference: The first accuracy less the second; 0.01 is one point.
+        only_first: Photos that the first has right and the second wrong.
+        only_second: Photos that the second has right and the first wrong.
+        both_wrong: Photos that both have wrong, with different labels.
+        p_value: Of McNemar's test, exact and two-sided: how likely flips as uneven as these, or
+            more so, are between classifiers that are equally good.
+    """
+
+    accuracies: tuple[float, float]
+    intervals: tuple[tuple[float, float], tuple[float, float]]
+    difference: float
+    only_first: int
+    only_second: int
+    both_wrong: int
+    p_value: float
+
+
 def score(probabilities: Probabilities, labels: Labels) -> Score:
     """Score probabilities against labels.
 
@@ -50,6 +94,45 @@ def score(probabilities: Probabilities, labels: Labels) -> Score:
         interval=wilson_interval(right, len(labels)),
         log_loss=float(log_losses(probabilities, labels).mean()),
         calibration_error=calibration_error(probabilities, labels),
+    )
+
+
+def agreement(first: Labels, second: Labels) -> Agreement:
+    """Compare the labels that two classifiers give the same photos, each of shape (photos,)."""
+    return Agreement(photos=len(first), differing=int((first != second).sum()))
+
+
+def paired(first: Labels, second: Labels, labels: Labels) -> Paired:
+    """Compare two classifiers photo by photo.
+
+    The photos are the same, so the accuracies are not independent and overlapping intervals say
+    little. What tells the classifiers apart is the photos that only one of them has right: between
+    equals each is a toss of a fair coin (McNemar 1947; exact, by the binomial distribution).
+
+    Args:
+        first: Shape (photos,), class indices that the first predicts.
+        second: The same of the second.
+        labels: Shape (photos,), the true class indices.
+
+    Returns:
+        All figures of `Paired`. Without any flip `p_value` is 1.
+    """
+    from scipy.stats import binomtest
+
+    first_right, second_right = first == labels, second == labels
+    photos = len(labels)
+    right = int(first_right.sum()), int(second_right.sum())
+    only_first = int((first_right & ~second_right).sum())
+    only_second = int((second_right & ~first_right).sum())
+    flips = only_first + only_second
+    return Paired(
+        accuracies=(right[0] / photos, right[1] / photos),
+        intervals=(wilson_interval(right[0], photos), wilson_interval(right[1], photos)),
+        difference=(right[0] - right[1]) / photos,
+        only_first=only_first,
+        only_second=only_second,
+        both_wrong=int((~first_right & ~second_right & (first != second)).sum()),
+        p_value=float(binomtest(only_first, flips).pvalue) if flips else 1.0,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,9 +19,10 @@ import pytest
 from PIL import Image
 
 from toolkit import Ensemble
-from toolkit.inference import devices
+from toolkit.inference import devices, plans
 from toolkit.inference.bundle import load_bundle, save_bundle
 from toolkit.inference.journal import ROWS, Journal
+from toolkit.inference.tuning import Costs
 
 ROW_BYTES = 8 * (1 + 3)
 """Of the journal: the file's state and three probabilities."""
@@ -338,3 +340,95 @@ class TestInterrupted:
         told = toolkit(*self.COMMAND, *self.OPTIONS, "--seed", 1)
         assert told.json["photos_of_an_earlier_sitting"] == 0
         assert told.json["photos"] == MANY
+
+
+class TestFast:
+    """`--plan fast`: the same labels at less cost, and what is promised of them."""
+
+    COMMAND = ("ensemble", "--data", "photos", "--tta", "2", "--device", "cpu")
+    FAST = ("--plan", "fast", "--tolerance", "0.1", "--confidence", "0.9")
+    PHOTOS = 120
+
+    @pytest.fixture(autouse=True)
+    def measured(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        costs = {("alpha", "fp32"): 1.0, ("alpha", "int8"): 0.3}
+        costs |= {("beta", "fp32"): 4.0, ("gamma", "fp32"): 4.0}
+        monkeypatch.setattr(plans, "measure_costs", lambda *_, **__: Costs(costs))
+
+    @pytest.fixture
+    def prepared(self, here: Path, plannable: Path, draw_photo: Callable[..., Image.Image]) -> Path:
+        shutil.copytree(plannable, here / "bundle")
+        (here / "photos").mkdir()
+        for number in range(self.PHOTOS):
+            draw_photo(7000 + number, (40, 30)).save(here / "photos" / f"{number}.png")
+        return here
+
+    def test_the_promise_is_printed_recorded_and_kept(self, toolkit, prepared: Path) -> None:
+        toolkit(*self.COMMAND, "--out", "exact/submission.csv")
+        told = toolkit(*self.COMMAND, *self.FAST)
+        assert told.code == 0, told.err
+        manifest = json.loads((prepared / "submission.json").read_text(encoding="utf-8"))
+        report = json.loads((prepared / "latency.json").read_text(encoding="utf-8"))
+        promise = manifest["promise"]
+        assert promise.startswith("at most 12 of 120 labels differ from the exact ensemble's")
+        assert f"promise: {promise}" in told.out
+        assert f"promise: {promise}" in told.err
+        assert manifest["options"]["plan"]["tolerance"] == 0.1
+        fast = report["fast"]
+        assert fast["promise"] == promise
+        assert fast["expected_ms_a_photo"] < fast["exact_ms_a_photo"] == 18
+        counts = [step["photos"] for step in fast["steps"]]
+        assert sum(counts) + fast["sampled"] + fast["exact"]["photos"] == self.PHOTOS
+        assert min(*counts, fast["sampled"]) > 0
+        exact = submitted(prepared / "exact" / "submission.csv")
+        found = submitted(prepared / "submission.csv")
+        assert [row[0] for row in found] == [row[0] for row in exact]
+        assert sum(a != b for a, b in zip(found, exact, strict=True)) <= 12
+
+    def test_the_exact_ensemble_promises_its_own_labels(self, toolkit, prepared: Path) -> None:
+        toolkit(*self.COMMAND)
+        manifest = json.loads((prepared / "submission.json").read_text(encoding="utf-8"))
+        assert manifest["promise"] == "every label is the exact ensemble's"
+        report = json.loads((prepared / "latency.json").read_text(encoding="utf-8"))
+        assert report["fast"] is None
+
+    def test_another_batch_writes_the_same_bytes(self, toolkit, prepared: Path) -> None:
+        names = []
+        for batch in (3, 16):
+            names.append((f"{batch}/submission.csv", f"{batch}/p.csv"))
+            out, probabilities = names[-1]
+            options = ("--batch", batch, "--out", out, "--probabilities", probabilities)
+            told = toolkit(*self.COMMAND, *self.FAST, *options)
+            assert told.code == 0, told.err
+        first, second = ([(prepared / name).read_bytes() for name in pair] for pair in names)
+        assert first == second
+        assert len(list((prepared / "plans").glob("*.json"))) == 1
+
+    def test_a_plans_file_is_carried_out(self, toolkit, prepared: Path) -> None:
+        toolkit(*self.COMMAND, *self.FAST, "--out", "first.csv")
+        (kept,) = (prepared / "plans").glob("*.json")
+        kept.rename(prepared / "mine.json")
+        told = toolkit(*self.COMMAND, "--plan", "mine.json", "--out", "second.csv")
+        assert told.code == 0, told.err
+        assert list((prepared / "plans").iterdir()) == []
+        assert (prepared / "first.csv").read_bytes() == (prepared / "second.csv").read_bytes()
+        told = toolkit(*self.COMMAND, "--plan", "mine.json", "--voting", "pair")
+        assert (told.code, told.out) == (1, "")
+        assert "the plan was made for another voting" in told.err
+
+    @pytest.mark.parametrize(
+        ("options", "complaint"),
+        [
+            (["--tolerance", "0.02"], "Expected with --plan fast or a plan's file"),
+            (["--budget-ms", "3"], "Expected with --plan fast or a plan's file"),
+            (["--plan", "fast", "--tta-views", "augmentor"], "a plan is made of fixed views"),
+            (["--plan", "fast", "--tolerance", "1"], "--tolerance"),
+        ],
+    )
+    def test_what_does_not_fit_together_is_bad_usage(
+        self, toolkit, home: Path, options: list[str], complaint: str
+    ) -> None:
+        told = toolkit("ensemble", *options)
+        assert (told.code, told.out) == (2, "")
+        assert complaint in told.err
+        assert made(home) == set()

@@ -82,6 +82,104 @@ class TestEvaluate:
         assert told.err.count("\n") == 1
 
 
+class TestAgainst:
+    """Ten photos: three right only in fast.csv, one only in exact.csv, one wrong in two ways."""
+
+    LABELS = "2222222222"
+    FAST = "2222222345"
+    EXACT = "2222345246"
+
+    @pytest.fixture(autouse=True)
+    def submissions(self, here: Path) -> None:
+        for name, answers in {
+            "labels": self.LABELS,
+            "fast": self.FAST,
+            "exact": self.EXACT,
+            "short": self.FAST[:8],
+        }.items():
+            rows = [f"{number}.jpg,{answer}" for number, answer in enumerate(answers)]
+            (here / f"{name}.csv").write_text("\n".join(["Id,Category", *rows]), encoding="utf-8")
+
+    def test_two_submissions_are_compared_photo_by_photo(self, toolkit) -> None:
+        told = toolkit(
+            *("evaluate", "fast.csv", "--labels", "labels.csv", "--against", "exact.csv", "--json")
+        )
+        assert (told.code, told.err) == (0, "")
+        found = told.json
+        assert (found["subject"], found["against"]) == ("fast.csv", "exact.csv")
+        assert found["photos"] == "10 photos of labels.csv"
+        assert found["agreement"] == {"photos": 10, "differing": 5, "equal": 0.5}
+        paired = found["paired"]
+        assert paired["accuracies"] == [0.7, 0.5]
+        low, high = paired["intervals"][1]
+        assert (low, high) == pytest.approx((0.2366, 0.7634), abs=1e-4)  # Wilson, 5 of 10
+        assert paired["difference"] == pytest.approx(0.2)
+        assert (paired["only_first"], paired["only_second"], paired["both_wrong"]) == (3, 1, 1)
+        assert paired["p_value"] == pytest.approx(2 * 5 / 16)
+
+    def test_tables_say_the_same(self, toolkit) -> None:
+        told = toolkit("evaluate", "exact.csv", "--labels", "labels.csv", "--against", "fast.csv")
+        assert told.code == 0, told.err
+        assert told.out.startswith(
+            "exact.csv against fast.csv, 10 photos of labels.csv: 50.00 % of the labels are equal, "
+            "5 differ\n"
+        )
+        lines = [line.split() for line in told.out.splitlines()]
+        assert ["exact.csv", "50.00", "%", "23.7", "..", "76.3", "1"] in lines
+        assert ["fast.csv", "70.00", "%", "39.7", "..", "89.2", "3"] in lines
+        assert "Both are wrong, with different labels, on 1." in told.out
+        assert "Difference -20.00 points, p = 0.62 (exact McNemar test" in told.out
+
+    def test_without_labels_only_the_agreement_is_told(self, toolkit) -> None:
+        told = toolkit("evaluate", "fast.csv", "--against", "exact.csv")
+        assert told.code == 0, told.err
+        assert told.out == (
+            "fast.csv against exact.csv, 10 photos: 50.00 % of the labels are equal, 5 differ\n"
+        )
+        found = toolkit("evaluate", "fast.csv", "--against", "exact.csv", "--json").json
+        assert found["agreement"] == {"photos": 10, "differing": 5, "equal": 0.5}
+        assert found["paired"] is None
+
+    def test_a_submission_agrees_with_itself(self, toolkit) -> None:
+        told = toolkit("evaluate", "fast.csv", "--labels", "labels.csv", "--against", "fast.csv")
+        assert "100.00 % of the labels are equal, 0 differ" in told.out
+        assert "Difference +0.00 points, p = 1 " in told.out
+
+    @pytest.mark.parametrize(
+        ("arguments", "code", "complaint"),
+        [
+            (["fast.csv", "--against", "short.csv"], 1, "short.csv: has no row for '8.jpg' and 1"),
+            (["short.csv", "--against", "fast.csv"], 1, "short.csv: has no row for '8.jpg' and 1"),
+            (
+                ["fast.csv", "--against", "short.csv", "--labels", "labels.csv"],
+                1,
+                "short.csv: has no row for '8.jpg' and 1 other.",
+            ),
+            (["fast.csv", "--against", "no.csv"], 1, "no.csv: no such file"),
+            (["no.csv", "--against", "fast.csv"], 1, "no.csv: no such file"),
+            (["--against", "fast.csv"], 2, "bundle: --against compares the CSVs of two"),
+            (["runs/improved/xception", "--against", "fast.csv"], 2, "compares the CSVs of two"),
+            (["fast.csv", "--against", "labels.txt"], 2, "labels.txt: --against compares the CSVs"),
+            (["fast.csv", "--against", "exact.csv", "--data", "data"], 2, "--labels FILE"),
+            (["fast.csv", "--against", "exact.csv", "--photos", "data"], 2, "--labels FILE"),
+        ],
+    )
+    def test_a_mistake_is_one_line(
+        self, toolkit, arguments: list[str], code: int, complaint: str
+    ) -> None:
+        told = toolkit("evaluate", *arguments)
+        assert (told.code, told.out) == (code, "")
+        assert told.err.startswith("error: ")
+        assert complaint in told.err
+        assert told.err.count("\n") == 1
+
+    def test_there_is_no_confusion_to_draw(self, toolkit, here: Path) -> None:
+        told = toolkit("evaluate", "fast.csv", "--against", "exact.csv", "--confusion", "it.png")
+        assert (told.code, told.out) == (2, "")
+        assert "Expected without --against" in told.err
+        assert not (here / "it.png").exists()
+
+
 class TestBench:
     def test_offline_reports_throughput_of_all_photos(self, toolkit, home: Path) -> None:
         report = toolkit("bench", "--count", 200, "--batch", 8, "--json", "--quiet").json

@@ -19,7 +19,7 @@ from scipy import ndimage, stats
 
 from toolkit.data.augmentor import Augmentor, photo_seed
 from toolkit.errors import ToolkitError
-from toolkit.training.recipe import load_set
+from toolkit.training.recipe_files import load_set
 
 Pixels = NDArray[np.uint8]
 SIZE = 150

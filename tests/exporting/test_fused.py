@@ -21,6 +21,7 @@ from toolkit.data.pixels import Pixels, load
 from toolkit.errors import ToolkitError, UsageError
 from toolkit.exporting import fused as module
 from toolkit.exporting.fused import Fused, fuse
+from toolkit.exporting.fused_graph import Graph, add_views
 from toolkit.files import sha256_file
 from toolkit.inference.bundle import Bundle, load_bundle, save_bundle
 from toolkit.inference.ensemble import Ensemble
@@ -196,8 +197,8 @@ class TestViewsInTheGraph:
 
 def views_graph(size: int, views: tuple[View, ...]) -> bytes:
     """The part of the fused graph that makes views, alone."""
-    graph = module._Graph()
-    seen = module._add_views(graph, size, views)
+    graph = Graph()
+    seen = add_views(graph, size, views)
     kind, shape = onnx.TensorProto.UINT8, ["batch", size, size, 3]
     name = f"images_{size}"
     made = helper.make_graph(

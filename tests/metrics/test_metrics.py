@@ -11,10 +11,14 @@ from numpy.typing import NDArray
 from scipy.stats import entropy
 
 from toolkit.metrics import (
+    Agreement,
+    Paired,
+    agreement,
     calibration_error,
     class_table,
     confusion,
     log_losses,
+    paired,
     score,
     wilson_interval,
 )
@@ -164,3 +168,57 @@ def test_score_holds_all_figures_of_the_same_photos() -> None:
     assert found.log_loss == pytest.approx(expected)
     # Each photo has a bin of its own.
     assert found.calibration_error == pytest.approx((0.2 + 0.6 + 0.3 + 0.1) / 4)
+
+
+def answers_with(only_first: int, only_second: int, both_right: int, both_wrong: int) -> Paired:
+    """Compare two classifiers that are right and wrong so often; class 0 is right."""
+    first = [0] * only_first + [1] * only_second + [0] * both_right + [1] * both_wrong
+    second = [1] * only_first + [0] * only_second + [0] * both_right + [1] * both_wrong
+    return paired(np.array(first), np.array(second), np.zeros(len(first), dtype=int))
+
+
+def mcnemar_by_counting(only_first: int, only_second: int) -> float:
+    """Both tails of a fair coin's tosses: as uneven as these, or more so."""
+    flips, fewer = only_first + only_second, min(only_first, only_second)
+    tail = sum(math.comb(flips, heads) for heads in range(fewer + 1))
+    return float(min(Fraction(2 * tail, 2**flips), Fraction(1)))
+
+
+@pytest.mark.parametrize(
+    ("only_first", "only_second"), [(0, 0), (1, 0), (0, 5), (3, 3), (4, 3), (12, 26), (59, 6)]
+)
+def test_the_p_value_is_that_of_the_exact_mcnemar_test(only_first: int, only_second: int) -> None:
+    expected = pytest.approx(mcnemar_by_counting(only_first, only_second), rel=1e-9)
+    assert answers_with(only_first, only_second, 100, 20).p_value == expected
+    assert answers_with(only_second, only_first, 100, 20).p_value == expected
+
+
+@pytest.mark.parametrize(("flips", "p_value"), [((10, 0), 2 / 1024), ((1, 9), 22 / 1024)])
+def test_the_p_value_of_ten_flips_by_hand(flips: tuple[int, int], p_value: float) -> None:
+    assert answers_with(*flips, 5, 5).p_value == pytest.approx(p_value, rel=1e-12)
+
+
+def test_photos_where_both_are_right_or_wrong_do_not_change_the_p_value() -> None:
+    assert answers_with(12, 26, 0, 0).p_value == answers_with(12, 26, 5000, 300).p_value
+
+
+def test_paired_counts_photo_by_photo() -> None:
+    generator = np.random.default_rng(5)
+    labels = generator.integers(0, 4, 500)
+    first, second = (
+        np.where(generator.random(500) < share, labels, generator.integers(0, 4, 500))
+        for share in (0.7, 0.6)
+    )
+    found = paired(first, second, labels)
+    rows = list(zip(first, second, labels, strict=True))
+    right = [sum(f == true for f, _, true in rows), sum(s == true for _, s, true in rows)]
+    assert found.accuracies == (right[0] / 500, right[1] / 500)
+    assert found.difference == pytest.approx(found.accuracies[0] - found.accuracies[1])
+    assert found.only_first == sum(f == true != s for f, s, true in rows)
+    assert found.only_second == sum(s == true != f for f, s, true in rows)
+    assert found.both_wrong == sum(len({f, s, true}) == 3 for f, s, true in rows) > 0
+    for count, interval in zip(right, found.intervals, strict=True):
+        assert interval == pytest.approx(wilson_by_the_textbook(count, 500, 1.959963984540054))
+    differing = found.only_first + found.only_second + found.both_wrong
+    assert agreement(first, second) == Agreement(500, differing)
+    assert agreement(first, second).equal == pytest.approx(np.mean(first == second))

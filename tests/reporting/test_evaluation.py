@@ -17,7 +17,7 @@ from toolkit.data.dataset import load_labelled
 from toolkit.errors import ToolkitError, UsageError
 from toolkit.inference.bundle import load_bundle, load_validation, save_bundle
 from toolkit.inference.ensemble import Ensemble
-from toolkit.reporting.evaluation import Evaluation, LabelledPhotos, evaluate
+from toolkit.reporting.evaluation import Evaluation, LabelledPhotos, compare, evaluate
 
 CLASSES = ("2", "10", "x y")
 SETTINGS = {"tta": 2, "voting": "auto", "device": "cpu", "batch": 4}
@@ -230,6 +230,34 @@ class TestSubmission:
         path.write_text(content, encoding="utf-8")
         with pytest.raises(ToolkitError, match=complaint):
             evaluated(path, labels)
+
+
+class TestComparison:
+    def test_answers_are_matched_by_id(self, tmp_path: Path) -> None:
+        """Rows of any order; the second also knows a photo without a label."""
+        rows = [("a", "2"), ("b", "10"), ("c", "x y"), ("d", "2"), ("e", "10")]
+        labels = LabelledPhotos(labels=written(tmp_path / "labels.csv", rows))
+        first = written(
+            tmp_path / "first.csv",
+            [("e", "2"), ("d", "2"), ("c", "x y"), ("b", "10"), ("a", "2")],
+        )
+        second = written(
+            tmp_path / "second.csv",
+            [("b", "2"), ("a", "2"), ("f", "2"), ("c", "2"), ("e", "x y"), ("d", "2")],
+        )
+        found = compare(first, second, labels)
+        assert (found.agreement.photos, found.agreement.differing) == (5, 3)
+        assert found.paired is not None
+        assert found.paired.accuracies == (0.8, 0.4)
+        counts = (found.paired.only_first, found.paired.only_second, found.paired.both_wrong)
+        assert counts == (2, 0, 1)
+        assert found.paired.p_value == 0.5
+
+    def test_a_class_that_only_one_names_is_compared_too(self, tmp_path: Path) -> None:
+        first = written(tmp_path / "first.csv", [("a", "2"), ("b", "tractor")])
+        second = written(tmp_path / "second.csv", [("a", "02"), ("b", "tractor")])
+        found = compare(first, second, LabelledPhotos())
+        assert (found.agreement.equal, found.paired) == (0.5, None)
 
 
 @pytest.mark.parametrize("name", ["nothing", "nothing.csv", "a-folder"])

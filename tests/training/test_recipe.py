@@ -10,13 +10,9 @@ from typing import Any
 import pytest
 
 from toolkit.errors import ToolkitError
-from toolkit.training import recipe as module
-from toolkit.training.recipe import (
-    Recipe,
-    load_set,
-    recipe_from_yaml,
-    shipped_sets,
-)
+from toolkit.training import recipe_files as module
+from toolkit.training.recipe import Recipe
+from toolkit.training.recipe_files import load_set, recipe_from_yaml, shipped_sets
 
 BACKBONES = ("xception", "inceptionv3", "resnet101v2", "efficientnetb3")
 PUBLISHED_SETS = ("baseline", "improved", "finetune")

@@ -21,7 +21,7 @@ import pytest
 from toolkit.errors import ToolkitError, UsageError
 from toolkit.progress import Reporter
 from toolkit.training import train as room
-from toolkit.training.recipe import RecipeSet, load_set
+from toolkit.training.recipe_files import RecipeSet, load_set
 from toolkit.training.registry import find_backbone
 from toolkit.training.run import DataSeen, Run, Validation, finished_runs, load_run
 from toolkit.training.train import LOCK, TrainingOptions, run_folder, train
@@ -372,7 +372,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from toolkit.progress import Reporter
-from toolkit.training.recipe import load_set
+from toolkit.training.recipe_files import load_set
 from toolkit.training.train import TrainingOptions, train
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def command(
 ) -> None:
     """Draw originals beside augmented versions, as training would see them."""
     from toolkit.reporting.sheets import draw_augmentor
-    from toolkit.training.recipe import load_set
+    from toolkit.training.recipe_files import load_set
 
     chosen = load_set(recipes)
     recipe = chosen.recipe(backbone or next(iter(chosen.recipes)))

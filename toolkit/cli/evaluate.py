@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli import options
-from toolkit.cli.terminal import figure, interval, percent, print_json, print_table
+from toolkit.cli.terminal import figure, interval, percent, print_json, print_line, print_table
 
 if TYPE_CHECKING:
-    from toolkit.reporting.evaluation import Evaluation
+    from toolkit.metrics import Paired
+    from toolkit.reporting.evaluation import Comparison, Evaluation
 
 
 @click.command("evaluate")
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 @click.option("--data", type=options.FOLDER, help="Labelled data folder or class folders.")
 @click.option("--labels", type=options.FILE, help="CSV of ids and categories instead.")
 @click.option("--photos", type=options.FOLDER, help="Where its ids are.  [default: beside it]")
+@click.option(
+    "--against",
+    type=options.FILE,
+    help="Compare SUBJECT, a submission, with this other; without --labels, only their agreement.",
+)
 @options.tta
 @click.option("--voting", default="auto", show_default=True, help="As for 'toolkit ensemble'.")
 @options.device
@@ -33,6 +39,7 @@ def command(
     data: Path | None,
     labels: Path | None,
     photos: Path | None,
+    against: Path | None,
     confusion: Path | None,
     as_json: bool,
     quiet: bool,
@@ -45,10 +52,15 @@ def command(
     from toolkit.metrics import class_table
     from toolkit.metrics import confusion as confusion_counts
     from toolkit.progress import Reporter
-    from toolkit.reporting.evaluation import LabelledPhotos, evaluate
+    from toolkit.reporting.evaluation import LabelledPhotos, compare, evaluate
     from toolkit.reporting.pictures import draw_confusion
 
     labelled = LabelledPhotos(data, labels, photos)
+    if against:
+        if confusion:
+            raise click.UsageError("--confusion draws one submission: Expected without --against.")
+        _print_comparison(compare(subject, against, labelled), as_json)
+        return
     found = evaluate(subject, labelled, settings, Reporter(quiet))
     counts = confusion_counts(found.predicted, found.labels, len(found.classes))
     if confusion:
@@ -93,6 +105,41 @@ def _print_scores(found: Evaluation) -> None:
             for name, score in found.scores.items()
         ],
         note=f"On {found.photos}.",
+    )
+
+
+def _print_comparison(found: Comparison, as_json: bool) -> None:
+    agreed = found.agreement
+    if as_json:
+        content = asdict(found)
+        content["agreement"]["equal"] = agreed.equal
+        print_json(content)
+        return
+    print_line(
+        f"{found.subject} against {found.against}, {found.photos}: {percent(agreed.equal)} of the "
+        f"labels are equal, {agreed.differing} differ"
+    )
+    if found.paired:
+        _print_paired(found, found.paired)
+
+
+def _print_paired(found: Comparison, paired: Paired) -> None:
+    print_table(
+        "",
+        ["<submission", "accuracy", "95 % interval", "right where the other is wrong"],
+        [
+            (name, percent(accuracy), interval(bounds), alone)
+            for name, accuracy, bounds, alone in zip(
+                (found.subject, found.against),
+                paired.accuracies,
+                paired.intervals,
+                (paired.only_first, paired.only_second),
+                strict=True,
+            )
+        ],
+        note=f"Both are wrong, with different labels, on {paired.both_wrong}.\n"
+        f"Difference {100 * paired.difference:+.2f} points, p = {paired.p_value:.2g} "
+        "(exact McNemar test, two-sided).",
     )
 
 

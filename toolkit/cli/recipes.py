@@ -12,7 +12,7 @@ from toolkit.cli import options
 from toolkit.cli.terminal import percent, print_json, print_line, print_table
 
 if TYPE_CHECKING:
-    from toolkit.training.recipe import RecipeSet
+    from toolkit.training.recipe_files import RecipeSet
 
 
 @click.command("recipes")
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @options.as_json
 def command(name: str | None, backbone: str | None, copy: Path | None, as_json: bool) -> None:
     """List the recipe sets, or show the recipes of one with everything resolved."""
-    from toolkit.training.recipe import copy_set, load_set, load_shipped_sets
+    from toolkit.training.recipe_files import copy_set, load_set, load_shipped_sets
 
     if copy:
         if not name:

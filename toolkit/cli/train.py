@@ -28,7 +28,7 @@ def train_and_print(
     """Train, draw the curves of each run, and print the table; `train-all` does the same."""
     from toolkit.progress import Reporter
     from toolkit.reporting.pictures import draw_curves
-    from toolkit.training.recipe import load_set
+    from toolkit.training.recipe_files import load_set
     from toolkit.training.run import CURVES
     from toolkit.training.train import TrainingOptions, train
 

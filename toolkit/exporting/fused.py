@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -19,7 +18,7 @@ from toolkit.exporting.members import VERSIONED, Photos
 from toolkit.files import written_whole
 from toolkit.inference.bundle import INPUT, OUTPUT, Bundle, Member
 from toolkit.inference.ensemble import Ensemble
-from toolkit.inference.views import VIEWS, View
+from toolkit.inference.views import VIEWS
 from toolkit.inference.voting import Voting
 from toolkit.machine import package_versions, usable_cores
 from toolkit.progress import SILENT, Reporter
@@ -27,8 +26,10 @@ from toolkit.training.run import Run
 
 try:
     import onnx
-    from onnx import TensorProto, compose, helper, numpy_helper
-except ImportError:
+    from onnx import TensorProto, compose, helper
+
+    from toolkit.exporting.fused_graph import Graph, add_views, add_voting, input_name
+except ModuleNotFoundError:
     raise ToolkitError("Exporting needs the package onnx: pip install 'toolkit[train]'.") from None
 
 TOLERANCE = 1e-5
@@ -147,28 +148,8 @@ def fuse(
                 "use the bundle itself."
             )
         size = temporary.stat().st_size
-    inputs = tuple(_input(each) for each in sizes)
+    inputs = tuple(input_name(each) for each in sizes)
     return Fused(target, inputs, names, views, chosen.name, size, len(photos), difference)
-
-
-@dataclass
-class _Graph:
-    """A graph in the making. Names are paths, so that no two parts use the same."""
-
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    constants: list[onnx.TensorProto] = field(default_factory=list)
-
-    def add(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        node = helper.make_node(operator, inputs, [output], name=output, **attributes)
-        self.nodes.append(node)
-        return output
-
-    def constant(self, value: Any, name: str) -> str:
-        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
-        return name
-
-    def number(self, value: float, name: str) -> str:
-        return self.constant(np.float32(value), name)
 
 
 def _model(
@@ -179,8 +160,8 @@ def _model(
         for member, weight in zip(bundle.members, voting.weights, strict=True)
         if weight > 0
     }
-    graph = _Graph()
-    seen = {size: _add_views(graph, size, VIEWS[:views]) for size in _sizes(members)}
+    graph = Graph()
+    seen = {size: add_views(graph, size, VIEWS[:views]) for size in _sizes(members)}
     opsets: dict[str, int] = {}
     answers: dict[str, str] = {}
     ir_version = 0
@@ -200,9 +181,9 @@ def _model(
         graph.constants.extend(model.graph.initializer)
         answers[member.name] = prefix + OUTPUT
     classes = len(bundle.classes)
-    _add_voting(graph, answers, weights, voting.temperature, views, classes)
+    add_voting(graph, answers, weights, voting.temperature, views, classes)
     inputs = [
-        helper.make_tensor_value_info(_input(size), TensorProto.UINT8, ["batch", size, size, 3])
+        helper.make_tensor_value_info(input_name(size), TensorProto.UINT8, ["batch", size, size, 3])
         for size in seen
     ]
     outputs = [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", classes])]
@@ -225,114 +206,6 @@ def _model(
     return fused
 
 
-def _add_views(graph: _Graph, size: int, views: Sequence[View]) -> str:
-    """Add all views of a batch as one batch: all photos' first view, then their second, ..."""
-    within = f"views/{size}"
-    crops: dict[tuple[float, str], str] = {(1.0, "centre"): _input(size)}
-    seen: list[str] = []
-    for number, view in enumerate(views):
-        key = (view.fraction, view.anchor)
-        if key not in crops:
-            crops[key] = _add_crop(graph, size, view, f"{within}/{number}")
-        if view.mirrored:
-            columns = graph.constant(np.arange(size)[::-1].copy(), f"{within}/{number}/columns")
-            mirror = graph.add("Gather", [crops[key], columns], f"{within}/{number}/mirror", axis=2)
-            seen.append(mirror)
-        else:
-            seen.append(crops[key])
-    return graph.add("Concat", seen, within, axis=0)
-
-
-def _add_crop(graph: _Graph, size: int, view: View, within: str) -> str:
-    """Add a crop brought back to size, byte for byte as `toolkit.inference.views.enlarge` does.
-
-    With scale = 2 * size, the rows mixed by weights that sum to scale are whole numbers r up to
-    255 * scale. What r and the columns' weights w give, up to 255 * scale ** 2, is over float32's
-    whole numbers (2 ** 24) and integer division is not exact in every runtime. So r is cut into
-    a * scale + b, and with A, B for a, b mixed by the columns
-
-        (scale * A + B + scale ** 2 / 2) // scale ** 2 = (A + size + B // scale) // scale
-
-    where nothing is over scale ** 2 <= 2 ** 22. Half a unit is added before each division, so that
-    multiplying by the rounded 1 / scale gives the right whole number too.
-    """
-    scale, side = 2 * size, round(view.fraction * size)
-    start = {"centre": (size - side) // 2, "upper left": 0, "lower right": size - side}[view.anchor]
-    position = np.clip((2 * np.arange(size) + 1) * side - size, 0, (side - 1) * scale)
-    low = np.minimum(position // scale, max(side - 2, 0))
-    weight = (position - low * scale).astype(np.float32)
-    sources = {"low": start + low, "high": start + np.minimum(low + 1, side - 1)}
-    shares = {"low": scale - weight, "high": weight}
-    for end in ("low", "high"):
-        graph.constant(sources[end].astype(np.int64), f"{within}/{end}")
-        for axis, shape in ((1, (1, size, 1, 1)), (2, (1, 1, size, 1))):
-            graph.constant(shares[end].reshape(shape), f"{within}/{end} share {axis}")
-    graph.number(scale, f"{within}/scale")
-    graph.number(1 / scale, f"{within}/unit")
-    graph.number(0.5, f"{within}/half")
-    graph.number(size, f"{within}/size")
-
-    def mixed(source: str, axis: int, name: str) -> str:
-        for end in ("low", "high"):
-            graph.add("Gather", [source, f"{within}/{end}"], f"{name}/{end}", axis=axis)
-            graph.add("Mul", [f"{name}/{end}", f"{within}/{end} share {axis}"], f"{name}/{end}er")
-        return graph.add("Add", [f"{name}/lower", f"{name}/higher"], name)
-
-    def over_scale(value: str, name: str) -> str:
-        middle = graph.add("Add", [value, f"{within}/half"], f"{name}/middle")
-        share = graph.add("Mul", [middle, f"{within}/unit"], f"{name}/share")
-        return graph.add("Floor", [share], name)
-
-    floats = graph.add("Cast", [_input(size)], f"{within}/floats", to=TensorProto.FLOAT)
-    rows = mixed(floats, 1, f"{within}/rows")
-    whole = over_scale(rows, f"{within}/whole")
-    scaled = graph.add("Mul", [whole, f"{within}/scale"], f"{within}/scaled")
-    rest = graph.add("Sub", [rows, scaled], f"{within}/rest")
-    low_part = over_scale(mixed(rest, 2, f"{within}/rests"), f"{within}/carried")
-    high_part = mixed(whole, 2, f"{within}/wholes")
-    both = graph.add("Sum", [high_part, low_part, f"{within}/size"], f"{within}/both")
-    levels = over_scale(both, f"{within}/levels")
-    return graph.add("Cast", [levels], f"{within}/crop", to=TensorProto.UINT8)
-
-
-def _add_voting(
-    graph: _Graph,
-    answers: dict[str, str],
-    weights: dict[str, float],
-    temperature: float,
-    views: int,
-    classes: int,
-) -> None:
-    """Add what `toolkit.inference.voting.vote` does, in float32.
-
-    A temperature is a softmax of the logarithms over it. The mixed probabilities may be so small
-    that float32 holds few of their digits, and a high temperature makes them count: they are
-    lifted first, which normalizing takes away again.
-    """
-    lift = 2.0**64 if temperature > 1 else 1.0
-    by_view = graph.constant(np.array([views, -1, classes]), "voting/by view")
-    axis = graph.constant(np.array([0]), "voting/views")
-    votes: list[str] = []
-    for name, answer in answers.items():
-        within = f"voting/{name}"
-        graph.add("Reshape", [answer, by_view], f"{within}/answers")
-        graph.add("ReduceSum", [f"{within}/answers", axis], f"{within}/sum", keepdims=0)
-        graph.number(lift * weights[name] / views, f"{within}/weight")
-        votes.append(graph.add("Mul", [f"{within}/sum", f"{within}/weight"], f"{within}/vote"))
-    mixed = graph.add("Sum", votes, "voting/mixed")
-    if temperature == 1.0:
-        by_class = graph.constant(np.array([1]), "voting/classes")
-        total = graph.add("ReduceSum", [mixed, by_class], "voting/total", keepdims=1)
-        graph.add("Div", [mixed, total], OUTPUT)
-        return
-    # Probabilities of 0 are as small as `soften` takes them for.
-    least = graph.number(np.log(np.finfo(np.float64).tiny) + np.log(lift), "voting/least")
-    present = graph.add("Greater", [mixed, graph.number(0, "voting/none")], "voting/present")
-    logs = graph.add("Where", [present, graph.add("Log", [mixed], "voting/log"), least], "voting/l")
-    colder = graph.number(1 / temperature, "voting/over temperature")
-    graph.add("Softmax", [graph.add("Mul", [logs, colder], "voting/logits")], OUTPUT, axis=1)
-
-
 def _save(model: onnx.ModelProto, path: Path, target: Path) -> None:
     try:
         onnx.save(model, path)
@@ -349,7 +222,9 @@ def _probabilities(path: Path, photos: Sequence[Path], sizes: list[int]) -> NDAr
     answers: list[NDArray[np.float32]] = []
     for start in range(0, len(photos), _BATCH):
         images = [decode(photo) for photo in photos[start : start + _BATCH]]
-        feed = {_input(size): np.stack([resize(each, size) for each in images]) for size in sizes}
+        feed = {
+            input_name(size): np.stack([resize(each, size) for each in images]) for size in sizes
+        }
         answers += session.run([OUTPUT], feed)
     return np.concatenate(answers)
 
@@ -366,7 +241,3 @@ def _check_size(bundle: Bundle, members: Sequence[Member]) -> None:
 
 def _sizes(members: Sequence[Member]) -> list[int]:
     return sorted({member.image_size for member in members})
-
-
-def _input(size: int) -> str:
-    return f"{INPUT}_{size}"

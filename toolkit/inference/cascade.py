@@ -90,7 +90,11 @@ class Cascade:
             if not any(run in step for step in plan.steps)
         ]
         runs = [run for step in plan.steps for run in step] + (self._rest if exact else [])
-        bundle.check_files([self._members[name] for name in {run.member for run in runs}])
+        # Variants' files are checked only with all others.
+        lower = any(run.precision != EXACT for run in runs)
+        bundle.check_files(
+            None if lower else [self._members[name] for name in {run.member for run in runs}]
+        )
         self._sessions: dict[tuple[str, str], Session] = {}
         for run in runs:
             key = (run.member, run.precision)
@@ -120,7 +124,11 @@ class Cascade:
         first = self._sizes(self._plan.steps[:1]) if self._plan.steps else self._sizes([self._rest])
         length = BATCHES_A_WINDOW * self._batch
         windows = (photos[start : start + length] for start in range(0, len(photos), length))
-        with ThreadPoolExecutor(self._decoders, "decode") as pool:
+        # Views have threads of their own: they would wait until all of the next window is decoded.
+        with (
+            ThreadPoolExecutor(self._decoders, "decode") as pool,
+            ThreadPoolExecutor(self._decoders, "view") as viewers,
+        ):
 
             def submitted(window: Sequence[Source]) -> list[Future[dict[int, Pixels]]]:
                 return [pool.submit(self._look, photo, first) for photo in window]
@@ -132,7 +140,7 @@ class Cascade:
                 while window:
                     following = next(windows, ())
                     ahead = submitted(following)
-                    yield self._answer(window, waiting, pool)
+                    yield self._answer(window, waiting, viewers)
                     window, waiting = following, ahead
             finally:
                 for left in ahead:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -226,7 +226,7 @@ def _cascade(
         thresholds,
         exact=exact,
         device=ensemble.device,
-        threads=replace(ensemble.threads, parallel=1),
+        threads=ensemble.threads.one_by_one(),
         batch=job.batch,
         decoders=usable_cores(),
         timings=ensemble.timings,

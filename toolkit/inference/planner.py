@@ -175,7 +175,7 @@ def make_plan(
         )
     best: tuple[float, tuple[tuple[Run, ...], ...], list[Candidate]] | None = None
     for multiple in BASE_RISKS:
-        steps = find_steps(evidence, multiple * promise.tolerance)
+        steps = find_steps(evidence, min(multiple * promise.tolerance, RISKS[-1]))
         candidates = find_candidates(evidence, steps)
         cost = price(candidates, evidence.exact_ms, promise, photos, len(evidence.labels))
         if best is None or cost < best[0]:

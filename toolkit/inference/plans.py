@@ -155,6 +155,7 @@ def find_plan(
         ToolkitError: The bundle has no held-out photos, or too few.
     """
     bundle = ensemble.bundle
+    validation = load_validation(bundle)
     precisions = sorted(
         {EXACT} | {variant.precision for member in bundle.members for variant in member.variants}
     )
@@ -162,12 +163,11 @@ def find_plan(
         bundle,
         precisions,
         device=ensemble.device,
-        threads=replace(ensemble.threads, parallel=1),
+        threads=ensemble.threads.one_by_one(),
         batch=batch,
         fresh=fresh,
         reporter=reporter,
     )
-    validation = load_validation(bundle)
     chosen = ~held_back(validation) if hold_back else np.ones(len(validation.labels), dtype=bool)
     evidence = gather(
         bundle, part_of(validation, chosen), ensemble.voting, ensemble.views, costs.ms
@@ -185,7 +185,7 @@ def within_budget(plan: Plan, budget_ms: float | None) -> Plan:
     if budget_ms is None:
         return plan
     candidates = tuple(each for each in plan.candidates if each.figures["ms"] <= budget_ms)
-    if not candidates:
+    if not candidates and plan.exact_ms > budget_ms:
         cheapest = min([plan.exact_ms, *(each.figures["ms"] for each in plan.candidates)])
         raise ToolkitError(
             f"--budget-ms {budget_ms:g}: no plan meets it; the cheapest takes {cheapest:.2f} ms a "

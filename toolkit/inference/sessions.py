@@ -32,6 +32,14 @@ class Threads:
     spinning: bool = True
     parallel: int = 1
 
+    def one_by_one(self) -> Threads:
+        """Return as many threads for sessions that run one after another.
+
+        They do not spin: those of a session that waits would take cores from the one that runs, and
+        from the threads that decode.
+        """
+        return Threads(self.intra_op * self.parallel, spinning=False)
+
 
 class Session(Protocol):
     """One network, loaded.

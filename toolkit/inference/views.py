@@ -41,13 +41,15 @@ class View:
         """
         seen = pixels
         if self.fraction < 1:
-            size = len(pixels)
-            crop = round(self.fraction * size)
-            start = {"centre": (size - crop) // 2, "upper left": 0, "lower right": size - crop}[
-                self.anchor
-            ]
-            seen = enlarge(pixels[start : start + crop, start : start + crop], size)
+            start, side = self.crop(len(pixels))
+            seen = enlarge(pixels[start : start + side, start : start + side], len(pixels))
         return np.ascontiguousarray(seen[:, ::-1]) if self.mirrored else seen
+
+    def crop(self, size: int) -> tuple[int, int]:
+        """Return where the crop of a photo starts, in rows and in columns, and its side."""
+        side = round(self.fraction * size)
+        starts = {"centre": (size - side) // 2, "upper left": 0, "lower right": size - side}
+        return starts[self.anchor], side
 
 
 VIEWS: tuple[View, ...] = (
@@ -111,7 +113,7 @@ def enlarge(crop: Pixels, size: int) -> Pixels:
     Returns:
         Shape (size, size, 3), uint8, rounded half up.
     """
-    low, high, weight = _taps(len(crop), size)
+    low, high, weight = taps(len(crop), size)
     scale = 2 * size
     rows = crop[low] * (scale - weight)[:, None, None] + crop[high] * weight[:, None, None]
     both = rows[:, low] * (scale - weight)[:, None] + rows[:, high] * weight[:, None]
@@ -119,8 +121,17 @@ def enlarge(crop: Pixels, size: int) -> Pixels:
 
 
 @lru_cache(maxsize=64)
-def _taps(side: int, size: int) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
-    """Return the two source positions of each output position, and the second's weight."""
+def taps(side: int, size: int) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
+    """Return what `enlarge` mixes, in rows and in columns.
+
+    Args:
+        side: Side of the crop in pixels.
+        size: Side of the result in pixels.
+
+    Returns:
+        The two source positions of each output position and the second's weight, whole numbers of
+        1 / (2 * size), each of shape (size,) and not to be changed. The first has the rest of it.
+    """
     position = (2 * np.arange(size) + 1) * side - size  # in units of 1 / (2 * size)
     position = np.clip(position, 0, (side - 1) * 2 * size)
     low = np.minimum(position // (2 * size), side - 2 if side > 1 else 0)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from toolkit.errors import ToolkitError
 from toolkit.files import read_json, write_json, write_text, written_whole
-from toolkit.training.recipe import Recipe, recipe_from_yaml
+from toolkit.training.recipe import Recipe
+from toolkit.training.recipe_files import recipe_from_yaml
 
 SCHEMA_VERSION = 1
 MANIFEST, RECIPE, MODEL = "run.json", "recipe.yaml", "model.keras"

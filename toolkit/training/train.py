@@ -20,7 +20,8 @@ from toolkit.files import remove_folder, sha256_file, sha256_json, write_text
 from toolkit.processes import import_quietly, in_own_process
 from toolkit.progress import SILENT, Reporter
 from toolkit.training.backend import choose_backend
-from toolkit.training.recipe import Recipe, RecipeSet
+from toolkit.training.recipe import Recipe
+from toolkit.training.recipe_files import RecipeSet
 from toolkit.training.registry import find_backbone
 from toolkit.training.run import (
     MANIFEST,

@@ -1,0 +1,365 @@
+"""The cascade: the exact ensemble's bits where nobody leaves, and the plan's answers elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from toolkit.data.pixels import from_array, resize
+from toolkit.errors import ToolkitError
+from toolkit.inference import cascade as module
+from toolkit.inference.bundle import Bundle, load_bundle, load_validation
+from toolkit.inference.cascade import BROKEN, Cascade, Window
+from toolkit.inference.devices import Device
+from toolkit.inference.ensemble import Ensemble
+from toolkit.inference.plan import EXACT, Plan, Run, described
+from toolkit.inference.planner import carry_out, find_candidates, gather
+from toolkit.inference.sessions import Threads
+from toolkit.inference.timing import Timings
+from toolkit.inference.voting import choose_voting, soften
+
+VIEWS = 2
+STEPS = (
+    (Run("alpha", "int8", 0),),
+    (Run("gamma", EXACT, 0), Run("alpha", EXACT, 1)),
+    (Run("beta", EXACT, 1),),
+)
+"""Sizes and precisions mix, and members come in another order than in the bundle."""
+
+NEVER, AT_ONCE = (inf, inf, inf), (0.0, inf, inf)
+SOME = (1.0, 0.5, 0.3)
+COSTS = {
+    ("alpha", "fp32"): 1.0,
+    ("alpha", "int8"): 0.3,
+    ("beta", "fp32"): 4.0,
+    ("gamma", "fp32"): 4.0,
+}
+
+
+@pytest.fixture
+def bundle(plannable: Path) -> Bundle:
+    return load_bundle(plannable)
+
+
+@pytest.fixture(scope="session")
+def held_out(draw_photo: Any) -> list[NDArray[np.uint8]]:
+    """The held-out photos of the bundle."""
+    return [np.asarray(draw_photo(5000 + number, (40, 30))) for number in range(160)]
+
+
+def plan_for(bundle: Bundle, steps: Sequence[tuple[Run, ...]] = STEPS, views: int = VIEWS) -> Plan:
+    return Plan(
+        bundle=bundle.sha256,
+        views=views,
+        voting=described(bundle, choose_voting(bundle, views, "auto")),
+        device={},
+        tolerance=0.01,
+        confidence=0.95,
+        photos=160,
+        exact_ms=18.0,
+        costs={},
+        steps=tuple(steps),
+        candidates=(),
+        table=(),
+    )
+
+
+def cascade(
+    bundle: Bundle,
+    *thresholds: tuple[float, ...],
+    plan: Plan | None = None,
+    exact: bool = True,
+    batch: int = 4,
+    decoders: int = 2,
+) -> Cascade:
+    return Cascade(
+        bundle,
+        plan or plan_for(bundle),
+        thresholds,
+        exact=exact,
+        device=Device("cpu", "processor"),
+        threads=Threads(1),
+        batch=batch,
+        decoders=decoders,
+        timings=Timings(),
+    )
+
+
+def together(windows: Iterator[Window]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return probabilities and steps left of all windows."""
+    found = list(windows)
+    return (
+        np.concatenate([window.probabilities for window in found], axis=1),
+        np.concatenate([window.left for window in found], axis=1),
+    )
+
+
+class TestAnswers:
+    @pytest.mark.parametrize("steps", [STEPS, STEPS[:1], ((Run("gamma", EXACT, 1),),)])
+    @pytest.mark.parametrize("views", [2, 3])
+    def test_where_nobody_leaves_they_are_the_exact_ensembles_to_the_bit(
+        self, bundle: Bundle, photos: list[Path], steps: Any, views: int
+    ) -> None:
+        never = (inf,) * len(steps)
+        plan = plan_for(bundle, steps, views)
+        found, left = together(cascade(bundle, never, plan=plan).predict(photos))
+        expected = Ensemble.load(bundle, tta=views, device="cpu", batch=4).predict(photos)
+        np.testing.assert_array_equal(found[0], expected)
+        assert (left == len(steps)).all()
+
+    def test_where_all_leave_at_once_they_are_the_first_steps(
+        self, bundle: Bundle, held_out: list[Any]
+    ) -> None:
+        found, left = together(cascade(bundle, AT_ONCE).predict(held_out))
+        alone = load_validation(bundle).variants["alpha", "int8"][:, 0]
+        np.testing.assert_array_equal(found[0], soften(alone.astype(float), 1.5))
+        assert (left == 0).all()
+
+    def test_a_plan_without_steps_is_the_exact_ensemble(
+        self, bundle: Bundle, photos: list[Path]
+    ) -> None:
+        found, _ = together(cascade(bundle, (), plan=plan_for(bundle, ())).predict(photos))
+        expected = Ensemble.load(bundle, tta=VIEWS, device="cpu").predict(photos)
+        np.testing.assert_array_equal(found[0], expected)
+
+    def test_they_are_the_planners_on_the_held_out_photos(
+        self, bundle: Bundle, held_out: list[Any]
+    ) -> None:
+        voting = choose_voting(bundle, VIEWS, "auto")
+        evidence = gather(bundle, load_validation(bundle), voting, VIEWS, COSTS)
+        candidates = [each.thresholds for each in find_candidates(evidence, STEPS)]
+        assert len(candidates) > 3
+        found, left = together(cascade(bundle, *candidates).predict(held_out))
+        used = set()
+        for number, thresholds in enumerate(candidates):
+            done = carry_out(evidence, STEPS, thresholds)
+            np.testing.assert_array_equal(left[number], done.left)
+            np.testing.assert_array_equal(found[number].argmax(axis=1), done.answers.argmax(axis=1))
+            used |= set(done.left.tolist())
+        assert used == {0, 1, 2, 3}
+
+    @pytest.mark.parametrize(
+        ("batch", "decoders", "window"), [(1, 1, 16), (4, 3, 1), (16, 2, 16), (5, 1, 2), (1, 2, 1)]
+    )
+    def test_batch_decoders_and_window_change_no_bit(
+        self,
+        bundle: Bundle,
+        held_out: list[Any],
+        monkeypatch: pytest.MonkeyPatch,
+        batch: int,
+        decoders: int,
+        window: int,
+    ) -> None:
+        photos = held_out[:37]
+        expected, expected_left = together(cascade(bundle, SOME).predict(photos))
+        assert set(expected_left[0].tolist()) == {0, 1, 2, 3}
+        monkeypatch.setattr(module, "BATCHES_A_WINDOW", window)
+        windows = list(cascade(bundle, SOME, batch=batch, decoders=decoders).predict(photos))
+        assert len(windows) == -(-37 // (batch * window))
+        found, left = together(iter(windows))
+        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(left, expected_left)
+
+    @pytest.mark.parametrize("exact", [True, False])
+    def test_several_candidates_at_once_are_each_alone(
+        self, bundle: Bundle, held_out: list[Any], exact: bool
+    ) -> None:
+        candidates = [NEVER, SOME, AT_ONCE, (inf, 0.1, inf), (2.0, inf, 0.0)]
+        photos = held_out[:40]
+        found, left = together(cascade(bundle, *candidates, exact=exact).predict(photos))
+        for number, each in enumerate(candidates):
+            alone, alone_left = together(cascade(bundle, each, exact=exact).predict(photos))
+            np.testing.assert_array_equal(found[number], alone[0])
+            np.testing.assert_array_equal(left[number], alone_left[0])
+
+    def test_without_the_exact_ensemble_its_photos_have_no_answer(
+        self, bundle: Bundle, held_out: list[Any]
+    ) -> None:
+        found, left = together(cascade(bundle, SOME, exact=False).predict(held_out))
+        stayed = left[0] == len(STEPS)
+        assert 0 < stayed.sum() < len(stayed)
+        np.testing.assert_array_equal(np.isnan(found[0]).all(axis=1), stayed)
+        np.testing.assert_array_equal(np.isnan(found[0]).any(axis=1), stayed)
+
+    def test_no_photos_have_no_windows(self, bundle: Bundle) -> None:
+        assert list(cascade(bundle, SOME).predict([])) == []
+
+    def test_only_what_is_undecided_is_run(self, bundle: Bundle, held_out: list[Any]) -> None:
+        timings = Timings()
+        made = cascade(bundle, SOME)
+        made._timings = timings
+        _, left = together(made.predict(held_out))
+        reached = [int((left[0] >= step).sum()) for step in range(4)]
+        # Step 1 runs one network, step 2 two, step 3 one; three of six exact runs are done then.
+        assert timings.runs == np.dot(reached, [1, 2, 1, 3])
+
+
+class TestBrokenPhotos:
+    def test_it_is_told_in_its_window_and_hurts_no_other(
+        self,
+        bundle: Bundle,
+        photos: list[Path],
+        hostile_photos: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(module, "BATCHES_A_WINDOW", 1)
+        bad = {name: hostile_photos / name for name in ("text.jpg", "missing.jpg")}
+        mixed = [bad["text.jpg"], *photos[:6], bad["missing.jpg"], *photos[6:]]
+        windows = list(cascade(bundle, SOME, NEVER).predict(mixed))
+        assert [sorted(window.broken) for window in windows] == [[0], [3], [], []]
+        assert windows[0].broken[0].reason == "not a photo in a known format"
+        found, left = together(iter(windows))
+        assert (left[:, [0, 7]] == BROKEN).all()
+        assert np.isnan(found[:, [0, 7]]).all()
+        expected, expected_left = together(cascade(bundle, SOME, NEVER).predict(photos))
+        np.testing.assert_array_equal(np.delete(found, [0, 7], axis=1), expected)
+        np.testing.assert_array_equal(np.delete(left, [0, 7], axis=1), expected_left)
+
+    @pytest.mark.parametrize("exact", [True, False])
+    def test_a_window_of_nothing_else_is_answered_too(
+        self, bundle: Bundle, hostile_photos: Path, exact: bool
+    ) -> None:
+        (window,) = cascade(bundle, SOME, exact=exact).predict([hostile_photos / "text.jpg"] * 3)
+        assert sorted(window.broken) == [0, 1, 2]
+        assert np.isnan(window.probabilities).all()
+        assert (window.left == BROKEN).all()
+
+
+class TestRefusals:
+    def test_a_network_whose_answer_is_not_finite_is_named(
+        self, bundle: Bundle, photos: list[Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made = cascade(bundle, NEVER)
+        spoilt = made._sessions["gamma", EXACT]
+        real = spoilt.run
+
+        def run(placed: Any, count: int) -> NDArray[np.float32]:
+            answer = real(placed, count).copy()
+            answer[-1, 0] = np.nan
+            return answer
+
+        monkeypatch.setattr(spoilt, "run", run)
+        with pytest.raises(
+            ToolkitError, match=r"'gamma' in fp32 gave .* not finite.* --plan exact"
+        ):
+            list(made.predict(photos))
+
+    @pytest.mark.parametrize("name", ["gamma.onnx", "alpha.int8.onnx"])
+    def test_a_changed_file_is_refused(self, plannable: Path, tmp_path: Path, name: str) -> None:
+        """Also one of a lower precision."""
+        folder = Path(shutil.copytree(plannable, tmp_path / "bundle"))
+        with (folder / name).open("ab") as file:
+            file.write(b"more")
+        with pytest.raises(ToolkitError, match=f"{name}: the file was changed after the export"):
+            cascade(load_bundle(folder), NEVER)
+
+    def test_a_precision_that_the_member_does_not_have(self, bundle: Bundle) -> None:
+        plan = plan_for(bundle, ((Run("beta", "int8", 0),),))
+        with pytest.raises(ToolkitError, match="'beta' has no int8"):
+            cascade(bundle, (inf,), plan=plan)
+
+
+def test_a_member_that_is_not_needed_is_not_loaded(bundle: Bundle) -> None:
+    made = cascade(bundle, AT_ONCE, exact=False, plan=plan_for(bundle, STEPS[:2]))
+    assert set(made._sessions) == {("alpha", "int8"), ("gamma", EXACT), ("alpha", EXACT)}
+    assert made.providers == ["CPUExecutionProvider"]
+    voting = {"name": "pair", "weights": {"alpha": 0.75, "beta": 0.25, "gamma": 0.0}}
+    plan = replace(plan_for(bundle, STEPS[:1]), voting={**voting, "temperature": 1.0})
+    made = cascade(bundle, (inf,), plan=plan)
+    assert {member for member, _ in made._sessions} == {"alpha", "beta"}
+
+
+class TestWindows:
+    BATCH = 2
+    LENGTH = 3 * BATCH
+
+    @pytest.fixture(autouse=True)
+    def small(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "BATCHES_A_WINDOW", self.LENGTH // self.BATCH)
+
+    def test_no_more_than_two_are_asked_for_at_once(
+        self, bundle: Bundle, held_out: list[Any]
+    ) -> None:
+        asked: list[int] = []
+
+        class Photos(list[Any]):
+            def __getitem__(self, key: Any) -> Any:
+                asked.append(key.stop)
+                return super().__getitem__(key)
+
+        photos = Photos(held_out[:40])
+        for number, window in enumerate(cascade(bundle, SOME, batch=2).predict(photos), start=1):
+            assert window.left.shape == (1, min(self.LENGTH, 40 - (number - 1) * self.LENGTH))
+            assert max(asked) <= (number + 1) * self.LENGTH
+
+    def test_pixels_of_no_more_than_two_are_in_memory(
+        self, bundle: Bundle, held_out: list[Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lock = threading.Lock()
+        alive = most = 0
+
+        def gone() -> None:
+            nonlocal alive
+            with lock:
+                alive -= 1
+
+        def counted(image: Any, size: int) -> Any:
+            nonlocal alive, most
+            pixels = resize(image, size)
+            if size == 32:  # The first step's; larger ones are made for few.
+                with lock:
+                    alive += 1
+                    most = max(most, alive)
+                weakref.finalize(pixels, gone)
+            return pixels
+
+        monkeypatch.setattr(module, "resize", counted)
+        for _ in cascade(bundle, SOME, batch=self.BATCH).predict(held_out[:60]):
+            pass
+        assert self.LENGTH < most <= 2 * self.LENGTH
+
+    def test_one_is_answered_while_the_next_is_still_being_decoded(
+        self, bundle: Bundle, held_out: list[Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        answered = threading.Event()
+        late = {id(photo) for photo in held_out[self.LENGTH :]}
+        waited: list[bool] = []
+
+        def look(photo: Any) -> Any:
+            if id(photo) in late:
+                waited.append(answered.wait(timeout=5))
+            return from_array(photo)
+
+        monkeypatch.setattr(module, "from_array", look)
+        windows = cascade(bundle, SOME, batch=self.BATCH).predict(held_out[: 2 * self.LENGTH])
+        next(windows)
+        answered.set()
+        assert len(list(windows)) == 1
+        assert len(waited) >= self.LENGTH
+        assert all(waited)
+
+    def test_what_is_not_wanted_any_more_is_not_decoded(
+        self, bundle: Bundle, held_out: list[Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        decoded: list[int] = []
+
+        def look(photo: Any) -> Any:
+            decoded.append(1)
+            return from_array(photo)
+
+        monkeypatch.setattr(module, "from_array", look)
+        windows = cascade(bundle, SOME, batch=self.BATCH).predict(held_out)
+        next(windows)
+        windows.close()  # type: ignore[attr-defined]
+        # Two windows, and the larger sizes of the first one's photos.
+        assert len(decoded) <= 3 * self.LENGTH

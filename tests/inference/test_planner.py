@@ -1,0 +1,373 @@
+"""The planner is tested on drawn photos whose best plan is known, and against loops and SciPy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import inf
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from toolkit.errors import ToolkitError
+from toolkit.inference.bundle import load_bundle, load_validation
+from toolkit.inference.plan import EXACT, Plan, Run
+from toolkit.inference.planner import (
+    SLOPE_DEVIATION,
+    Evidence,
+    LeavingRule,
+    carry_out,
+    find_candidates,
+    find_steps,
+    gather,
+    make_plan,
+)
+from toolkit.inference.promise import Promise
+from toolkit.inference.voting import Voting, choose_voting, vote
+
+PHOTOS, CLASSES, VIEWS = 400, 4, 2
+WEIGHTS = {"cheap": 0.4, "good": 0.5, "noise": 0.1}
+COSTS = {"cheap fp32": 1.0, "good fp32": 10.0, "noise fp32": 10.0}
+PROMISE = Promise(tolerance=0.02, confidence=0.95)
+MANY = 20_000
+
+
+def drawn(
+    spread: Mapping[str, float],
+    *,
+    weights: Mapping[str, float] = WEIGHTS,
+    costs: Mapping[str, float] = COSTS,
+    photos: int = PHOTOS,
+    lower: Mapping[str, float] | None = None,
+) -> Evidence:
+    """Draw members that see the truth through noise of some spread; infinite, they see nothing.
+
+    `lower` gives a member an INT8 that differs from its fp32 by so much in a logit.
+    """
+    generator = np.random.default_rng(5)
+    truth = generator.normal(0, 3, (photos, CLASSES))
+
+    def probabilities(logits: NDArray[np.float64]) -> NDArray[np.float32]:
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+
+    answers: dict[Run, NDArray[np.float32]] = {}
+    for name in weights:
+        seen = 0 if np.isinf(spread[name]) else 1
+        noise = 3.0 if np.isinf(spread[name]) else spread[name]
+        for view in range(VIEWS):
+            logits = seen * truth + generator.normal(0, noise, truth.shape)
+            answers[Run(name, EXACT, view)] = probabilities(logits)
+            if lower and name in lower:
+                logits = logits + generator.normal(0, lower[name], truth.shape)
+                answers[Run(name, "int8", view)] = probabilities(logits)
+    members = [
+        np.stack([answers[Run(name, EXACT, view)] for view in range(VIEWS)], axis=1)
+        for name in weights
+    ]
+    return Evidence(
+        answers=answers,
+        exact=vote(members, list(weights.values()), 1.3),
+        labels=truth.argmax(axis=1),
+        weights=weights,
+        costs=costs,
+        views=VIEWS,
+    )
+
+
+@pytest.fixture(scope="module")
+def evidence() -> Evidence:
+    """One cheap member is nearly as good as all, and another is noise."""
+    return drawn({"cheap": 0.4, "good": 0.2, "noise": inf})
+
+
+def planned(tiny_bundle: Any, evidence: Evidence, promise: Promise = PROMISE) -> Plan:
+    bundle = load_bundle(tiny_bundle.folder)
+    voting = choose_voting(bundle, 2, "auto")
+    return make_plan(bundle, voting, evidence, promise, MANY, {"kind": "cpu", "name": "processor"})
+
+
+class TestMakePlan:
+    def test_it_is_far_cheaper_and_keeps_the_labels(
+        self, tiny_bundle: Any, evidence: Evidence
+    ) -> None:
+        plan = planned(tiny_bundle, evidence)
+        assert plan.exact_ms == 2 * (1 + 10 + 10)
+        within = [each for each in plan.candidates if each.figures["risk"] <= PROMISE.tolerance]
+        best = within[-1].figures
+        assert best["ms"] < plan.exact_ms / 4
+        assert best["agreement"] >= 1 - PROMISE.tolerance
+        assert {run.member for run in plan.steps[0]} == {"cheap"}
+        assert plan.photos == PHOTOS
+
+    def test_candidates_are_strictly_cheaper_one_after_another(
+        self, tiny_bundle: Any, evidence: Evidence
+    ) -> None:
+        plan = planned(tiny_bundle, evidence)
+        costs = [plan.exact_ms, *(each.figures["ms"] for each in plan.candidates)]
+        assert len(costs) > 3
+        assert (np.diff(costs) < 0).all()
+
+    def test_the_table_starts_with_the_exact_ensemble_and_ends_with_the_candidates(
+        self, tiny_bundle: Any, evidence: Evidence
+    ) -> None:
+        plan = planned(tiny_bundle, evidence)
+        assert plan.table[0]["way"] == "exact"
+        assert (plan.table[0]["agreement"], plan.table[0]["runs"]) == (1.0, 6)
+        assert plan.table[-1]["way"] == f"fast {len(plan.candidates)}"
+        assert plan.table[-1]["ms"] == plan.candidates[-1].figures["ms"]
+        ways = {row["way"]: row for row in plan.table}
+        alone = evidence.answers[Run("good", EXACT, 0)].argmax(axis=1)
+        assert ways["good, 1 view"]["accuracy"] == np.mean(alone == evidence.labels)
+        assert ways["good, 1 view"]["ms"] == 10
+
+    @pytest.mark.parametrize("tolerance", [0.25, 0.3, 0.9])
+    def test_a_large_tolerance_is_no_error(
+        self, tiny_bundle: Any, evidence: Evidence, tolerance: float
+    ) -> None:
+        plan = planned(tiny_bundle, evidence, Promise(tolerance, 0.95))
+        assert plan.candidates[-1].figures["ms"] <= 2
+
+    def test_too_few_photos_are_refused(self, tiny_bundle: Any) -> None:
+        few = drawn({"cheap": 0.4, "good": 0.2, "noise": inf}, photos=19)
+        with pytest.raises(ToolkitError, match=r"19 held-out photos are too few .* --plan exact"):
+            planned(tiny_bundle, few)
+
+    def test_of_nothing_but_noise_almost_nothing_is_saved(self, tiny_bundle: Any) -> None:
+        """Neither of two equal members tells what both would say, but where both are run."""
+        weights, costs = {"a": 0.5, "b": 0.5}, {"a fp32": 1.0, "b fp32": 1.0}
+        noise = drawn({"a": inf, "b": inf}, weights=weights, costs=costs)
+        plan = planned(tiny_bundle, noise, Promise(0.001, 0.95))
+        for candidate in plan.candidates:
+            if candidate.figures["risk"] <= 0.001:
+                assert candidate.figures["ms"] > 0.6 * plan.exact_ms
+
+
+class TestSteps:
+    def test_noise_takes_no_step(self, evidence: Evidence) -> None:
+        steps = find_steps(evidence, 0.02)
+        assert steps
+        assert "noise" not in {run.member for run in steps[0]}
+
+    def test_of_a_member_and_noise_that_outvotes_it_there_is_no_candidate(self) -> None:
+        """What the cheap one says tells nothing of the exact answer, which is the noise's."""
+        weights, costs = {"cheap": 0.01, "noise": 0.99}, {"cheap fp32": 1.0, "noise fp32": 1.0}
+        useless = drawn({"cheap": 0.1, "noise": inf}, weights=weights, costs=costs)
+        useless = replace(
+            useless,
+            answers={run: each for run, each in useless.answers.items() if run.member == "cheap"},
+        )
+        assert find_steps(useless, 0.02) == ()
+        assert find_candidates(useless, ()) == []
+        assert find_candidates(useless, [(Run("cheap", EXACT, 0),)]) == []
+
+    def test_a_lower_precision_that_says_the_same_at_a_third_of_the_cost_is_preferred(self) -> None:
+        costs = {**COSTS, "cheap int8": COSTS["cheap fp32"] / 3}
+        found = drawn({"cheap": 0.4, "good": 0.2, "noise": inf}, costs=costs, lower={"cheap": 0.0})
+        (first, *_) = find_steps(found, 0.02)
+        assert {(run.member, run.precision) for run in first} == {("cheap", "int8")}
+
+    def test_one_that_says_other_things_is_not(self) -> None:
+        costs = {**COSTS, "cheap int8": COSTS["cheap fp32"] * 0.95}
+        found = drawn({"cheap": 0.4, "good": 0.2, "noise": inf}, costs=costs, lower={"cheap": 20.0})
+        assert {run.precision for step in find_steps(found, 0.02) for run in step} == {EXACT}
+
+    def test_nothing_is_run_twice(self, evidence: Evidence) -> None:
+        runs = [run for step in find_steps(evidence, 0.001) for run in step]
+        assert len(runs) == len({(run.member, run.view) for run in runs})
+
+
+def test_the_exact_ensembles_rest_are_the_runs_that_are_not_done_yet() -> None:
+    costs = {**COSTS, "cheap int8": 0.1}
+    found = drawn({"cheap": 0.4, "good": 0.2, "noise": inf}, costs=costs, lower={"cheap": 0.1})
+    steps = [(Run("good", EXACT, 1),), (Run("cheap", "int8", 0), Run("cheap", EXACT, 1))]
+    assert found.rest(steps) == [
+        Run("cheap", EXACT, 0),
+        Run("good", EXACT, 0),
+        Run("noise", EXACT, 0),
+        Run("noise", EXACT, 1),
+    ]
+    assert found.rest_ms(steps) == 1 + 10 + 10 + 10
+    never = find_candidates(found, steps)[0]
+    share = np.array([1.0, 1 - never.figures["left"][0], 1 - sum(never.figures["left"])])
+    assert never.figures["ms"] == pytest.approx(share @ [10, 0.1 + 1, 31])
+    assert never.figures["runs"] == pytest.approx(share @ [1, 2, 4])
+
+
+class TestCarryOut:
+    STEPS = (
+        (Run("cheap", EXACT, 0),),
+        (Run("cheap", EXACT, 1), Run("noise", EXACT, 0)),
+        (Run("good", EXACT, 0),),
+    )
+
+    def one_by_one(
+        self, evidence: Evidence, thresholds: tuple[float, ...]
+    ) -> tuple[list[int], NDArray[np.float64]]:
+        """The same, photo by photo."""
+        left, answers = [], []
+        for photo in range(PHOTOS):
+            said: dict[str, list[NDArray[np.float64]]] = {}
+            step, answer = len(self.STEPS), evidence.exact[photo]
+            for number, (runs, threshold) in enumerate(zip(self.STEPS, thresholds, strict=True)):
+                for run in runs:
+                    row = evidence.answers[run][photo].astype(float)
+                    said.setdefault(run.member, []).append(row)
+                weights = np.array([evidence.weights[name] for name in said])
+                mixed = weights @ [np.mean(rows, axis=0) for rows in said.values()] / weights.sum()
+                second, best = np.sort(np.maximum(mixed, 1e-9))[-2:]
+                if np.log(best / second) >= threshold:
+                    step, answer = number, mixed
+                    break
+            left.append(step)
+            answers.append(answer)
+        return left, np.array(answers)
+
+    @pytest.mark.parametrize(
+        "thresholds", [(2.0, 1.5, 1.0), (inf, 0.5, inf), (inf, inf, inf), (0.0, 0.0, 0.0)]
+    )
+    def test_it_is_what_a_loop_over_photos_does(
+        self, evidence: Evidence, thresholds: tuple[float, ...]
+    ) -> None:
+        done = carry_out(evidence, self.STEPS, thresholds)
+        left, answers = self.one_by_one(evidence, thresholds)
+        assert done.left.tolist() == left
+        np.testing.assert_allclose(done.answers, answers, rtol=1e-12)
+
+    def test_every_way_out_is_taken(self, evidence: Evidence) -> None:
+        """Else the comparison above would say little."""
+        left, _ = self.one_by_one(evidence, (2.0, 1.5, 1.0))
+        assert set(left) == {0, 1, 2, 3}
+
+    def test_figures_are_those_of_the_labels(self, evidence: Evidence) -> None:
+        for candidate in find_candidates(evidence, self.STEPS):
+            left, answers = self.one_by_one(evidence, candidate.thresholds)
+            labels = answers.argmax(axis=1)
+            figures = candidate.figures
+            assert figures["agreement"] == np.mean(labels == evidence.exact.argmax(axis=1))
+            assert figures["accuracy"] == np.mean(labels == evidence.labels)
+            assert figures["left"] == [np.mean(np.array(left) == step) for step in range(3)]
+
+    def test_the_expected_share_of_other_labels_is_about_the_true_one(
+        self, evidence: Evidence
+    ) -> None:
+        for candidate in find_candidates(evidence, self.STEPS):
+            wrong = PHOTOS * (1 - candidate.figures["agreement"])
+            expected = PHOTOS * candidate.figures["risk"]
+            assert abs(wrong - expected) < 2 + 3 * np.sqrt(expected)
+
+
+class TestLeavingRule:
+    def photos(self, seed: int, size: int, slope: float) -> tuple[np.ndarray, np.ndarray]:
+        generator = np.random.default_rng(seed)
+        clear = generator.gamma(2, 1.5, size)
+        return clear, generator.random(size) < 1 / (1 + np.exp(0.5 + slope * clear))
+
+    @pytest.mark.parametrize(
+        ("seed", "size", "slope"), [(0, 300, 1.0), (1, 40, 3.0), (2, 5000, 0.3), (3, 200, 0.0)]
+    )
+    def test_it_is_the_most_likely_one_by_scipy(self, seed: int, size: int, slope: float) -> None:
+        self.check(*self.photos(seed, size, slope))
+
+    @pytest.mark.parametrize("differs", [False, True])
+    @pytest.mark.parametrize("size", [1, 30, 2000])
+    def test_also_where_no_photo_or_every_photo_differs(self, size: int, differs: bool) -> None:
+        clear, _ = self.photos(4, size, 1.0)
+        self.check(clear, np.full(size, differs))
+
+    @pytest.mark.parametrize("size", [20, 2000])
+    def test_also_where_a_margin_separates_them(self, size: int) -> None:
+        clear, _ = self.photos(5, size, 1.0)
+        self.check(clear, clear < np.median(clear))
+
+    def test_also_where_all_margins_are_one(self) -> None:
+        self.check(np.full(50, 2.0), np.arange(50) % 10 == 0)
+
+    def check(self, clear: np.ndarray, differs: np.ndarray) -> None:
+        middle, spread = clear.mean(), clear.std() or 1.0
+        spots = np.quantile(clear, (0.1, 0.3, 0.5, 0.7, 0.9))
+
+        def penalty(found: np.ndarray) -> float:
+            def loss(margin: np.ndarray, outcome: Any) -> float:
+                score = found[0] + found[1] * (margin - middle) / spread
+                return float(np.sum(np.logaddexp(0, np.where(outcome, -score, score))))
+
+            pseudo = 0.1 * (loss(spots, True) + loss(spots, False))
+            return loss(clear, differs) + pseudo + 0.5 * (found[1] / SLOPE_DEVIATION) ** 2
+
+        expected = minimize(penalty, [-1.0, -1.0], method="BFGS", options={"gtol": 1e-7}).x
+        rule = LeavingRule.fitted(clear, differs)
+        found = [rule.intercept + rule.slope * middle, rule.slope * spread]
+        assert penalty(np.array(found)) == pytest.approx(penalty(expected), abs=1e-6)
+        assert found == pytest.approx(expected, abs=1e-3)
+
+    def test_a_smaller_risk_asks_for_a_larger_margin(self) -> None:
+        rule = LeavingRule.fitted(*self.photos(6, 400, 1.0))
+        risks = np.geomspace(1e-4, 0.3, 20)
+        thresholds = [rule.threshold(risk) for risk in risks]
+        assert (np.diff(thresholds) < 0).all()
+        assert rule.risk(np.array(thresholds)) == pytest.approx(risks)
+
+    def test_a_margin_is_never_below_0(self) -> None:
+        assert LeavingRule(-3.0, -1.0).threshold(0.2) == 0
+
+    @pytest.mark.parametrize("slope", [0.0, 0.4])
+    def test_where_margins_tell_nothing_nobody_leaves(self, slope: float) -> None:
+        assert LeavingRule(-3.0, slope).threshold(0.4) == inf
+
+
+MEASURED = {
+    ("alpha", "fp32"): 1.0,
+    ("alpha", "int8"): 0.3,
+    ("beta", "fp32"): 4.0,
+    ("gamma", "fp32"): 4.0,
+}
+
+
+class TestGather:
+    def gathered(self, folder: Any, voting: str, views: int) -> Evidence:
+        bundle = load_bundle(folder)
+        chosen = choose_voting(bundle, views, voting)
+        return gather(bundle, load_validation(bundle), chosen, views, MEASURED)
+
+    def test_every_run_of_known_cost_has_its_answers(self, plannable: Any) -> None:
+        found = self.gathered(plannable, "auto", 3)
+        assert set(found.answers) == {
+            Run(name, precision, view) for name, precision in MEASURED for view in range(3)
+        }
+        validation = load_validation(load_bundle(plannable))
+        np.testing.assert_array_equal(
+            found.answers[Run("gamma", EXACT, 2)], validation.probabilities[2, :, 2]
+        )
+        np.testing.assert_array_equal(
+            found.answers[Run("alpha", "int8", 1)], validation.variants["alpha", "int8"][:, 1]
+        )
+        assert found.exact_ms == 3 * (1 + 4 + 4)
+
+    def test_the_exact_answer_is_the_vote(self, plannable: Any) -> None:
+        found = self.gathered(plannable, "auto", 2)
+        seen = load_validation(load_bundle(plannable)).probabilities[:, :, :2].astype(float)
+        mixed = np.einsum("m,mpvc->pc", [0.5, 0.2, 0.3], seen) / 2
+        powers = mixed ** (1 / 1.5)
+        np.testing.assert_allclose(found.exact, powers / powers.sum(axis=1, keepdims=True))
+
+    def test_a_member_without_a_vote_is_never_planned_with(self, plannable: Any) -> None:
+        found = self.gathered(plannable, "pair", 2)
+        assert {run.member for run in found.answers} == {"alpha", "beta"}
+        bundle = load_bundle(plannable)
+        voting = Voting("custom", (0.0, 0.25, 0.75))
+        found = gather(bundle, load_validation(bundle), voting, 2, MEASURED)
+        steps = find_steps(found, 0.05)
+        assert steps
+        assert "alpha" not in {run.member for step in steps for run in step}
+        assert "alpha" not in {run.member for run in found.rest(())}
+
+    def test_what_was_not_measured_is_not_planned_with(self, plannable: Any) -> None:
+        bundle = load_bundle(plannable)
+        costs = {pair: ms for pair, ms in MEASURED.items() if pair[1] == "fp32"}
+        voting = choose_voting(bundle, 2, "auto")
+        found = gather(bundle, load_validation(bundle), voting, 2, costs)
+        assert {run.precision for run in found.answers} == {EXACT}

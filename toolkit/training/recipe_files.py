@@ -1,0 +1,230 @@
+"""Recipes as files: sets of them, the resolved one of a run, and what is wrong in one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args
+
+import pydantic
+import yaml
+from pydantic import BaseModel
+
+from toolkit.data.augmentor import Augmentor
+from toolkit.errors import ToolkitError, suggestion
+from toolkit.training.recipe import Recipe
+from toolkit.training.registry import BACKBONES, find_backbone
+
+SET_FILE, AUGMENTOR_FILE = "set.yaml", "augmentor.yaml"
+
+
+@dataclass(frozen=True)
+class RecipeSet:
+    """A folder of recipes that share one augmentor.
+
+    Attributes:
+        name: The folder's name.
+        description: What the set is for.
+        recipes: By backbone, in the registry's order.
+    """
+
+    name: str
+    description: str
+    recipes: Mapping[str, Recipe]
+
+    def recipe(self, backbone: str) -> Recipe:
+        """Return the recipe of a backbone.
+
+        Raises:
+            ToolkitError: The set has none for it.
+        """
+        find_backbone(backbone)
+        if backbone not in self.recipes:
+            raise ToolkitError(
+                f"recipe set '{self.name}' has no {backbone}.yaml. "
+                f"{suggestion(backbone, self.recipes)}"
+            )
+        return self.recipes[backbone]
+
+
+def shipped_sets() -> list[str]:
+    """Return the names of the recipe sets that come with the toolkit."""
+    root = _shipped()
+    return sorted(path.name for path in root.iterdir() if (path / SET_FILE).is_file())
+
+
+def load_set(name: str) -> RecipeSet:
+    """Load a recipe set.
+
+    Args:
+        name: Of a set that comes with the toolkit, or the path of a folder.
+
+    Returns:
+        All its recipes.
+
+    Raises:
+        ToolkitError: There is no such set, or a file in it is wrong; the message names file, key
+            and what was expected.
+    """
+    return _load(set_folder(name))
+
+
+def load_shipped_sets() -> list[RecipeSet]:
+    """Load all recipe sets that come with the toolkit, whatever lies in the working folder."""
+    return [_load(_shipped() / name) for name in shipped_sets()]
+
+
+def copy_set(name: str, target: Path) -> str:
+    """Copy a recipe set into a new folder, to be edited there.
+
+    Returns:
+        The name that `load_set` finds the copy by.
+
+    Raises:
+        ToolkitError: There is no such set, or the folder exists.
+    """
+    source = set_folder(name)
+    if target.exists():
+        raise ToolkitError(f"{target}: exists already. Name a new folder.")
+    target.mkdir(parents=True)
+    for path in sorted(source.glob("*.yaml")):
+        shutil.copyfile(path, target / path.name)
+    return f"./{target}" if str(target) in shipped_sets() else str(target)
+
+
+def set_folder(name: str) -> Path:
+    """Return the folder of a set that comes with the toolkit, or of the user's own.
+
+    Raises:
+        ToolkitError: There is no such set, or there are two of that name.
+    """
+    is_shipped, is_own = name in shipped_sets(), (Path(name) / SET_FILE).is_file()
+    if is_shipped and is_own:
+        raise ToolkitError(
+            f"recipe set '{name}': comes with the toolkit, and here is a folder of that name. "
+            f"Pass ./{name} for the folder, or rename it."
+        )
+    folder = _shipped() / name if is_shipped else Path(name)
+    if not (folder / SET_FILE).is_file():
+        raise ToolkitError(
+            f"recipe set '{name}': no such set, and no folder with a {SET_FILE}. "
+            f"{suggestion(name, shipped_sets())}"
+        )
+    return folder
+
+
+def recipe_from_yaml(path: Path) -> Recipe:
+    """Read a resolved recipe, as a run folder holds it."""
+    content = _read_yaml(path, dict)
+    try:
+        return Recipe.model_validate(content)
+    except ToolkitError as error:
+        raise ToolkitError(f"{path}: {error}") from None
+    except pydantic.ValidationError as error:
+        raise ToolkitError(_explain(error, lambda key: path)) from None
+
+
+def _shipped() -> Path:
+    return Path(str(resources.files("toolkit.recipes")))
+
+
+def _load(folder: Path) -> RecipeSet:
+    shared = _read_yaml(folder / SET_FILE, dict)
+    steps = _augmentor_steps(folder / AUGMENTOR_FILE)
+    files = {path.stem: path for path in folder.glob("*.yaml")}
+    unknown = set(files) - {"set", "augmentor", *BACKBONES}
+    if unknown:
+        path = files[min(unknown)]
+        raise ToolkitError(
+            f"{path}: unknown backbone '{path.stem}'. {suggestion(path.stem, BACKBONES)}"
+        )
+    set_name = folder.resolve().name
+    recipes = {
+        backbone: _recipe(set_name, files[backbone], shared, folder / SET_FILE, steps)
+        for backbone in BACKBONES
+        if backbone in files
+    }
+    if not recipes:
+        raise ToolkitError(
+            f"{folder}: the recipe set has no recipe. Add a file such as xception.yaml."
+        )
+    return RecipeSet(set_name, str(shared.get("description", "")), recipes)
+
+
+def _augmentor_steps(path: Path) -> list[Any]:
+    steps: list[Any] = _read_yaml(path, list)
+    try:
+        Augmentor(steps)
+    except ToolkitError as error:
+        raise ToolkitError(f"{path}: {error}") from None
+    return steps
+
+
+def _recipe(
+    set_name: str, path: Path, shared: dict[str, Any], shared_path: Path, steps: list[Any]
+) -> Recipe:
+    own = _read_yaml(path, dict)
+    for key in ("set", "backbone", "augmentor"):
+        if key in own or key in shared:
+            culprit = path if key in own else shared_path
+            raise ToolkitError(f"{culprit}: {key}: is given by the names of folder and files.")
+    content = {**shared, **own, "set": set_name, "backbone": path.stem, "augmentor": steps}
+    content["description"] = str(own.get("description", shared.get("description", "")))
+    known = {*shared, *Recipe.model_fields}
+    try:
+        return Recipe.model_validate(content)
+    except pydantic.ValidationError as error:
+        raise ToolkitError(
+            _explain(error, lambda key: path if key in own or key not in known else shared_path)
+        ) from None
+
+
+def _read_yaml(path: Path, kind: type) -> Any:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ToolkitError(f"{path}: no such file.") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ToolkitError(
+            f"{path}: cannot be read as YAML ({' '.join(str(error).split())})."
+        ) from None
+    if content is None:
+        return kind()
+    if not isinstance(content, kind):
+        expected = "keys and values" if kind is dict else "a list"
+        raise ToolkitError(f"{path}: Expected {expected}, received {type(content).__name__}.")
+    return content
+
+
+def _explain(error: pydantic.ValidationError, file_of: Any) -> str:
+    # A misspelt key is also a missing one; it is the spelling that has to be told.
+    first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+    location = [part for part in first["loc"] if not isinstance(part, str) or "[" not in part]
+    key = ".".join(str(part) for part in location)
+    message = first["msg"].removeprefix("Value error, ")
+    path = file_of(str(location[0]) if location else message.partition(":")[0])
+    if first["type"] == "extra_forbidden":
+        known = _keys_at(location[:-1])
+        return f"{path}: {key}: unknown key. {suggestion(str(location[-1]), known)}"
+    if first["type"] == "missing":
+        return f"{path}: {key}: the key is missing."
+    received = f", received {first['input']!r}" if key else ""
+    return f"{path}: {key + ': ' if key else ''}{message}{received}."
+
+
+def _keys_at(location: list[int | str]) -> list[str]:
+    model: Any = Recipe
+    for part in location:
+        if isinstance(part, str) and part in model.model_fields:
+            model = _section_in(model.model_fields[part].annotation)
+    return [key for key in model.model_fields if key not in ("set", "backbone", "augmentor")]
+
+
+def _section_in(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (_section_in(inner) for inner in get_args(annotation))
+    return next((model for model in found if model is not None), None)
