@@ -24,8 +24,8 @@ from toolkit.inference.promise import (
     Promise,
     accepted,
     draw_sample,
+    exchangeable_p_values,
     p_values,
-    population_p_values,
 )
 
 PHOTOS, TOLERANCE, CONFIDENCE = 2000, 0.01, 0.95
@@ -69,9 +69,9 @@ def drift(draws: int, *, validation: int = 600, photos: int = PHOTOS) -> dict[st
     generator = np.random.default_rng(1)
     wrong, allowed = int(0.03 * photos), Promise(TOLERANCE, CONFIDENCE).allowed(photos)
     by_validation = 0
-    for found in generator.binomial(validation, 0.001, draws):
-        passed = accepted(population_p_values(TOLERANCE, validation, [int(found)]), CONFIDENCE)
-        by_validation += bool(passed) and wrong > allowed
+    drawn = generator.binomial(validation, 0.001, draws)
+    for value in exchangeable_p_values(photos, allowed, validation, drawn):
+        by_validation += bool(value <= 1 - CONFIDENCE) and wrong > allowed
     return {
         "validation": by_validation,
         "test": broken_promises(np.array([wrong]), smallest_sample(), draws),

@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     "--seed",
     type=click.IntRange(0),
     default=0,
-    help="Of random views, and of the sample that a promise rests on.",
+    help="Of random views, and of the sample that a promise rests on; trying several until one "
+    "passes voids it.",
 )
 @click.option(
     "--plan",

@@ -18,8 +18,8 @@ from toolkit.inference.promise import (
     Promise,
     accepted,
     choose_sample,
+    exchangeable_p_values,
     p_values,
-    population_p_values,
 )
 
 Certify = Literal["test", "validation", "off"]
@@ -107,12 +107,13 @@ def certify_by_validation(ensemble: Ensemble, plan: Plan, photos: int) -> Certif
     part = part_of(validation, kept)
     evidence = gather(bundle, part, ensemble.voting, plan.views, costs)
     found = [_disagreements(evidence, plan, each.thresholds) for each in plan.candidates]
-    values = population_p_values(plan.tolerance, len(part.labels), found)
+    allowed = Promise(plan.tolerance, plan.confidence).allowed(photos)
+    values = exchangeable_p_values(photos, allowed, len(part.labels), found)
     shipped = accepted(values, plan.confidence)
     return Certificate(
         "validation",
         photos,
-        Promise(plan.tolerance, plan.confidence).allowed(photos),
+        allowed,
         plan.confidence,
         len(part.labels),
         tuple(found),

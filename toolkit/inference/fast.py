@@ -84,7 +84,7 @@ class FastOutcome(Outcome):
         certificate: What is promised of the labels.
         left: Step after which each photo left, in the request's order, shape (photos,); the number
             of steps where the exact ensemble answered, -1 where the photo could not be read.
-        sampled: Photos that were answered exactly for the certificate.
+        sampled: Photos that were answered exactly for the certificate, broken ones not counted.
     """
 
     plan: Plan
@@ -176,7 +176,7 @@ def predict_fast(
         plan=job.plan,
         certificate=certificate,
         left=table[:, 0].astype(np.int64),
-        sampled=job.sample,
+        sampled=int((table[order[: job.sample], 0] != BROKEN).sum()),
     )
 
 

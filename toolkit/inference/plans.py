@@ -83,8 +83,9 @@ def chosen_plan(
     """
     if options.plan == FAST:
         path = kept_path(ensemble, options, photos)
-        if path.is_file():
-            plan = load_plan(path)
+        kept = _kept(path)
+        if kept is not None:
+            plan = kept
         else:
             plan = find_plan(
                 ensemble,
@@ -125,6 +126,14 @@ def kept_path(ensemble: Ensemble, options: FastOptions, photos: int) -> Path:
     }
     name = f"{FAST}-{options.promise.tolerance:g}-{sha256_json(key)[:10]}.json"
     return folder_beside(ensemble.bundle) / name
+
+
+def _kept(path: Path) -> Plan | None:
+    """Return the plan that an earlier call kept; None where there is none, or a spoilt one."""
+    try:
+        return load_plan(path)
+    except ToolkitError:
+        return None
 
 
 def find_plan(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln
-from scipy.stats import binom, gamma
+from scipy.stats import gamma
 
 DRAWS = 400
 """Draws of how often candidates disagree, to price a sample size."""
@@ -63,16 +63,24 @@ def p_values(
     return values
 
 
-def population_p_values(
-    tolerance: float, sample: int, disagreements: Sequence[int]
+def exchangeable_p_values(
+    photos: int, allowed: int, sample: int, disagreements: Sequence[int] | NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """As `p_values`, for photos without end of which the sample is a random one.
+    """As `p_values`, for a sample of other photos that the predicted ones are assumed to be like.
+
+    Were all of them shuffled, and one more than allowed among the predicted ones, then so few
+    disagreements among the sample would be this likely.
 
     Returns:
-        P(Binomial(sample, tolerance) <= disagreements), shape (candidates,).
+        P(Hypergeometric(sample + photos, disagreements + allowed + 1, sample) <= disagreements), of
+        the shape of `disagreements`.
     """
-    values: NDArray[np.float64] = binom.cdf(np.asarray(disagreements), sample, tolerance)
-    return values
+    found = np.asarray(disagreements)
+    values = [
+        _chance(np.arange(each + 1), sample + photos, int(each) + allowed + 1, sample).sum()
+        for each in found.ravel()
+    ]
+    return np.array(values, dtype=np.float64).reshape(found.shape)
 
 
 def accepted(values: NDArray[np.float64], confidence: float) -> int:
