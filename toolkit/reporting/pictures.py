@@ -288,23 +288,34 @@ def cost_figure(table: Sequence[Mapping[str, Any]], title: str) -> Figure:
             markersize=5,
             label="fast plans, careful to bold",
         )
+        places: dict[tuple[float, float], list[str]] = {}
         for row in table:
-            if row["way"].startswith("fast"):
-                continue
-            place = (row["ms"], 100 * (1 - row["agreement"]))
-            exact = row["way"] == "exact"
+            if not row["way"].startswith("fast"):
+                place = (round(row["ms"], 3), round(100 * (1 - row["agreement"]), 3))
+                places.setdefault(place, []).append(row["way"])
+        middle = math.sqrt(min(row["ms"] for row in table) * max(row["ms"] for row in table))
+        for place, ways in places.items():
+            exact, right = "exact" in ways, place[0] > middle
             panel.plot(*place, marker="D" if exact else "s", color=INK if exact else ORANGE)
             panel.annotate(
-                row["way"], place, xytext=(5, 4), textcoords="offset points", fontsize=SMALL
+                ", ".join(ways),
+                place,
+                xytext=(-6 if right else 6, 4),
+                ha="right" if right else "left",
+                textcoords="offset points",
+                fontsize=SMALL,
             )
         panel.set_xscale("log")
+        panel.set_yscale("symlog", linthresh=2)
+        panel.set_ylim(-0.3, 150)
+        for axis in (panel.xaxis, panel.yaxis):
+            axis.set_major_formatter("{x:g}")
+        panel.xaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:g}"[0] in "25" else "")
         panel.set_xlabel("inference, ms a photo (logarithmic)")
         panel.set_ylabel("labels other than the exact ensemble's, %")
-        panel.set_ylim(bottom=-1)
-        panel.margins(x=0.15)
         panel.grid(visible=True)
         if fast:
-            panel.legend(loc="upper right")
+            panel.legend(loc="lower left")
     return figure
 
 
