@@ -59,7 +59,6 @@ from toolkit.reporting.submission import latency_path, manifest_path
 if TYPE_CHECKING:
     from sides import Sample, Side, Work
 
-TOLERANCES = (0.005, 0.01, 0.02)
 BATCH = 16
 NOTES = (
     "Ratios are of medians of photos a second; over 1, the first named is faster.",
@@ -214,6 +213,14 @@ def about(task: Task) -> dict[str, Any]:
     }
 
 
+def with_quoted(*arguments: Any) -> tuple[float, ...]:
+    """Check --tolerance."""
+    tolerances: tuple[float, ...] = arguments[2]
+    if QUOTED not in tolerances:
+        raise click.BadParameter(f"Expected {QUOTED} among them.")
+    return tolerances
+
+
 @click.command()
 @click.option("--runs", type=click.Path(path_type=Path, exists=True), default="runs")
 @click.option("--bundle", type=click.Path(path_type=Path, exists=True), default="bundle")
@@ -230,6 +237,16 @@ def about(task: Task) -> dict[str, Any]:
 )
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--fast-rounds", default=1, show_default=True, help="Rounds with fast, on all rows.")
+@click.option(
+    "--tolerance",
+    "tolerances",
+    type=float,
+    multiple=True,
+    default=(0.005, QUOTED, 0.02),
+    show_default=True,
+    callback=with_quoted,
+    help=f"Of the fast sides, {QUOTED} among them; may be repeated.",
+)
 @click.option("--own-size", "with_own", is_flag=True, help="Also the data's own photos, once.")
 @click.option("--labels", type=click.Path(path_type=Path, exists=True), help="Id,Category.")
 @click.option("--submissions", type=click.Path(path_type=Path), help="Keep --own-size's files.")
@@ -244,6 +261,7 @@ def main(
     part: int,
     rounds: int,
     fast_rounds: int,
+    tolerances: tuple[float, ...],
     with_own: bool,
     labels: Path | None,
     submissions: Path | None,
@@ -265,7 +283,7 @@ def main(
     ensure_threads(task, request.paths)
     ensemble = task.ensemble()
     planning = {}
-    for number, tolerance in enumerate(TOLERANCES):
+    for number, tolerance in enumerate(tolerances):
         say(f"planning: {fast_name(tolerance)}")
         planning[fast_name(tolerance)] = plan_ahead(ensemble, tolerance, rows, fresh=number == 0)
     if with_own:
@@ -275,7 +293,7 @@ def main(
     loops, skipped = loop_sides(runs, manifest, task.voting, tta, BATCH)
     ours = {"exact": SubmitSide(bundle, settings)} | {
         fast_name(each): SubmitSide(bundle, settings, FastOptions(tolerance=each))
-        for each in TOLERANCES
+        for each in tolerances
     }
     known = read_labels(labels) if labels else {}
     counted = {name: multiply_adds(path) for name, path in task.files.items()}
@@ -293,7 +311,7 @@ def main(
         truth = {row: known[id] for row, id in all_rows.photos.items() if id in known}
         for loop in loops.values():
             loop.warm_up(some)
-        fast = [fast_name(each) for each in TOLERANCES]
+        fast = [fast_name(each) for each in tolerances]
         sides: dict[str, Side] = {**loops, **ours}
         works = {name: all_rows if name in fast else some for name in sides}
         times = {name: fast_rounds if name in fast else rounds for name in sides}
