@@ -386,7 +386,8 @@ class TestExactly:
         np.testing.assert_array_equal(outcome.probabilities, ensemble.predict(drawn[:12]))
         assert outcome.sampled == 0
         assert outcome.certificate.promise == (
-            "every label is the exact ensemble's (for so few photos that is the cheapest)"
+            "every label is the exact ensemble's "
+            "(for so few photos a certificate costs more than it saves)"
         )
 
     @pytest.mark.parametrize("certify", ["test", "validation", "off"])
@@ -586,8 +587,8 @@ class TestChosenPlan:
     ) -> None:
         save_plan(plan, tmp_path / "mine.json")
         named = FastOptions(plan=str(tmp_path / "mine.json"))
-        for options, what in (({"tta": 3}, "views"), ({"voting": "pair"}, "voting")):
-            with pytest.raises(ToolkitError, match=f"made for another {what}.*'toolkit plan'"):
+        for options, what in (({"tta": 3}, "--tta"), ({"voting": "pair"}, "another voting")):
+            with pytest.raises(ToolkitError, match=f"made for {what} .*'toolkit plan'"):
                 chosen_plan(loaded(bundle, **options), named, PHOTOS, batch=4)
 
     def test_a_missing_file_is_named(self, ensemble: Ensemble) -> None:

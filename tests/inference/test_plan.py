@@ -116,7 +116,7 @@ class TestCheck:
 
     def test_another_number_of_views(self, plan: Plan, tiny_bundle: Any) -> None:
         bundle = load_bundle(tiny_bundle.folder)
-        with pytest.raises(ToolkitError, match="made for another views"):
+        with pytest.raises(ToolkitError, match=r"made for --tta \d, not \d"):
             plan.check(bundle, choose_voting(bundle, 2, "auto"), 4)
 
     @pytest.mark.parametrize(

@@ -116,5 +116,10 @@ def _print(planned: Planned) -> None:
             f"({percent(share)} of exact)"
         )
     else:
-        print_line(f"for {planned.photos} photos the exact ensemble is the cheapest")
-    print_line(f"planned in {planned.seconds:.1f} s: {planned.file}")
+        print_line(
+            f"for {planned.photos} photos the exact ensemble is the cheapest: to certify that "
+            f"{percent(plan.tolerance)} of them differ at most would take too many exact answers. "
+            "More photos or a larger --tolerance make a plan pay."
+        )
+    picture = planned.file.with_suffix(".png")
+    print_line(f"planned in {planned.seconds:.1f} s: {planned.file}, drawn in {picture}")

@@ -23,6 +23,9 @@ from toolkit.inference.views import VIEWS
 from toolkit.inference.voting import Voting, choose_voting, voting_on_random_views
 from toolkit.machine import usable_cores
 
+MOST_THREADS_A_CORE = 4
+"""More would only wait for one another."""
+
 
 class Ensemble:
     """The members of a bundle, voting.
@@ -97,6 +100,11 @@ class Ensemble:
         for name, number in (("batch", batch), ("threads", threads)):
             if number is not None and number < 1:
                 raise UsageError(f"{name}: Expected at least 1, received {number}.")
+        if threads is not None and threads > MOST_THREADS_A_CORE * usable_cores():
+            raise UsageError(
+                f"threads: Expected at most {MOST_THREADS_A_CORE} for each of the "
+                f"{usable_cores()} cores there are, received {threads}."
+            )
         manifest = bundle if isinstance(bundle, Bundle) else load_bundle(Path(bundle))
         manifest.check_pixels()
         random_views = tta_views == "augmentor"

@@ -197,7 +197,9 @@ def _certificate(
     if job.certify == "validation":
         return certify_by_validation(ensemble, plan, job.photos)
     if not job.sample:
-        return exactly(plan, job.photos, "test", "for so few photos that is the cheapest")
+        return exactly(
+            plan, job.photos, "test", "for so few photos a certificate costs more than it saves"
+        )
     exact = journal.rows()[: job.sample, 1:]
     cascade = _cascade(ensemble, job, [each.thresholds for each in plan.candidates], exact=False)
     labels: list[NDArray[np.int64]] = []

@@ -97,13 +97,18 @@ class Plan:
         Raises:
             ToolkitError: It was made for another bundle, voting or number of views.
         """
-        wanted = {"bundle": bundle.sha256, "views": views, "voting": described(bundle, voting)}
-        for key, value in wanted.items():
-            if getattr(self, key) != value:
-                raise ToolkitError(
-                    f"the plan was made for another {key}. Make one with 'toolkit plan' and the "
-                    "same --bundle, --tta and --voting."
-                )
+        if self.bundle != bundle.sha256:
+            differs = f"another bundle than {bundle.folder}"
+        elif self.views != views:
+            differs = f"--tta {self.views}, not {views}"
+        elif self.voting != described(bundle, voting):
+            differs = f"another voting ('{self.voting['name']}'; now '{voting.name}')"
+        else:
+            return
+        raise ToolkitError(
+            f"the plan was made for {differs}. Make one with 'toolkit plan' and the same --bundle, "
+            "--tta and --voting."
+        )
 
 
 def described(bundle: Bundle, voting: Voting) -> dict[str, Any]:

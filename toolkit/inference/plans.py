@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from toolkit.errors import ToolkitError, UsageError
+from toolkit.errors import ToolkitError, UsageError, suggestion
 from toolkit.files import sha256_json
 from toolkit.inference.bundle import Bundle, load_validation
 from toolkit.inference.certificate import Certify, held_back, part_of
@@ -47,6 +47,11 @@ class FastOptions:
         for name, value in (("tolerance", self.tolerance), ("confidence", self.confidence)):
             if value is not None and not 0 < value < 1:
                 raise UsageError(f"--{name}: Expected a number between 0 and 1, received {value}.")
+        if self.plan != FAST and not Path(self.plan).is_file():
+            raise UsageError(
+                f"--plan {self.plan}: no such file. Expected exact, fast, or a file that 'toolkit "
+                f"plan' made. {suggestion(self.plan, ('exact', FAST))}".rstrip()
+            )
 
     @property
     def promise(self) -> Promise:
