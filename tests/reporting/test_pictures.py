@@ -226,3 +226,19 @@ def test_drawing_leaves_no_trace_but_the_picture(tmp_path: Path) -> None:
     assert dict(matplotlib.rcParams) == before
     assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]
     assert pixels(tmp_path / "curves.png").shape == (504, 1200, 3)
+
+
+def test_costs_show_fast_plans_as_a_line_and_name_every_other_way(tmp_path: Path) -> None:
+    table = [
+        {"way": "exact", "ms": 160.0, "agreement": 1.0},
+        {"way": "uniform ensemble", "ms": 160.0, "agreement": 1.0},
+        {"way": "small, 1 view", "ms": 5.0, "agreement": 0.7},
+        {"way": "fast 1", "ms": 40.0, "agreement": 1.0},
+        {"way": "fast 2", "ms": 20.0, "agreement": 0.98},
+    ]
+    (panel,) = pictures.cost_figure(table, "bundle").axes
+    line = next(line for line in panel.lines if len(line.get_xdata()) == 2)
+    assert line.get_xydata() == pytest.approx(np.array([[40.0, 0.0], [20.0, 2.0]]))
+    assert {text.get_text() for text in panel.texts} == {"exact, uniform ensemble", "small, 1 view"}
+    pictures.draw_cost(table, "bundle", tmp_path / "costs.png")
+    assert (tmp_path / "costs.png").stat().st_size > 1000

@@ -133,7 +133,6 @@ def draw_confusion(
     _save(confusion_figure(counts, classes, title), path)
 
 
-@matplotlib.rc_context(STYLE)
 def draw_cost(table: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
     """Draw what ways to predict cost against how often they give the exact ensemble's label.
 
@@ -146,6 +145,7 @@ def draw_cost(table: Sequence[Mapping[str, Any]], title: str, path: Path) -> Non
     _save(cost_figure(table, title), path)
 
 
+@matplotlib.rc_context(STYLE)
 def curves_figure(history: Sequence[Mapping[str, Any]], title: str) -> Figure:
     """Build the picture of `draw_curves`."""
     if not history:
@@ -275,47 +275,46 @@ def confusion_figure(counts: NDArray[np.int64], classes: Sequence[str], title: s
 @matplotlib.rc_context(STYLE)
 def cost_figure(table: Sequence[Mapping[str, Any]], title: str) -> Figure:
     """Build the figure of `draw_cost`."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure((7.5, 4.8), layout="constrained")
-        panel = figure.add_subplot()
-        _head(figure, title)
-        fast = [row for row in table if row["way"].startswith("fast")]
-        panel.plot(
-            [row["ms"] for row in fast],
-            [100 * (1 - row["agreement"]) for row in fast],
-            color=BLUE,
-            marker="o",
-            markersize=5,
-            label="fast plans, careful to bold",
+    figure = Figure((7.5, 4.8), layout="constrained")
+    panel = figure.add_subplot()
+    _head(figure, title)
+    fast = [row for row in table if row["way"].startswith("fast")]
+    panel.plot(
+        [row["ms"] for row in fast],
+        [100 * (1 - row["agreement"]) for row in fast],
+        color=BLUE,
+        marker="o",
+        markersize=5,
+        label="fast plans, careful to bold",
+    )
+    places: dict[tuple[float, float], list[str]] = {}
+    for row in table:
+        if not row["way"].startswith("fast"):
+            place = (round(row["ms"], 3), round(100 * (1 - row["agreement"]), 3))
+            places.setdefault(place, []).append(row["way"])
+    middle = math.sqrt(min(row["ms"] for row in table) * max(row["ms"] for row in table))
+    for place, ways in places.items():
+        exact, right = "exact" in ways, place[0] > middle
+        panel.plot(*place, marker="D" if exact else "s", color=INK if exact else ORANGE)
+        panel.annotate(
+            ", ".join(ways),
+            place,
+            xytext=(-6 if right else 6, 4),
+            ha="right" if right else "left",
+            textcoords="offset points",
+            fontsize=SMALL,
         )
-        places: dict[tuple[float, float], list[str]] = {}
-        for row in table:
-            if not row["way"].startswith("fast"):
-                place = (round(row["ms"], 3), round(100 * (1 - row["agreement"]), 3))
-                places.setdefault(place, []).append(row["way"])
-        middle = math.sqrt(min(row["ms"] for row in table) * max(row["ms"] for row in table))
-        for place, ways in places.items():
-            exact, right = "exact" in ways, place[0] > middle
-            panel.plot(*place, marker="D" if exact else "s", color=INK if exact else ORANGE)
-            panel.annotate(
-                ", ".join(ways),
-                place,
-                xytext=(-6 if right else 6, 4),
-                ha="right" if right else "left",
-                textcoords="offset points",
-                fontsize=SMALL,
-            )
-        panel.set_xscale("log")
-        panel.set_yscale("symlog", linthresh=2)
-        panel.set_ylim(-0.3, 150)
-        for axis in (panel.xaxis, panel.yaxis):
-            axis.set_major_formatter("{x:g}")
-        panel.xaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:g}"[0] in "25" else "")
-        panel.set_xlabel("inference, ms a photo (logarithmic)")
-        panel.set_ylabel("labels other than the exact ensemble's, %")
-        panel.grid(visible=True)
-        if fast:
-            panel.legend(loc="lower left")
+    panel.set_xscale("log")
+    panel.set_yscale("symlog", linthresh=2)
+    panel.set_ylim(-0.3, 150)
+    for axis in (panel.xaxis, panel.yaxis):
+        axis.set_major_formatter("{x:g}")
+    panel.xaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:g}"[0] in "25" else "")
+    panel.set_xlabel("inference, ms a photo (logarithmic)")
+    panel.set_ylabel("labels other than the exact ensemble's, %")
+    panel.grid(visible=True)
+    if fast:
+        panel.legend(loc="lower left")
     return figure
 
 
