@@ -182,6 +182,11 @@ def find_plan(
         fresh=fresh,
         reporter=reporter,
     )
+    for member in bundle.members:
+        for variant in member.variants:
+            reason = costs.skipped.get((member.name, variant.precision))
+            if reason:
+                reporter.say(f"not planned with: {reason}")
     chosen = ~held_back(validation) if hold_back else np.ones(len(validation.labels), dtype=bool)
     evidence = gather(
         bundle, part_of(validation, chosen), ensemble.voting, ensemble.views, costs.ms
