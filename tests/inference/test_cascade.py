@@ -22,8 +22,9 @@ from toolkit.inference.bundle import Bundle, load_bundle, load_validation
 from toolkit.inference.cascade import BROKEN, Cascade, Window
 from toolkit.inference.devices import Device
 from toolkit.inference.ensemble import Ensemble
+from toolkit.inference.evidence import carry_out, gather
 from toolkit.inference.plan import EXACT, Plan, Run, described
-from toolkit.inference.planner import carry_out, find_candidates, gather
+from toolkit.inference.planner import find_candidates
 from toolkit.inference.sessions import Threads
 from toolkit.inference.timing import Timings
 from toolkit.inference.voting import choose_voting, soften

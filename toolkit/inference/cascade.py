@@ -16,14 +16,19 @@ from toolkit.errors import ToolkitError
 from toolkit.inference.bundle import Bundle, Member
 from toolkit.inference.devices import Device
 from toolkit.inference.engine import Source
-from toolkit.inference.plan import EXACT, Mixture, Plan, Run, exact_runs, margins
+from toolkit.inference.plan import (
+    BATCHES_A_WINDOW,
+    EXACT,
+    Mixture,
+    Plan,
+    Run,
+    exact_runs,
+    margins,
+)
 from toolkit.inference.sessions import Session, Threads, open_session
 from toolkit.inference.timing import Timings, milliseconds_since
 from toolkit.inference.views import VIEWS
 from toolkit.inference.voting import soften, vote
-
-BATCHES_A_WINDOW = 16
-"""Batches that are undecided together; more make fuller batches later on, and take more memory."""
 
 BROKEN = -1
 

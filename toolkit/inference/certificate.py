@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from toolkit.errors import ToolkitError
 from toolkit.inference.bundle import BundleValidation, load_validation
 from toolkit.inference.ensemble import Ensemble
+from toolkit.inference.evidence import Evidence, carry_out, gather
 from toolkit.inference.plan import Plan
-from toolkit.inference.planner import Evidence, carry_out, gather
 from toolkit.inference.promise import (
     Promise,
     accepted,

@@ -17,6 +17,12 @@ from toolkit.inference.voting import Voting
 
 SCHEMA_VERSION = 1
 EXACT = "fp32"
+BATCHES_A_WINDOW = 32
+"""Batches of photos that go through the steps together.
+
+More would fill later steps' batches better, and take more memory.
+"""
+
 SMALLEST = 1e-9
 """Probabilities are clipped to this before a logarithm."""
 

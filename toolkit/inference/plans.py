@@ -12,8 +12,9 @@ from toolkit.files import sha256_json
 from toolkit.inference.bundle import Bundle, load_validation
 from toolkit.inference.certificate import Certify, held_back, part_of
 from toolkit.inference.ensemble import Ensemble
+from toolkit.inference.evidence import gather
 from toolkit.inference.plan import EXACT, Plan, described, load_plan, save_plan
-from toolkit.inference.planner import gather, make_plan
+from toolkit.inference.planner import make_plan
 from toolkit.inference.promise import Promise
 from toolkit.inference.tuning import measure_costs
 from toolkit.progress import SILENT, Reporter
