@@ -620,30 +620,61 @@ class TestChosenPlan:
 
 
 class TestBudget:
-    def test_candidates_beyond_it_are_left_out(self, plan: Plan) -> None:
+    MANY = 5000
+
+    def cost(self, plan: Plan, number: int) -> float:
+        """Mean cost a photo where this candidate is accepted."""
+        sample = FastJob.of(plan, "test", self.MANY, seed=0, batch=4).sample
+        exactly = sample * (plan.exact_ms + plan.candidates[0].figures["ms"])
+        rest = (self.MANY - sample) * plan.candidates[number].figures["ms"]
+        return float(exactly + rest) / self.MANY
+
+    def test_no_candidate_costs_more_with_its_certificate(self, plan: Plan) -> None:
+        budget = self.cost(plan, len(plan.candidates) // 2)
+        kept = within_budget(plan, budget, self.MANY)
+        assert 0 < len(kept.candidates) < len(plan.candidates)
+        assert kept.candidates == plan.candidates[-len(kept.candidates) :]
+        assert all(self.cost(kept, n) <= budget for n in range(len(kept.candidates)))
+
+    def test_without_one_all_stay(self, plan: Plan) -> None:
+        assert within_budget(plan, None, self.MANY) == plan
+
+    def test_without_a_certificate_only_the_plan_itself_counts(self, plan: Plan) -> None:
         costs = [each.figures["ms"] for each in plan.candidates]
-        budget = costs[len(costs) // 2]
-        kept = within_budget(plan, budget)
-        assert [each.figures["ms"] for each in kept.candidates] == costs[len(costs) // 2 :]
-        assert within_budget(plan, None) == plan
+        kept = within_budget(plan, costs[2], self.MANY, "off")
+        assert [each.figures["ms"] for each in kept.candidates] == costs[2:]
 
     def test_one_that_nothing_meets_is_refused_and_the_cheapest_named(
         self, ensemble: Ensemble, plan: Plan
     ) -> None:
         cheapest = plan.candidates[-1].figures["ms"]
+        off = replace(OPTIONS, budget_ms=0.01, certify="off")
         with pytest.raises(
             ToolkitError,
-            match=rf"--budget-ms 0\.01: no plan meets it; .* {cheapest:.2f} ms a photo",
+            match=rf"--budget-ms 0\.01: no plan meets it; .* {cheapest:.2f} ms a photo for 120",
         ):
-            chosen_plan(ensemble, replace(OPTIONS, budget_ms=0.01), PHOTOS, batch=4)
+            chosen_plan(ensemble, off, PHOTOS, batch=4)
 
     def test_one_that_the_exact_ensemble_meets_is_met(self, plan: Plan) -> None:
         assert plan.exact_ms == EXACT_MS
-        assert within_budget(plan, EXACT_MS) == plan
         alone = replace(plan, candidates=())
-        assert within_budget(alone, EXACT_MS) == alone
+        assert within_budget(alone, EXACT_MS, self.MANY) == alone
         with pytest.raises(ToolkitError, match=r"the cheapest takes 18\.00 ms"):
-            within_budget(alone, EXACT_MS - 1)
+            within_budget(alone, EXACT_MS - 1, self.MANY)
+
+    def test_where_no_plan_is_certified_the_dearer_exact_ensemble_is_not_run_instead(
+        self, sit: Callable[..., Sitting], plan: Plan
+    ) -> None:
+        eager = replace(plan.candidates[-1], thresholds=(0.0,) * len(plan.steps))
+        spoilt = replace(plan, candidates=(eager,), tolerance=0.03, confidence=0.8)
+        sitting = sit(spoilt)
+        assert sitting.begin().certificate.shipped == 0
+        limited = sit(spoilt, name="limited")
+        limited.job = replace(limited.job, budget_ms=EXACT_MS / 2)
+        with pytest.raises(
+            ToolkitError, match=r"--budget-ms 9: no plan passed .* 18\.00 ms a photo"
+        ):
+            limited.begin()
 
 
 def test_the_plan_of_these_tests_mixes_precisions_and_sizes(plan: Plan) -> None:

@@ -13,7 +13,7 @@ from toolkit.errors import ToolkitError
 from toolkit.inference.bundle import BundleValidation, load_validation
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.evidence import Evidence, carry_out, gather
-from toolkit.inference.plan import Plan
+from toolkit.inference.plan import Candidate, Plan
 from toolkit.inference.promise import (
     Promise,
     accepted,
@@ -88,6 +88,20 @@ def sample_size(plan: Plan, photos: int, certify: Certify) -> int:
         [candidate.figures["ms"] for candidate in plan.candidates],
         plan.exact_ms,
     ).size
+
+
+def mean_ms(plan: Plan, candidate: Candidate, photos: int, sample: int) -> float:
+    """Return the expected inference cost a photo of a whole job, its certificate included.
+
+    Args:
+        plan: The plan.
+        candidate: The one of its candidates that is accepted.
+        photos: All that are predicted.
+        sample: Of them are answered exactly, and by the most conservative candidate.
+    """
+    certificate = plan.exact_ms + float(plan.candidates[0].figures["ms"])
+    rest = float(candidate.figures["ms"])
+    return (sample * certificate + (photos - sample) * rest) / photos
 
 
 def certify_by_validation(ensemble: Ensemble, plan: Plan, photos: int) -> Certificate:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data.dataset import Request
+from toolkit.errors import ToolkitError
 from toolkit.inference.cascade import BROKEN, Cascade
 from toolkit.inference.certificate import (
     Certificate,
@@ -44,6 +45,7 @@ class FastJob:
         sample: Of them are answered exactly first.
         seed: Of the sample's draw.
         batch: Photos a batch.
+        budget_ms: Largest mean inference cost a photo; None sets no limit.
     """
 
     plan: Plan
@@ -52,11 +54,22 @@ class FastJob:
     sample: int
     seed: int
     batch: int
+    budget_ms: float | None = None
 
     @classmethod
-    def of(cls, plan: Plan, certify: Certify, photos: int, *, seed: int, batch: int) -> FastJob:
+    def of(
+        cls,
+        plan: Plan,
+        certify: Certify,
+        photos: int,
+        *,
+        seed: int,
+        batch: int,
+        budget_ms: float | None = None,
+    ) -> FastJob:
         """Choose the sample's size; nothing that it rests on is learnt from the photos."""
-        return cls(plan, certify, photos, sample_size(plan, photos, certify), seed, batch)
+        sample = sample_size(plan, photos, certify)
+        return cls(plan, certify, photos, sample, seed, batch, budget_ms)
 
     @property
     def order(self) -> NDArray[np.int64]:
@@ -117,7 +130,8 @@ def predict_fast(
         One row a photo.
 
     Raises:
-        ToolkitError: Photos are missing or broken; the message lists all of them.
+        ToolkitError: Photos are missing or broken; the message lists all of them. Or no plan
+            within the budget was certified.
     """
     if not skip_broken:
         refuse_missing(request.paths, reporter)
@@ -151,6 +165,11 @@ def predict_fast(
         }
     )
     reporter.say(f"promise: {certificate.promise}")
+    if not certificate.shipped and job.budget_ms and job.plan.exact_ms > job.budget_ms:
+        raise ToolkitError(
+            f"--budget-ms {job.budget_ms:g}: {certificate.reason}, and the exact ensemble takes "
+            f"{job.plan.exact_ms:.2f} ms a photo. Raise the budget or --tolerance."
+        )
     rest = paths[max(done, job.sample) :]
     if certificate.shipped:
         thresholds = [job.plan.candidates[certificate.shipped - 1].thresholds]

@@ -112,7 +112,12 @@ def submit(
     if fast:
         plan = chosen_plan(ensemble, fast, photos, batch=settings["batch"], reporter=reporter)
         plan_job = FastJob.of(
-            plan, fast.certify, photos, seed=settings["seed"], batch=settings["batch"]
+            plan,
+            fast.certify,
+            photos,
+            seed=settings["seed"],
+            batch=settings["batch"],
+            budget_ms=fast.budget_ms,
         )
         job = {**job, **plan_job.identity}
         numbers, columns = numbers[plan_job.order], 1 + classes

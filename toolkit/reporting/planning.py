@@ -83,7 +83,7 @@ def make_and_draw(
         reporter=reporter,
     )
     seconds = perf_counter() - started
-    affordable = within_budget(plan, options.budget_ms)
+    affordable = within_budget(plan, options.budget_ms, count, options.certify)
     file = out or kept_path(ensemble, options, count)
     save_plan(plan, file)
     draw_cost(plan.table, f"{bundle}, {ensemble.views} views", file.with_suffix(".png"))
