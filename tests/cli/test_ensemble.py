@@ -21,8 +21,8 @@ from PIL import Image
 from toolkit import Ensemble
 from toolkit.inference import devices, plans
 from toolkit.inference.bundle import load_bundle, save_bundle
+from toolkit.inference.costs import Costs
 from toolkit.inference.journal import ROWS, Journal
-from toolkit.inference.tuning import Costs
 
 ROW_BYTES = 8 * (1 + 3)
 """Of the journal: the file's state and three probabilities."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from toolkit.inference import devices, job, tuning
+from toolkit.inference import devices, job, measured, tuning
 from toolkit.inference.bundle import load_bundle
 from toolkit.inference.sessions import Threads
 from toolkit.inference.voting import choose_voting
@@ -21,7 +21,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two cores, no GPU, and a cache that no other test sees."""
     monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(devices, "obstacle", lambda kind: f"there is no {kind} in tests")
-    for module in (tuning, job):
+    for module in (tuning, measured, job):
         monkeypatch.setattr(module, "usable_cores", lambda: CORES)
     return tmp_path / "cache" / "tuning"
 

@@ -17,13 +17,13 @@ from toolkit.errors import ToolkitError, UsageError
 from toolkit.inference import cascade, certificate, fast, plans
 from toolkit.inference.bundle import load_bundle, load_validation
 from toolkit.inference.certificate import held_back, part_of
+from toolkit.inference.costs import Costs
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.fast import FastJob, FastOutcome, predict_fast
 from toolkit.inference.job import file_numbers
 from toolkit.inference.journal import Journal
 from toolkit.inference.plan import EXACT, Candidate, Plan, Run, load_plan, save_plan
 from toolkit.inference.plans import FastOptions, chosen_plan, folder_beside, within_budget
-from toolkit.inference.tuning import Costs
 from toolkit.progress import Reporter
 
 PHOTOS, VIEWS = 120, 2

@@ -13,18 +13,18 @@ import pytest
 
 from toolkit.data.pixels import BrokenPhotoError
 from toolkit.errors import ToolkitError
+from toolkit.inference import measured as kept_measurements
 from toolkit.inference import tuning
 from toolkit.inference.bundle import Bundle, Variant, load_bundle
+from toolkit.inference.costs import Costs, measure_costs
 from toolkit.inference.devices import Device
 from toolkit.inference.engine import RUN_IMAGES, Engine
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.sessions import MemberSession, Threads
 from toolkit.inference.tuning import (
-    Costs,
     ThreadPlan,
     candidates,
     describe,
-    measure_costs,
     measure_threads,
     saved_threads,
 )
@@ -40,7 +40,8 @@ WAYS = candidates(CORES, 3)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What is found here shall not be taken up by other tests, and every machine has four cores."""
     monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(tuning, "usable_cores", lambda: CORES)
+    for module in (tuning, kept_measurements):
+        monkeypatch.setattr(module, "usable_cores", lambda: CORES)
     return tmp_path / "cache"
 
 
@@ -195,7 +196,7 @@ class TestSavedThreads:
         value: Any,
     ) -> None:
         measured(bundle, photos, WAYS[2])
-        monkeypatch.setattr(tuning, name, lambda *_: value)
+        monkeypatch.setattr(kept_measurements, name, lambda *_: value)
         assert saved(bundle) is None
 
     @pytest.mark.parametrize(

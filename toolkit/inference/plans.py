@@ -11,12 +11,12 @@ from toolkit.errors import ToolkitError, UsageError, suggestion
 from toolkit.files import sha256_json
 from toolkit.inference.bundle import Bundle, load_validation
 from toolkit.inference.certificate import Certify, held_back, mean_ms, part_of, sample_size
+from toolkit.inference.costs import measure_costs
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.evidence import gather
 from toolkit.inference.plan import EXACT, Plan, described, load_plan, save_plan
 from toolkit.inference.planner import make_plan
 from toolkit.inference.promise import Promise
-from toolkit.inference.tuning import measure_costs
 from toolkit.progress import SILENT, Reporter
 
 FAST = "fast"

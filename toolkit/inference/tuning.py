@@ -1,14 +1,9 @@
-"""What is measured on this machine, once: how to use its cores, and what each member costs.
-
-Both depend on processor, libraries and bundle alike, so they are no part of a bundle: they are kept
-in the user's cache folder, under a name made of all that they depend on.
-"""
+"""How to use this machine's cores: measured once for a bundle, and kept."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -18,25 +13,15 @@ import numpy as np
 
 from toolkit.data.pixels import BrokenPhotoError, Pixels, decode
 from toolkit.errors import ToolkitError
-from toolkit.files import cache_folder, read_json, sha256_json, write_json
-from toolkit.inference.bundle import Bundle, Member
+from toolkit.inference.bundle import Bundle
 from toolkit.inference.devices import Device
 from toolkit.inference.engine import Engine, Source
-from toolkit.inference.sessions import Threads, open_session
+from toolkit.inference.measured import ROUNDS, keep, kept, kept_file, machine_key, turns
+from toolkit.inference.sessions import Threads
 from toolkit.inference.timing import milliseconds_since
 from toolkit.inference.voting import Voting
-from toolkit.machine import package_versions, processor_name, usable_cores
+from toolkit.machine import usable_cores
 from toolkit.progress import SILENT, Reporter
-
-SCHEMA_VERSION = 1
-
-ROUNDS = 5
-"""Times that each candidate, and each member in a precision, is measured."""
-
-_VERSIONED = ("onnxruntime-gpu", "onnxruntime", "openvino")
-
-Pair = tuple[str, str]
-"""A member's name and a precision."""
 
 
 @dataclass(frozen=True)
@@ -72,21 +57,6 @@ class ThreadPlan:
     tried: tuple[Tried, ...] = ()
     photos: int = 0
     note: str = ""
-
-
-@dataclass(frozen=True)
-class Costs:
-    """What members cost on one device.
-
-    Attributes:
-        ms: By (member name, precision), milliseconds an image: the median of the samples.
-        skipped: By (member name, precision), why it was not measured.
-        samples: By (member name, precision), milliseconds an image, one a round.
-    """
-
-    ms: Mapping[Pair, float]
-    skipped: Mapping[Pair, str] = field(default_factory=dict)
-    samples: Mapping[Pair, Sequence[float]] = field(default_factory=dict)
 
 
 def default_threads() -> Threads:
@@ -188,7 +158,7 @@ def measure_threads(
     ]
     samples: list[list[float]] = [[] for _ in engines]
     with reporter.track("measuring threads", (1 + rounds) * len(engines), "runs") as advance:
-        for turn, number in _turns(1 + rounds, len(engines)):
+        for turn, number in turns(1 + rounds, len(engines)):
             milliseconds = timed(engines[number], images)
             if turn > 0:  # The first runs are slower than all later ones.
                 samples[number].append(milliseconds / len(images))
@@ -199,7 +169,7 @@ def measure_threads(
     # The first of equals, which is the default.
     plan = ThreadPlan(min(tried, key=lambda each: each.ms).threads, tried, len(images))
     key = _threads_key(bundle, voting, views, device, batch)
-    _keep("threads", key, asdict(plan))
+    keep("threads", key, asdict(plan))
     return plan
 
 
@@ -213,7 +183,7 @@ def saved_threads(
     if device.is_gpu:
         return None
     try:
-        content = _kept("threads", _threads_key(bundle, voting, views, device, batch))
+        content = kept("threads", _threads_key(bundle, voting, views, device, batch))
         tried = tuple(
             Tried(_threads(each["threads"]), tuple(map(float, each["samples"])))
             for each in content["tried"]
@@ -226,77 +196,7 @@ def saved_threads(
 
 def threads_file(bundle: Bundle, voting: Voting, *, views: int, device: Device, batch: int) -> Path:
     """Return where `measure_threads` keeps its result."""
-    return _path("threads", _threads_key(bundle, voting, views, device, batch))
-
-
-def measure_costs(
-    bundle: Bundle,
-    precisions: Sequence[str],
-    *,
-    device: Device,
-    threads: Threads,
-    batch: int,
-    rounds: int = ROUNDS,
-    fresh: bool = False,
-    clock: Callable[[], float] = perf_counter,
-    reporter: Reporter = SILENT,
-) -> Costs:
-    """Measure what a run of each member costs in each precision, or find it measured before.
-
-    Each is measured alone on `batch` random images that lie on the device already, even where
-    `threads.parallel` is over 1; so a batch of several members takes about the sum of their costs
-    by `threads.parallel`.
-
-    Args:
-        bundle: All of its members are measured, those without a vote too.
-        precisions: `fp32`, `fp16`, `bf16`, `int8`. What a member does not have, this machine
-            cannot open, or does not fit the device, is skipped: INT8 and all that OpenVINO runs
-            are for the CPU, fp16 is for a GPU.
-        device: Where to compute.
-        threads: Of a session on the CPU.
-        batch: Images a run.
-        rounds: Times that each is measured, in turns, after a run that does not count.
-        fresh: Measure anew.
-        clock: Seconds.
-        reporter: Where progress is told.
-
-    Returns:
-        Milliseconds an image; each (member name, precision) is either there or in `skipped`.
-
-    Raises:
-        OSError: The result cannot be written.
-    """
-    key = _costs_key(bundle, precisions, device, threads, batch)
-    found = None if fresh else _saved_costs(key)
-    if found is not None:
-        return found
-    skipped: dict[Pair, str] = {}
-    ready: dict[Pair, Callable[[], object]] = {}
-    for member, precision in itertools.product(bundle.members, dict.fromkeys(precisions)):
-        try:
-            _check_fit(member, precision, device)
-            ready[member.name, precision] = _run_of(
-                bundle.folder, member, precision, device, threads, batch
-            )
-        except ToolkitError as error:
-            skipped[member.name, precision] = str(error)
-    samples: dict[Pair, list[float]] = {pair: [] for pair in ready}
-    pairs = list(ready)
-    with reporter.track("measuring costs", (1 + rounds) * len(pairs), "runs") as advance:
-        for turn, number in _turns(1 + rounds, len(pairs)):
-            run = ready[pairs[number]]
-            started = clock()
-            run()
-            if turn > 0:
-                samples[pairs[number]].append(1e3 * (clock() - started) / batch)
-            advance(1)
-    costs = Costs({pair: median(own) for pair, own in samples.items()}, skipped, samples)
-    content = {
-        "samples": [[*pair, own] for pair, own in samples.items()],
-        "skipped": [[*pair, reason] for pair, reason in skipped.items()],
-    }
-    _keep("costs", key, content)
-    return costs
+    return kept_file("threads", _threads_key(bundle, voting, views, device, batch))
 
 
 def _readable(photos: Sequence[Source]) -> list[Pixels]:
@@ -313,114 +213,17 @@ def _readable(photos: Sequence[Source]) -> list[Pixels]:
     return images
 
 
-def _turns(rounds: int, count: int) -> list[tuple[int, int]]:
-    """Give (round, number) such that none is always measured after the same other one."""
-    return [
-        (turn, (turn + place) % count if turn % 2 else (turn - place) % count)
-        for turn in range(rounds)
-        for place in range(count)
-    ]
-
-
-def _check_fit(member: Member, precision: str, device: Device) -> None:
-    """Refuse a precision that is not for a device.
-
-    Raises:
-        ToolkitError: It is not, or the member does not have it.
-    """
-    variant = member.variant(precision)
-    by_openvino = variant is not None and variant.runtime == "openvino"
-    if device.is_gpu and (by_openvino or precision == "int8"):
-        by = " by OpenVINO" if by_openvino else ""
-        raise ToolkitError(f"'{member.name}' in {precision}{by} is for the CPU, not {device.kind}.")
-    if not device.is_gpu and precision == "fp16":
-        raise ToolkitError(f"'{member.name}' in fp16 is for a GPU, not the CPU.")
-
-
-def _run_of(
-    folder: Path, member: Member, precision: str, device: Device, threads: Threads, batch: int
-) -> Callable[[], object]:
-    session = open_session(folder, member, precision, device, threads, batch)
-    shape = (batch, member.image_size, member.image_size, 3)
-    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    placed = session.place(images)
-    return lambda: session.run(placed, batch)
-
-
-# What is kept, and under which name.
-
-
-def _machine(device: Device) -> dict[str, Any]:
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "processor": processor_name(),
-        "cores": usable_cores(),
-        "device": device.kind,
-        "versions": package_versions(_VERSIONED),
-    }
-
-
 def _threads_key(
     bundle: Bundle, voting: Voting, views: int, device: Device, batch: int
 ) -> dict[str, Any]:
     voters = zip(bundle.members, voting.weights, strict=True)
     return {
-        **_machine(device),
+        **machine_key(device),
         "bundle": bundle.sha256,
         "members": [member.name for member, weight in voters if weight > 0],
         "views": views,
         "batch": batch,
     }
-
-
-def _costs_key(
-    bundle: Bundle, precisions: Sequence[str], device: Device, threads: Threads, batch: int
-) -> dict[str, Any]:
-    return {
-        **_machine(device),
-        "device_name": device.name,
-        "bundle": bundle.sha256,
-        "precisions": sorted(set(precisions)),
-        "threads": asdict(threads),
-        "batch": batch,
-    }
-
-
-def _path(what: str, key: Mapping[str, Any]) -> Path:
-    return cache_folder() / "tuning" / f"{what}-{sha256_json(key)[:32]}.json"
-
-
-def _keep(what: str, key: Mapping[str, Any], content: Mapping[str, Any]) -> None:
-    write_json(_path(what, key), {"key": key, **content})
-
-
-def _kept(what: str, key: Mapping[str, Any]) -> dict[str, Any]:
-    """Read what was kept.
-
-    Raises:
-        ToolkitError: There is nothing, or it is spoilt or of something else.
-    """
-    path = _path(what, key)
-    content = read_json(path)
-    if content.get("key") != key:
-        raise ToolkitError(f"{path}: was measured on something else.")
-    return content
-
-
-def _saved_costs(key: Mapping[str, Any]) -> Costs | None:
-    try:
-        content = _kept("costs", key)
-        samples = {
-            (str(name), str(precision)): [float(each) for each in own]
-            for name, precision, own in content["samples"]
-        }
-        skipped = {
-            (str(name), str(precision)): str(reason)
-            for name, precision, reason in content["skipped"]
-        }
-        return Costs({pair: median(own) for pair, own in samples.items()}, skipped, samples)
-    except (ToolkitError, KeyError, TypeError, ValueError):
-        return None
 
 
 def _threads(content: Mapping[str, Any]) -> Threads:
