@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from toolkit.data.augmentor import Augmentor
 from toolkit.training.batches import PlainBatches, TrainingBatches, one_hot
+from toolkit.training.mixing import Mixing
 
 PHOTOS, CLASSES = 40, 3
 SOME = np.arange(0, PHOTOS, 2)  # The numbers of the photos that are trained on.
@@ -43,6 +44,7 @@ def training(
     seed: int = 1,
     epoch: int = 0,
     workers: int = 1,
+    mixing: Mixing = Mixing(),  # noqa: B008
 ) -> TrainingBatches:
     return TrainingBatches(
         photos,
@@ -54,6 +56,7 @@ def training(
         seed=seed,
         epoch=epoch,
         workers=workers,
+        mixing=mixing,
     )
 
 
@@ -178,6 +181,20 @@ def test_photos_are_not_changed_where_they_lie(
     for images, _ in epoch_of(training(photos, labels, FLIP_AND_TURN)):
         images[:] = 0
     np.testing.assert_array_equal(photos, before)
+
+
+@pytest.mark.parametrize("mixing", [Mixing(mixup_alpha=0.5), Mixing(cutmix_alpha=1.0)])
+def test_mixing_is_drawn_from_seed_epoch_and_batch_alone(
+    photos: NDArray[np.uint8], labels: NDArray[np.int64], mixing: Mixing
+) -> None:
+    from_the_start = training(photos, labels, FLIP_AND_TURN, mixing=mixing)
+    first = epoch_of(from_the_start)
+    from_the_start.on_epoch_end()
+    resumed = training(photos, labels, FLIP_AND_TURN, mixing=mixing, epoch=1)
+    second = [resumed[index] for index in reversed(range(len(resumed)))][::-1]
+    assert_same(epoch_of(from_the_start), second)
+    shares = [tuple(targets.max(axis=1)) for _, targets in (*first[:3], *second[:3])]
+    assert len(set(shares)) == 6
 
 
 def test_validation_photos_are_as_they_are_and_in_order(

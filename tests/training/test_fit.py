@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 import zipfile
 from pathlib import Path
@@ -148,6 +149,10 @@ def weights(run: Run) -> list[Any]:
     return found
 
 
+def cosine(rate: float, floor: float, done: float) -> float:
+    return rate * (floor + (1 - floor) * (1 + math.cos(math.pi * done)) / 2)
+
+
 @pytest.mark.parametrize(
     ("changes", "stages", "rates"),
     [
@@ -167,8 +172,29 @@ def weights(run: Run) -> list[Any]:
             ["head"] + ["all"] * 3,
             [0.05, 0.01, 0.01 / 2, 0.01 / 4],
         ),
+        # The first 2 of 7 and 6 of 21 steps rise; epochs begin at steps 0, 7 and 14 of a stage.
+        (
+            {
+                "warmup_cosine": {"warmup_fraction": 0.3, "floor": 0.1},
+                "label_smoothing": 0.1,
+                "cutmix": {"alpha": 1.0},
+                "ema": {"momentum": 0.8},
+            },
+            ["head"] + ["all"] * 3,
+            [0.05 / 2, 0.01 / 6, cosine(0.01, 0.1, 1 / 15), cosine(0.01, 0.1, 8 / 15)],
+        ),
+        (
+            {
+                "reduce_on_plateau": {"monitor": "val_accuracy", "factor": 0.5, "patience": 2},
+                "mixup": {"alpha": 0.2},
+                "ema": {"momentum": 0.9, "stages": ["all"]},
+                "keep_best": "val_loss",
+            },
+            ["head"] + ["all"] * 3,
+            [0.05, 0.01, 0.01, 0.01],
+        ),
     ],
-    ids=["plateau and early stopping", "exponential decay"],
+    ids=["plateau and early stopping", "exponential decay", "cosine, cutmix, averages", "mixup"],
 )
 def test_training_killed_after_every_epoch_ends_as_if_it_had_not_been(
     changes: dict[str, Any], stages: list[str], rates: list[float], tmp_path: Path
@@ -222,6 +248,83 @@ def test_a_stage_goes_on_from_the_best_weights_of_the_one_before(tmp_path: Path)
     losses = [row["val_loss"] for row in run.history]
     assert min(losses[:4]) < losses[3] - 0.01
     assert losses[4] == pytest.approx(min(losses[:4]), rel=1e-5)
+
+
+class Spy(keras.callbacks.Callback):
+    """Writes down the weights after every step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[list[Any]] = []
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.steps.append(trainable(self.model))
+
+
+def trainable(model: keras.Model) -> list[Any]:
+    return [keras.ops.convert_to_numpy(one).copy() for one in model.trainable_variables]
+
+
+@pytest.mark.parametrize("validates", [True, False])
+def test_the_average_of_all_steps_is_what_is_validated_and_kept(
+    validates: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spy = Spy()
+    monkeypatch.setattr(room, "recipe_callbacks", lambda recipe, validates: [spy])
+    chosen = recipe(ema={"momentum": 0.8}, stages=[{**ALL, "epochs": 3}])
+    settings = job(tmp_path / "run", chosen)
+    if not validates:
+        settings = dataclasses.replace(settings, held_out=np.zeros(PHOTOS, dtype=np.bool_))
+    run = in_a_new_process(settings)
+    steps_an_epoch = len(spy.steps) // 3
+    expected = spy.steps[0]
+    for step in spy.steps[1 : run.best_epoch * steps_an_epoch]:
+        expected = [0.8 * old + 0.2 * new for old, new in zip(expected, step, strict=True)]
+    kept = load_model(run.model_path)
+    for one, other in zip(trainable(kept), expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    if validates:
+        losses = [row["val_loss"] for row in run.history]
+        assert run.score["log_loss"] == pytest.approx(losses[run.best_epoch - 1], rel=1e-5)
+    # The statistics are those of the training photos under the averaged weights.
+    base = kept.get_layer("backbone")
+    photos = np.load(settings.photos)[~settings.held_out].astype(np.float32) / 127.5 - 1
+    features = keras.ops.convert_to_numpy(base.layers[1](photos))
+    mean = keras.ops.convert_to_numpy(base.layers[2].moving_mean)
+    np.testing.assert_allclose(mean, features.mean(axis=(0, 1, 2)), rtol=1e-4)
+
+
+def test_only_the_named_stages_average_and_a_frozen_network_keeps_its_statistics(
+    tmp_path: Path,
+) -> None:
+    stages = [{**HEAD, "epochs": 2}]
+    plain, other, averaged = (
+        in_a_new_process(job(tmp_path / name, recipe(stages=one, ema=ema, keep_best="val_loss")))
+        for name, ema, one in (
+            ("plain", None, [*stages, ALL]),
+            ("other", {"momentum": 0.9, "stages": ["all"]}, [*stages, ALL]),
+            ("averaged", {"momentum": 0.9}, stages),
+        )
+    )
+    assert rows(plain)[:2] == rows(other)[:2]
+    assert rows(plain)[2] != rows(other)[2]
+    assert rows(plain)[0]["loss"] == rows(averaged)[0]["loss"]
+    assert rows(plain)[0]["val_loss"] != rows(averaged)[0]["val_loss"]
+    normalization = load_model(averaged.model_path).get_layer("backbone").layers[2]
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(normalization.moving_mean), 0)
+
+
+def test_mixed_targets_are_for_training_and_never_for_validation(tmp_path: Path) -> None:
+    frozen = [{"name": "head", "epochs": 1, "frozen_fraction": 1, "learning_rate": 1e-12}]
+    plain, mixed = (
+        in_a_new_process(job(tmp_path / name, recipe(stages=frozen, augmentor=[], **changes)))
+        for name, changes in (
+            ("plain", {}),
+            ("mixed", {"label_smoothing": 0.3, "mixup": {"alpha": 1.0}}),
+        )
+    )
+    assert plain.history[0]["loss"] != pytest.approx(mixed.history[0]["loss"], rel=1e-3)
+    assert plain.history[0]["val_loss"] == pytest.approx(mixed.history[0]["val_loss"], rel=1e-5)
 
 
 def test_a_later_stage_trains_what_an_earlier_one_froze(tmp_path: Path) -> None:

@@ -41,6 +41,9 @@ OTHER_HEAD = {
 DECAY = {"rate": 0.95, "every_steps": 100}
 PLATEAU = {"monitor": "val_loss", "factor": 0.5, "patience": 2, "min_learning_rate": 1e-7}
 
+# Keys that the published sets do not know.
+LATER_KEYS = ("warmup_cosine", "label_smoothing", "mixup", "cutmix", "ema")
+
 # name, epochs, frozen share of the layers
 ONE_STAGE = [("all", 8, 0)]
 FOUR_STAGES = [
@@ -166,6 +169,7 @@ def test_a_recipe_is_the_published_one(recipe_set: str, backbone: str) -> None:
         "exponential_decay": decay,
         "reduce_on_plateau": plateau,
         "early_stopping": stopping,
+        **dict.fromkeys(LATER_KEYS),
         "keep_best": "val_accuracy",
         "stages": [
             {"name": name, "epochs": epochs, "frozen_fraction": frozen, "learning_rate": None}
@@ -273,6 +277,24 @@ def test_a_set_of_one_backbone_says_what_it_has(edited: Edit) -> None:
         ),
         ("xception.yaml", "pub", "backbone: xception\npub", "backbone: is given by the names"),
         ("set.yaml", "seed", "augmentor: []\nseed", "augmentor: is given by the names"),
+        ("set.yaml", "seed", "warmup_cosine: {floor: 0.1}\nseed", "one of exponential_decay, "),
+        ("set.yaml", "seed", "mixup: {alpha: 1}\ncutmix: {alpha: 1}\nseed", "one of mixup and cut"),
+        (
+            "set.yaml",
+            "seed",
+            "ema: {momentum: 0.9, stages: [al]}\nseed",
+            "ema: stages: unknown stage 'al'. Did you mean 'all'",
+        ),
+        ("set.yaml", "seed", "ema: {momentum: 1}\nseed", "ema.momentum: .*less than 1, received 1"),
+        ("set.yaml", "seed", "mixup: {alpha: 0}\nseed", "mixup.alpha: .*greater than 0, received"),
+        ("set.yaml", "seed", "mixup: {beta: 1}\nseed", "mixup.beta: unknown key. .*alpha"),
+        ("set.yaml", "seed", "label_smoothing: 10\nseed", "label_smoothing: .*less than 1, rec"),
+        (
+            "set.yaml",
+            "exponential_decay: {rate: 0.95, every_steps: 100}",
+            "warmup_cosine: {warmup_fraction: 1}",
+            "warmup_cosine.warmup_fraction: .*less than 1, received 1",
+        ),
         # No recipe at all.
         ("set.yaml", "seed: 42", "seed: [42", "cannot be read as YAML"),
         ("xception.yaml", "published_accuracy: 0.9106", "- 1", "Expected keys and values.* list"),

@@ -147,6 +147,21 @@ def test_a_run_under_other_settings_is_refused_by_what_changed(
     assert not began
 
 
+def test_a_run_from_before_a_key_was_known_stays_the_same_run(
+    copied: TrainingOptions, recipes: RecipeSet, began: list[Any]
+) -> None:
+    manifest = copied.runs / "small" / SMALL / "run.json"
+    content = json.loads(manifest.read_text(encoding="utf-8"))
+    for key in ("warmup_cosine", "label_smoothing", "mixup", "cutmix", "ema"):
+        del content["identity"]["recipe"][key]
+    manifest.write_text(json.dumps(content), encoding="utf-8")
+    (run,) = train(recipes, [SMALL], copied)
+    assert run.identity["recipe"] == content["identity"]["recipe"]
+    assert not began
+    with pytest.raises(ToolkitError, match=r"holds a run with another recipe\.label_smoothing\. "):
+        train(changed(recipes, label_smoothing=0.1), [SMALL], copied)
+
+
 def test_a_run_on_other_data_is_refused(
     copied: TrainingOptions, recipes: RecipeSet, began: list[Any]
 ) -> None:

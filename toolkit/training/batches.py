@@ -10,15 +10,19 @@ from numpy.typing import NDArray
 
 from toolkit.data.augmentor import Augmentor, photo_seed
 from toolkit.data.pixels import Pixels
+from toolkit.training.mixing import Mixing
 
 Batch = tuple[Pixels, NDArray[np.float32]]
+
+_MIXED = 1
+"""Sets the seeds of mixing, (seed, epoch, batch), apart from those of augmentation."""
 
 
 class TrainingBatches(keras.utils.PyDataset):
     """Shuffled, augmented batches; the same for the same seed whatever the number of workers.
 
-    Order and augmentation are drawn from (seed, epoch, photo) alone. A last batch of a single
-    photo is left out: batch normalization cannot learn from it.
+    Order and augmentation are drawn from (seed, epoch, photo) alone, mixing from (seed, epoch,
+    batch). A last batch of a single photo is left out: batch normalization cannot learn from it.
     """
 
     def __init__(
@@ -33,6 +37,7 @@ class TrainingBatches(keras.utils.PyDataset):
         seed: int,
         epoch: int,
         workers: int,
+        mixing: Mixing = Mixing(),  # noqa: B008 - it is frozen
     ) -> None:
         """Prepare the batches of one epoch after another.
 
@@ -46,21 +51,25 @@ class TrainingBatches(keras.utils.PyDataset):
             seed: The training seed.
             epoch: Number of the first epoch, counted over all stages from 0.
             workers: Threads that prepare batches.
+            mixing: Applied to each batch of augmented photos and its targets.
         """
         super().__init__(workers=workers, max_queue_size=max(8, 2 * workers))
         self._photos, self._labels, self._chosen = photos, labels, chosen
         self._classes, self._batch_size = classes, batch_size
-        self._augmentor, self._seed, self._epoch = augmentor, seed, epoch
+        self._augmentor, self._mixing = augmentor, mixing
+        self._seed, self._epoch = seed, epoch
         self._order = self._shuffled()
 
     def __len__(self) -> int:
-        full, left = divmod(len(self._chosen), self._batch_size)
-        return full + (1 if left > 1 or full == 0 else 0)
+        return batches_an_epoch(len(self._chosen), self._batch_size)
 
     def __getitem__(self, index: int) -> Batch:
         members = self._order[index * self._batch_size : (index + 1) * self._batch_size]
         images = np.stack([self._augmented(int(photo)) for photo in members])
-        return images, one_hot(self._labels[members], self._classes)
+        seed = photo_seed(self._seed, self._epoch, index, _MIXED)
+        return self._mixing(
+            images, one_hot(self._labels[members], self._classes), np.random.default_rng(seed)
+        )
 
     def on_epoch_end(self) -> None:
         """Go on to the next epoch's order and augmentation."""
@@ -99,6 +108,12 @@ class PlainBatches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> Batch:
         members = self._chosen[index * self._batch_size : (index + 1) * self._batch_size]
         return np.asarray(self._photos[members]), one_hot(self._labels[members], self._classes)
+
+
+def batches_an_epoch(photos: int, batch_size: int) -> int:
+    """Return how many training batches so many photos make."""
+    full, left = divmod(photos, batch_size)
+    return full + (1 if left > 1 or full == 0 else 0)
 
 
 def one_hot(labels: NDArray[np.int64], classes: int) -> NDArray[np.float32]:

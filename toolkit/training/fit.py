@@ -19,7 +19,9 @@ from toolkit.machine import package_versions
 from toolkit.metrics import score
 from toolkit.progress import Reporter
 from toolkit.training.backend import jit_compile, set_jit_compile, sixteen_bit_policy
-from toolkit.training.batches import PlainBatches, TrainingBatches
+from toolkit.training.batches import PlainBatches, TrainingBatches, batches_an_epoch
+from toolkit.training.callbacks import AveragedWeights, recipe_callbacks
+from toolkit.training.mixing import Mixing
 from toolkit.training.model import (
     build_model,
     copy_weights,
@@ -27,7 +29,8 @@ from toolkit.training.model import (
     load_imagenet,
     reestimate_batch_norm,
 )
-from toolkit.training.recipe import Recipe, Stage
+from toolkit.training.optimizer import build_optimizer
+from toolkit.training.recipe import Recipe
 from toolkit.training.recorder import Recorder
 from toolkit.training.registry import find_backbone
 from toolkit.training.run import (
@@ -112,7 +115,7 @@ def fit(job: Job) -> Run:
             model = _checkpoint(job, progress.best_checkpoint)
             _enter_stage(progress, index)
         if progress.stage_epoch == 0:
-            _compile(model, job.recipe, job.recipe.stages[index])
+            _compile(job, model, index)
         _fit_stage(job, progress, model, photos)
     return _finish(job, progress, photos)
 
@@ -139,10 +142,17 @@ def _fit_stage(job: Job, progress: Progress, model: keras.Model, photos: Pixels)
     if progress.stage_done or progress.stage_epoch >= stage.epochs:
         return
     validates = bool(job.held_out.any())
-    remembered = _recipe_callbacks(job.recipe, validates=validates)
+    remembered = recipe_callbacks(job.recipe, validates=validates)
     extra: list[Any] = []
+    if job.recipe.averages(stage):
+        extra.append(
+            AveragedWeights(
+                lambda averaged: _reestimate(job, averaged, photos),
+                averaged=progress.stage_epoch > 0,
+            )
+        )
     if job.tensorboard:
-        extra = [keras.callbacks.TensorBoard(job.folder / "tensorboard" / stage.name)]
+        extra += [keras.callbacks.TensorBoard(job.folder / "tensorboard" / stage.name)]
     classes, batch_size = len(job.data.classes), job.recipe.batch_size
     training = TrainingBatches(
         photos,
@@ -154,6 +164,7 @@ def _fit_stage(job: Job, progress: Progress, model: keras.Model, photos: Pixels)
         seed=job.seed,
         epoch=len(progress.history),
         workers=job.workers,
+        mixing=_mixing(job.recipe),
     )
     validation = PlainBatches(
         photos, job.labels, np.flatnonzero(job.held_out), classes=classes, batch_size=batch_size
@@ -184,35 +195,24 @@ def _create_variables(model: keras.Model, classes: int) -> None:
     model.reset_metrics()
 
 
-def _recipe_callbacks(recipe: Recipe, *, validates: bool) -> list[Any]:
-    """Return the recipe's callbacks; without validation, those that watch the training figures."""
-    callbacks: list[Any] = []
-    stopping, plateau = recipe.early_stopping, recipe.reduce_on_plateau
-    if stopping and (validates or not stopping.monitor.startswith("val_")):
-        callbacks.append(
-            keras.callbacks.EarlyStopping(stopping.monitor, patience=stopping.patience)
-        )
-    if plateau and (validates or not plateau.monitor.startswith("val_")):
-        callbacks.append(
-            keras.callbacks.ReduceLROnPlateau(
-                plateau.monitor,
-                factor=plateau.factor,
-                patience=plateau.patience,
-                min_lr=plateau.min_learning_rate,
-            )
-        )
-    return callbacks
+def _mixing(recipe: Recipe) -> Mixing:
+    return Mixing(
+        label_smoothing=recipe.label_smoothing or 0.0,
+        mixup_alpha=recipe.mixup.alpha if recipe.mixup else None,
+        cutmix_alpha=recipe.cutmix.alpha if recipe.cutmix else None,
+    )
 
 
-def _compile(model: keras.Model, recipe: Recipe, stage: Stage) -> None:
+def _compile(job: Job, model: keras.Model, index: int) -> None:
+    recipe, stage = job.recipe, job.recipe.stages[index]
     freeze(model, stage.frozen_fraction)
-    rate: Any = stage.learning_rate or recipe.optimizer.learning_rate
-    if recipe.exponential_decay:
-        decay = recipe.exponential_decay
-        rate = keras.optimizers.schedules.ExponentialDecay(rate, decay.every_steps, decay.rate)
-    optimizer = getattr(keras.optimizers, recipe.optimizer.name)(learning_rate=rate)
+    photos = len(job.held_out) - int(job.held_out.sum())
+    steps = stage.epochs * batches_an_epoch(photos, recipe.batch_size)
     model.compile(
-        optimizer=optimizer, loss=recipe.loss, metrics=["accuracy"], jit_compile=jit_compile()
+        optimizer=build_optimizer(recipe, stage, steps),
+        loss=recipe.loss,
+        metrics=["accuracy"],  # Of mixed targets: whether the class of the largest share was found.
+        jit_compile=jit_compile(),
     )
 
 
@@ -247,14 +247,14 @@ def _enter_stage(progress: Progress, index: int) -> None:
     progress.callbacks = {}
 
 
-def _reestimate(job: Job, model: keras.Model, photos: Pixels) -> None:
+def _reestimate(job: Job, model: keras.Model, photos: Pixels) -> int:
     chosen = np.random.default_rng(job.seed).permutation(np.flatnonzero(~job.held_out))
     chosen = chosen[:MOST_PHOTOS_FOR_STATISTICS]
-    job.reporter.say(f"{job.recipe.backbone}: batch statistics from {len(chosen)} photos")
     batches = PlainBatches(
         photos, job.labels, chosen, classes=len(job.data.classes), batch_size=STATISTICS_BATCH
     )
     reestimate_batch_norm(model, (batches[index][0] for index in range(len(batches))))
+    return len(chosen)
 
 
 def _finish(job: Job, progress: Progress, photos: Pixels) -> Run:
@@ -264,7 +264,8 @@ def _finish(job: Job, progress: Progress, photos: Pixels) -> Run:
     model = build_model(job.recipe, len(job.data.classes), pretrained=job.pretrained)
     copy_weights(best, model)
     if job.recipe.reestimate_batch_norm:
-        _reestimate(job, model, photos)
+        count = _reestimate(job, model, photos)
+        job.reporter.say(f"{job.recipe.backbone}: batch statistics from {count} photos")
     with written_whole(job.folder / MODEL) as temporary:
         model.save(temporary)
     figures: dict[str, Any] = {}

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from toolkit.data.pixels import LARGEST_IMAGE_SIZE
+from toolkit.errors import suggestion
 from toolkit.training.registry import find_backbone
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -82,6 +83,37 @@ class ReduceOnPlateau(_Section):
     min_learning_rate: Annotated[float, Field(ge=0)] = 0.0
 
 
+class WarmupCosine(_Section):
+    """Raise the learning rate over the first steps of a stage, then lower it along a cosine.
+
+    `warmup_fraction` is the share of the stage's steps in which it rises linearly (Goyal et al.,
+    arXiv 1706.02677); at the stage's end it is `floor` times the stage's rate (Loshchilov and
+    Hutter, arXiv 1608.03983, without restarts). Early stopping cuts the cosine off.
+    """
+
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    floor: Fraction = 0.0
+
+
+class Beta(_Section):
+    """Shares drawn from Beta(alpha, alpha): 1 draws them evenly, less keeps most near 0 and 1."""
+
+    alpha: PositiveFloat
+
+
+class Ema(_Section):
+    """Validate and keep an exponential moving average of the weights (Polyak and Juditsky 1992).
+
+    A step keeps `momentum` of the average and takes the rest from the new weights, so it spans
+    about 1 / (1 - momentum) steps; batch normalization's statistics are taken anew under the
+    average, from training photos, before each validation. `stages` names those that average; None
+    means all. An average that spans more steps than its stage has is one of beginnings.
+    """
+
+    momentum: Annotated[float, Field(gt=0, lt=1)]
+    stages: tuple[str, ...] | None = None
+
+
 class EarlyStopping(_Section):
     """End a stage after `patience` epochs without improvement."""
 
@@ -103,7 +135,11 @@ class Stage(_Section):
 
 
 class Recipe(_Section):
-    """All settings of one training run."""
+    """All settings of one training run.
+
+    A key that is added later is None by default and then changes nothing: runs that were finished
+    before it stay the same runs.
+    """
 
     set: str
     backbone: str
@@ -121,7 +157,12 @@ class Recipe(_Section):
     optimizer: Optimizer
     exponential_decay: ExponentialDecay | None = None
     reduce_on_plateau: ReduceOnPlateau | None = None
+    warmup_cosine: WarmupCosine | None = None
     early_stopping: EarlyStopping | None = None
+    label_smoothing: Annotated[float, Field(gt=0, lt=1)] | None = None
+    mixup: Beta | None = None
+    cutmix: Beta | None = None
+    ema: Ema | None = None
     keep_best: Metric = "val_accuracy"
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
     published_accuracy: Fraction | None = None
@@ -135,12 +176,27 @@ class Recipe(_Section):
                 f"image_size: Expected at least {backbone.smallest_size} for {self.backbone}, "
                 f"received {self.image_size}"
             )
-        if self.exponential_decay and self.reduce_on_plateau:
-            raise ValueError("Expected only one of exponential_decay and reduce_on_plateau")
+        self._only_one_of("exponential_decay", "reduce_on_plateau", "warmup_cosine")
+        self._only_one_of("mixup", "cutmix")
         names = [stage.name for stage in self.stages]
         if len(set(names)) != len(names):
             raise ValueError("stages: Expected different names")
+        unknown = set((self.ema and self.ema.stages) or ()) - set(names)
+        if unknown:
+            raise ValueError(
+                f"ema: stages: unknown stage '{min(unknown)}'. {suggestion(min(unknown), names)}"
+            )
         return self
+
+    def _only_one_of(self, *keys: str) -> None:
+        given = [key for key in keys if getattr(self, key) is not None]
+        if len(given) > 1:
+            *first, last = keys
+            raise ValueError(f"{given[-1]}: Expected only one of {', '.join(first)} and {last}")
+
+    def averages(self, stage: Stage) -> bool:
+        """Return whether a stage keeps moving averages of the weights."""
+        return self.ema is not None and (self.ema.stages is None or stage.name in self.ema.stages)
 
     @property
     def epochs(self) -> int:
