@@ -12,7 +12,7 @@ from toolkit.files import sha256_json
 from toolkit.inference.bundle import Bundle, load_validation
 from toolkit.inference.certificate import Certify, held_back, part_of
 from toolkit.inference.ensemble import Ensemble
-from toolkit.inference.plan import EXACT, Plan, described, load_plan, save_plan
+from toolkit.inference.plan import Plan, described, load_plan, save_plan
 from toolkit.inference.planner import gather, make_plan
 from toolkit.inference.promise import Promise
 from toolkit.inference.tuning import measure_costs
@@ -170,12 +170,9 @@ def find_plan(
     """
     bundle = ensemble.bundle
     validation = load_validation(bundle)
-    precisions = sorted(
-        {EXACT} | {variant.precision for member in bundle.members for variant in member.variants}
-    )
     costs = measure_costs(
         bundle,
-        precisions,
+        bundle.all_precisions,
         device=ensemble.device,
         threads=ensemble.threads.one_by_one(),
         batch=batch,
