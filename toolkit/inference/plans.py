@@ -103,14 +103,23 @@ def chosen_plan(
             save_plan(plan, path)
             reporter.say(f"plan: {path}")
     else:
-        plan = load_plan(Path(options.plan))
-        plan = replace(
-            plan,
-            tolerance=plan.tolerance if options.tolerance is None else options.tolerance,
-            confidence=plan.confidence if options.confidence is None else options.confidence,
-        )
+        plan = given_plan(options)
     plan.check(ensemble.bundle, ensemble.voting, ensemble.views)
     return within_budget(plan, options.budget_ms)
+
+
+def given_plan(options: FastOptions) -> Plan:
+    """Return the plan of a file, with the promise that the user chose instead of its own.
+
+    Raises:
+        ToolkitError: The file holds no plan.
+    """
+    plan = load_plan(Path(options.plan))
+    return replace(
+        plan,
+        tolerance=plan.tolerance if options.tolerance is None else options.tolerance,
+        confidence=plan.confidence if options.confidence is None else options.confidence,
+    )
 
 
 def folder_beside(bundle: Bundle) -> Path:
