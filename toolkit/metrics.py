@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 Probabilities = NDArray[np.floating]
 Labels = NDArray[np.integer]
+Interval = tuple[float, float]
 
 SMALLEST_PROBABILITY = 1e-7
 """Probabilities are clipped to this before a logarithm, as Keras does."""
@@ -75,6 +76,21 @@ class Paired:
     only_second: int
     both_wrong: int
     p_value: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean difference over the same photos.
+
+    Attributes:
+        mean: Of the first less the second.
+        interval: Its 95 % t interval; None where one photo alone tells nothing of the spread.
+        p_value: Of the paired t test, two-sided; None likewise.
+    """
+
+    mean: float
+    interval: Interval | None
+    p_value: float | None
 
 
 def score(probabilities: Probabilities, labels: Labels) -> Score:
@@ -144,6 +160,41 @@ def wilson_interval(right: int, photos: int, confidence: float = 0.95) -> tuple[
     return float(interval.low), float(interval.high)
 
 
+def mean_interval(values: NDArray[np.floating], confidence: float = 0.95) -> Interval | None:
+    """Return the t interval of a mean over photos, of shape (photos,); None for a single one."""
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return None
+    mean, error = float(values.mean()), _standard_error(values)
+    away = float(t.ppf((1 + confidence) / 2, len(values) - 1)) * error
+    return mean - away, mean + away
+
+
+def mean_difference(first: NDArray[np.floating], second: NDArray[np.floating]) -> Difference:
+    """Compare two figures of the same photos, such as their log-losses, photo by photo.
+
+    Args:
+        first: Shape (photos,).
+        second: Shape (photos,), of the same photos in the same order.
+
+    Returns:
+        The first less the second. Where all differences are equal there is no spread to test with:
+        `p_value` is 1 where they are zero, and 0 else.
+    """
+    from scipy.stats import t
+
+    differences = first - second
+    mean, interval = float(differences.mean()), mean_interval(differences)
+    if interval is None:
+        return Difference(mean, None, None)
+    error = _standard_error(differences)
+    if error == 0:
+        return Difference(mean, interval, 0.0 if mean else 1.0)
+    p_value = 2 * float(t.sf(abs(mean) / error, len(differences) - 1))
+    return Difference(mean, interval, p_value)
+
+
 def log_losses(probabilities: Probabilities, labels: Labels) -> NDArray[np.float64]:
     """Return each photo's negative log-likelihood in nats, shape (photos,)."""
     chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
@@ -192,3 +243,7 @@ def class_table(counts: NDArray[np.int64]) -> list[dict[str, float | int]]:
             }
         )
     return rows
+
+
+def _standard_error(values: NDArray[np.floating]) -> float:
+    return float(values.std(ddof=1) / np.sqrt(len(values)))

@@ -120,12 +120,13 @@ class TestManifest:
         out, path = tmp_path / "submission.csv", tmp_path / "submission.json"
         write_submission(out, predicted.request, predicted.outcome, CLASSES)
         options = {"tta": 2, "data": "data", "threads": None}
-        write_manifest(path, out, predicted.ensemble, predicted.outcome, options)
+        write_manifest(path, out, predicted.ensemble, predicted.outcome, options, {"plan": None})
         content = json.loads(path.read_text(encoding="utf-8"))
         bundle = predicted.ensemble.bundle
         assert content["submission"] == {"file": "submission.csv", "sha256": sha256_file(out)}
         assert content["bundle"] == {"folder": str(bundle.folder), "sha256": bundle.sha256}
         assert content["options"] == options
+        assert content["plan"] is None
         assert content["voting"] == {
             "name": "fitted",
             "weights": {"alpha": 0.75, "beta": 0.25, "gamma": 0.0},
@@ -141,7 +142,7 @@ class TestManifest:
         out, path = tmp_path / "submission.csv", tmp_path / "submission.json"
         broken = Outcome(predicted.outcome.probabilities, {"9.png": "the file is empty"}, 0, 1.0)
         write_submission(out, predicted.request, broken, CLASSES)
-        write_manifest(path, out, predicted.ensemble, broken, {})
+        write_manifest(path, out, predicted.ensemble, broken, {}, {})
         content = json.loads(path.read_text(encoding="utf-8"))
         assert content["answered_with_class_prior"] == {"9.png": "the file is empty"}
 

@@ -16,6 +16,8 @@ COMMANDS = {
     "export": "Export finished runs to a bundle of ONNX files.",
     "ensemble": "Predict photos by weighted soft voting and write the submission.",
     "evaluate": "Score a run, a bundle or a submission on labelled photos.",
+    "reproduce": "Make a submission again from its manifest, and compare.",
+    "compare": "Tabulate runs and bundles side by side, by quality and cost.",
     "tune": "Measure how a bundle best shares this machine's cores, and keep it.",
     "plan": "Find the cheapest way to give the ensemble's labels on this machine.",
     "bench": "Measure a bundle in the manner of MLPerf inference.",

@@ -25,6 +25,8 @@ Probabilities = NDArray[np.float64]
 Labels = NDArray[np.int64]
 Weights = NDArray[np.float64]
 
+_Way = Callable[[Probabilities, Labels], Weights]
+
 
 @dataclass(frozen=True)
 class _Trial:
@@ -71,13 +73,7 @@ def voting_table(
     """
     if len(np.unique(groups)) < 2:
         return unvalidated_table(len(members), custom, "too few photos were held out to judge on")
-    ways: dict[str, Callable[[Probabilities, Labels], Weights]] = {
-        "uniform": lambda some, _: np.full(len(some), 1 / len(some)),
-        "accuracy": accuracy_weights,
-        "fitted": fitted_weights,
-    }
-    if custom is not None:
-        ways["custom"] = lambda some, _: np.array(custom)
+    ways = _ways(custom)
     folds = _folds(groups)
     trials = {name: _trial(way, probabilities, labels, folds) for name, way in ways.items()}
     best = _trial(_best_single, probabilities, labels, folds)
@@ -98,6 +94,28 @@ def voting_table(
             "log_loss": best.alternative.log_loss,
         },
     )
+
+
+def cross_fitted(
+    name: str,
+    probabilities: Probabilities,
+    labels: Labels,
+    groups: NDArray[np.int64],
+    custom: tuple[float, ...] | None = None,
+) -> NDArray[np.float64]:
+    """Return what one way to weigh says of each photo when it was found without that photo.
+
+    Args:
+        name: `uniform`, `accuracy`, `fitted` or `custom`.
+        probabilities: See `Probabilities`.
+        labels: Shape (photos,), class indices.
+        groups: Shape (photos,), near-duplicate groups, of which there have to be two.
+        custom: The weights of `custom`, of which only the temperature is found.
+
+    Returns:
+        Shape (photos, classes); `voting_table` takes its figures from the same.
+    """
+    return _judged(_ways(custom)[name], probabilities, labels, _folds(groups))
 
 
 def unvalidated_table(
@@ -165,24 +183,37 @@ def fitted_temperature(mixed: NDArray[np.float64], labels: Labels) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
 
 
+def _ways(custom: tuple[float, ...] | None) -> dict[str, _Way]:
+    ways: dict[str, _Way] = {
+        "uniform": lambda some, _: np.full(len(some), 1 / len(some)),
+        "accuracy": accuracy_weights,
+        "fitted": fitted_weights,
+    }
+    if custom is not None:
+        ways["custom"] = lambda some, _: np.array(custom)
+    return ways
+
+
 def _trial(
-    way: Callable[[Probabilities, Labels], Weights],
-    probabilities: Probabilities,
-    labels: Labels,
-    folds: NDArray[np.int64],
+    way: _Way, probabilities: Probabilities, labels: Labels, folds: NDArray[np.int64]
 ) -> _Trial:
+    judged = _judged(way, probabilities, labels, folds)
+    weights, temperature = _fit(way, probabilities, labels)
+    return _Trial(weights, temperature, log_losses(judged, labels), judged.argmax(axis=1) == labels)
+
+
+def _judged(
+    way: _Way, probabilities: Probabilities, labels: Labels, folds: NDArray[np.int64]
+) -> NDArray[np.float64]:
     judged = np.zeros(probabilities.shape[1:])
     for fold in range(folds.max() + 1):
         inside, outside = folds == fold, folds != fold
         weights, temperature = _fit(way, probabilities[:, outside], labels[outside])
         judged[inside] = soften(_mix(weights, probabilities[:, inside]), temperature)
-    weights, temperature = _fit(way, probabilities, labels)
-    return _Trial(weights, temperature, log_losses(judged, labels), judged.argmax(axis=1) == labels)
+    return judged
 
 
-def _fit(
-    way: Callable[[Probabilities, Labels], Weights], probabilities: Probabilities, labels: Labels
-) -> tuple[Weights, float]:
+def _fit(way: _Way, probabilities: Probabilities, labels: Labels) -> tuple[Weights, float]:
     weights = way(probabilities, labels)
     return weights, fitted_temperature(_mix(weights, probabilities), labels)
 

@@ -108,6 +108,13 @@ def measure_costs(
     return costs
 
 
+def saved_costs(
+    bundle: Bundle, precisions: Sequence[str], *, device: Device, threads: Threads, batch: int
+) -> Costs | None:
+    """Return what `measure_costs` found for the same on this machine, or None."""
+    return _saved_costs(_costs_key(bundle, precisions, device, threads, batch))
+
+
 def _check_fit(member: Member, precision: str, device: Device) -> None:
     """Refuse a precision that is not for a device.
 

@@ -14,7 +14,7 @@ from toolkit.inference.certificate import Certify, held_back, mean_ms, part_of, 
 from toolkit.inference.costs import measure_costs
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.evidence import gather
-from toolkit.inference.plan import EXACT, Plan, described, load_plan, save_plan
+from toolkit.inference.plan import Plan, described, load_plan, save_plan
 from toolkit.inference.planner import make_plan
 from toolkit.inference.promise import Promise
 from toolkit.progress import SILENT, Reporter
@@ -104,14 +104,23 @@ def chosen_plan(
             save_plan(plan, path)
             reporter.say(f"plan: {path}")
     else:
-        plan = load_plan(Path(options.plan))
-        plan = replace(
-            plan,
-            tolerance=plan.tolerance if options.tolerance is None else options.tolerance,
-            confidence=plan.confidence if options.confidence is None else options.confidence,
-        )
+        plan = given_plan(options)
     plan.check(ensemble.bundle, ensemble.voting, ensemble.views)
     return within_budget(plan, options.budget_ms, photos, options.certify)
+
+
+def given_plan(options: FastOptions) -> Plan:
+    """Return the plan of a file, with the promise that the user chose instead of its own.
+
+    Raises:
+        ToolkitError: The file holds no plan.
+    """
+    plan = load_plan(Path(options.plan))
+    return replace(
+        plan,
+        tolerance=plan.tolerance if options.tolerance is None else options.tolerance,
+        confidence=plan.confidence if options.confidence is None else options.confidence,
+    )
 
 
 def folder_beside(bundle: Bundle) -> Path:
@@ -171,12 +180,9 @@ def find_plan(
     """
     bundle = ensemble.bundle
     validation = load_validation(bundle)
-    precisions = sorted(
-        {EXACT} | {variant.precision for member in bundle.members for variant in member.variants}
-    )
     costs = measure_costs(
         bundle,
-        precisions,
+        bundle.all_precisions,
         device=ensemble.device,
         threads=ensemble.threads.one_by_one(),
         batch=batch,

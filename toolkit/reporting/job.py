@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,8 +22,9 @@ from toolkit.inference.job import (
     worth_tuning,
 )
 from toolkit.inference.journal import Journal
-from toolkit.inference.plans import FastOptions, chosen_plan
+from toolkit.inference.plans import FAST, FastOptions, chosen_plan, kept_path
 from toolkit.progress import SILENT, Reporter
+from toolkit.reporting.provenance import recorded
 from toolkit.reporting.submission import (
     check_paths,
     latency_path,
@@ -108,9 +110,10 @@ def submit(
         skip_broken=skip_broken,
         **{key: settings[key] for key in ANSWER_SETTINGS},
     )
-    numbers, columns, plan_job = file_numbers(request), classes, None
+    numbers, columns, plan_job, plan_used = file_numbers(request), classes, None, None
     if fast:
         plan = chosen_plan(ensemble, fast, photos, batch=settings["batch"], reporter=reporter)
+        plan_used = _plan_file(ensemble, fast, photos), plan.sha256
         plan_job = FastJob.of(
             plan,
             fast.certify,
@@ -137,7 +140,10 @@ def submit(
             write_probabilities(probabilities, request, outcome, ensemble.classes)
         asked = {"data": str(data), "skip_broken": skip_broken, **settings}
         asked["plan"] = asdict(fast) if fast else "exact"
-        write_manifest(manifest_path(out), out, ensemble, outcome, asked)
+        inputs = recorded(
+            manifest_path(out), request, outcome, plan=plan_used, probabilities=probabilities
+        )
+        write_manifest(manifest_path(out), out, ensemble, outcome, asked, inputs)
         latency = latency_report(
             ensemble,
             outcome,
@@ -147,3 +153,11 @@ def submit(
         write_json(latency_path(out), latency)
         journal.remove()
     return Submitted(len(request.ids), outcome.broken, latency)
+
+
+def _plan_file(ensemble: Ensemble, fast: FastOptions, photos: int) -> Path:
+    """Return the file of the plan that was taken, relative where the bundle was named so."""
+    if fast.plan != FAST:
+        return Path(fast.plan)
+    kept = kept_path(ensemble, fast, photos)
+    return kept if ensemble.bundle.folder.is_absolute() else Path(os.path.relpath(kept))

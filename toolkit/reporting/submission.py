@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import platform
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -27,7 +28,10 @@ from toolkit.machine import package_versions, peak_memory_bytes
 SCHEMA_VERSION = 1
 PROBABILITY_SUFFIXES = (".csv", ".parquet")
 
-_VERSIONED = ("onnxruntime-gpu", "onnxruntime", "numpy", "albumentations")
+_VERSIONED = (
+    *("onnxruntime-gpu", "onnxruntime", "openvino"),
+    *("numpy", "opencv-python-headless", "albumentations"),
+)
 
 
 def write_submission(
@@ -91,9 +95,23 @@ def write_probabilities(
 
 
 def write_manifest(
-    path: Path, submission: Path, ensemble: Ensemble, outcome: Outcome, options: Mapping[str, Any]
+    path: Path,
+    submission: Path,
+    ensemble: Ensemble,
+    outcome: Outcome,
+    options: Mapping[str, Any],
+    inputs: Mapping[str, Any],
 ) -> None:
-    """Write what made a submission: bundle, options, versions, the provider really used."""
+    """Write what made a submission: bundle, options, versions, the provider really used.
+
+    Args:
+        path: The manifest.
+        submission: Its submission, already written.
+        ensemble: What answered.
+        outcome: The answers.
+        options: What was asked for.
+        inputs: As `toolkit.reporting.provenance.recorded` gives them.
+    """
     bundle = ensemble.bundle
     content = {
         "schema_version": SCHEMA_VERSION,
@@ -101,6 +119,7 @@ def write_manifest(
         "submission": {"file": submission.name, "sha256": sha256_file(submission)},
         "bundle": {"folder": str(bundle.folder), "sha256": bundle.sha256},
         "options": dict(options),
+        **inputs,
         "voting": {
             "name": ensemble.voting.name,
             "weights": dict(
@@ -116,9 +135,11 @@ def write_manifest(
         "photos": len(outcome.probabilities),
         "answered_with_class_prior": outcome.broken,
         "device": _device(ensemble),
+        "thread_plan": ensemble.thread_plan,
         "notes": list(ensemble.notes),
         "versions": {
             "toolkit": toolkit.__version__,
+            "python": platform.python_version(),
             "decoder": DECODER_VERSION,
             **package_versions(_VERSIONED),
         },

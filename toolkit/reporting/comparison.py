@@ -1,0 +1,352 @@
+"""Runs and bundles side by side: how good, how sure, at what cost.
+
+Two submissions are compared in `toolkit.reporting.evaluation`, which needs no probabilities.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from toolkit.errors import ToolkitError, UsageError, suggestion
+from toolkit.files import written_whole
+from toolkit.metrics import Difference, Interval, Paired, mean_difference, mean_interval, paired
+from toolkit.reporting.contenders import Contender, Cost
+from toolkit.reporting.cost import InferenceCost
+
+SORTS = ("given", "accuracy", "log-loss", "calibration", "cost")
+BEST, FIRST = "best", "first"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far training seeds of one recipe lie apart.
+
+    Attributes:
+        deviation: Standard deviation of a sample.
+        lowest: Of all seeds.
+        highest: Likewise.
+    """
+
+    deviation: float
+    lowest: float
+    highest: float
+
+
+@dataclass(frozen=True)
+class Against:
+    """A row against another that held out the same photos, photo by photo.
+
+    Attributes:
+        accuracy: The row's share of right labels less the other's; one of the two, or both, may be
+            a mean over seeds.
+        paired: The counts of McNemar's test; None where one of the two is of several seeds.
+        log_loss: The row's mean log-loss less the other's.
+    """
+
+    accuracy: Difference
+    paired: Paired | None
+    log_loss: Difference
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the comparison.
+
+    Attributes:
+        name: Of the run, bundle, member or group.
+        kind: `run`, `bundle`, `member` or `group`.
+        runs: Training seeds it is the mean of; 1 for all but a group.
+        views: Views a photo that its figures are of.
+        photos: Held-out photos it is scored on; None where none were held out.
+        accuracy: Share of right labels, 0 to 1.
+        accuracy_interval: 95 %; None for a group, whose seeds answered the same photos.
+        log_loss: Mean negative log-likelihood in nats.
+        log_loss_interval: Likewise.
+        calibration_error: See `toolkit.metrics.Score`.
+        spread: By `accuracy`, `log_loss` and `calibration_error`, of a group of at least two.
+        against: None for the row that others are compared with, and where other photos were held
+            out.
+        cost: Of a group, the means over its runs.
+    """
+
+    name: str
+    kind: str
+    runs: int
+    views: int
+    photos: int | None
+    accuracy: float | None
+    accuracy_interval: Interval | None
+    log_loss: float | None
+    log_loss_interval: Interval | None
+    calibration_error: float | None
+    spread: dict[str, Spread]
+    against: Against | None
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """The whole comparison.
+
+    Attributes:
+        rows: In the order asked for.
+        against: Name of the row that others are compared with.
+        notes: What a reader has to know not to be misled.
+    """
+
+    rows: tuple[Row, ...]
+    against: str
+    notes: tuple[str, ...]
+
+
+def side_by_side(
+    contenders: Sequence[Contender],
+    *,
+    against: str = BEST,
+    sort: str = "given",
+    group: bool = False,
+) -> SideBySide:
+    """Compare runs and bundles.
+
+    Args:
+        contenders: What is compared, in the order given.
+        against: `best` (by accuracy, then log-loss, among those of the photos that most of them
+            held out), `first`, a name, or a folder.
+        sort: One of `SORTS`. Best or cheapest first, what is not known last.
+        group: Summarise runs that differ only by name and training seed.
+
+    Returns:
+        One row a contender or group.
+
+    Raises:
+        UsageError: There is no contender of that name.
+        ToolkitError: None of them, or not the one named, held out any photos.
+    """
+    groups = _groups(contenders) if group else [(each.name, [each]) for each in contenders]
+    reference = _reference(groups, against)
+    rows = []
+    for name, members in groups:
+        other = None if members is reference[1] else _against(members, reference[1])
+        rows.append(replace(_row(name, members), against=other))
+    notes = tuple(_notes(groups, reference))
+    return SideBySide(tuple(sorted(rows, key=_key(sort))), reference[0], notes)
+
+
+def as_records(found: SideBySide) -> list[dict[str, Any]]:
+    """Return the rows as plain values; what is not known is None."""
+    return [asdict(row) for row in found.rows]
+
+
+def write_csv(found: SideBySide, path: Path) -> None:
+    """Write one line a row; what is not known is empty."""
+    with written_whole(path) as temporary:
+        table = pd.DataFrame([_line(row, found.against) for row in found.rows])
+        table.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def _line(row: Row, reference: str) -> dict[str, Any]:
+    against, cost = row.against, row.cost
+    counts = against.paired if against else None
+    line: dict[str, Any] = {
+        "name": row.name,
+        **{key: getattr(row, key) for key in ("kind", "runs", "views", "photos")},
+        "accuracy": row.accuracy,
+        **_bounds("accuracy", row.accuracy_interval),
+        "log_loss": row.log_loss,
+        **_bounds("log_loss", row.log_loss_interval),
+        "calibration_error": row.calibration_error,
+    }
+    for key in ("accuracy", "log_loss", "calibration_error"):
+        line[f"{key}_deviation"] = row.spread[key].deviation if key in row.spread else None
+    line["compared_with"] = reference if against else None
+    line["accuracy_difference"] = against.accuracy.mean if against else None
+    line |= _bounds("accuracy_difference", against.accuracy.interval if against else None)
+    line["better_on"] = counts.only_first if counts else None
+    line["worse_on"] = counts.only_second if counts else None
+    line["accuracy_p"] = counts.p_value if counts else None
+    line["log_loss_difference"] = against.log_loss.mean if against else None
+    line |= _bounds("log_loss_difference", against.log_loss.interval if against else None)
+    line["log_loss_p"] = against.log_loss.p_value if against else None
+    for key in ("training_seconds", "epochs", "parameters", "megabytes"):
+        line[key] = getattr(cost, key)
+    line["image_sizes"] = " ".join(map(str, cost.image_sizes))
+    line["ms_a_photo"] = cost.inference.ms if cost.inference else None
+    line["ms_measured_by"] = cost.inference.by if cost.inference else None
+    return line
+
+
+def _bounds(name: str, interval: Interval | None) -> dict[str, float | None]:
+    low, high = interval or (None, None)
+    return {f"{name}_low": low, f"{name}_high": high}
+
+
+_Group = tuple[str, list[Contender]]
+
+
+def _groups(contenders: Sequence[Contender]) -> list[_Group]:
+    """Put runs of one recipe together, and name them after the first."""
+    found: dict[str, list[Contender]] = {}
+    for each in contenders:
+        # Of other held-out photos, seeds would not be all that differs.
+        key = each.recipe + _photos([each]) if each.recipe else each.name
+        found.setdefault(key, []).append(each)
+    return [
+        (each[0].name if len(each) == 1 else f"{each[0].name} and {len(each) - 1} more", each)
+        for each in found.values()
+    ]
+
+
+def _reference(groups: Sequence[_Group], against: str) -> _Group:
+    scored = [each for each in groups if each[1][0].held_out is not None]
+    if not scored:
+        raise ToolkitError(
+            "Nothing to compare: all of them trained on all photos, so none was held out. Score "
+            "them on other labelled photos with 'toolkit evaluate --data DIR'."
+        )
+    if against == FIRST:
+        return scored[0]
+    if against == BEST:
+        usual, _ = Counter(_photos(members) for _, members in scored).most_common(1)[0]
+        return min(
+            (each for each in scored if _photos(each[1]) == usual),
+            key=lambda each: (-_mean(each[1], "accuracy"), _mean(each[1], "log_loss")),
+        )
+    for each in groups:
+        if any(against.rstrip("/") in (one.name, str(one.path)) for one in each[1]):
+            if each[1][0].held_out is None:
+                raise ToolkitError(f"--against {against}: it trained on all photos.")
+            return each
+    names = [one.name for _, members in groups for one in members]
+    raise UsageError(
+        f"--against {against}: is not among those compared. {suggestion(against, [*names, BEST])}"
+    )
+
+
+def _photos(members: Sequence[Contender]) -> str:
+    """Return which photos were held out, the same for all of a group; empty for none."""
+    said = members[0].held_out
+    return said.photos if said else ""
+
+
+def _row(name: str, members: Sequence[Contender]) -> Row:
+    first, several = members[0], len(members) > 1
+    said = first.held_out
+    figures = ("accuracy", "log_loss", "calibration_error") if said else ()
+    spread = {}
+    for figure in figures if several else ():
+        values = _figures(members, figure)
+        spread[figure] = Spread(stdev(values), min(values), max(values))
+    means = {figure: _mean(members, figure) for figure in figures}
+    return Row(
+        name=name,
+        kind="group" if several else first.kind,
+        runs=len(members),
+        views=first.views,
+        photos=said.score.photos if said else None,
+        accuracy=means.get("accuracy"),
+        accuracy_interval=said.score.interval if said and not several else None,
+        log_loss=means.get("log_loss"),
+        log_loss_interval=mean_interval(said.losses) if said and not several else None,
+        calibration_error=means.get("calibration_error"),
+        spread=spread,
+        against=None,
+        cost=_mean_cost([each.cost for each in members]),
+    )
+
+
+def _figures(members: Sequence[Contender], figure: str) -> list[float]:
+    return [float(getattr(each.held_out.score, figure)) for each in members if each.held_out]
+
+
+def _mean(members: Sequence[Contender], figure: str) -> float:
+    return fmean(_figures(members, figure))
+
+
+def _mean_cost(costs: Sequence[Cost]) -> Cost:
+    if len(costs) == 1:
+        return costs[0]
+
+    def mean(key: str) -> Any:
+        values = [getattr(cost, key) for cost in costs]
+        return None if None in values else fmean(values)
+
+    inference = [cost.inference for cost in costs if cost.inference]
+    ways = {each.by for each in inference}
+    measured = len(inference) == len(costs) and len(ways) == 1
+    return Cost(
+        training_seconds=mean("training_seconds"),
+        epochs=mean("epochs"),
+        parameters=mean("parameters"),
+        megabytes=mean("megabytes"),
+        image_sizes=costs[0].image_sizes,
+        inference=(
+            InferenceCost(fmean(each.ms for each in inference), *ways) if measured else None
+        ),
+    )
+
+
+def _against(members: Sequence[Contender], others: Sequence[Contender]) -> Against | None:
+    mine = [each.held_out for each in members if each.held_out]
+    theirs = [each.held_out for each in others if each.held_out]
+    if not mine or mine[0].photos != theirs[0].photos:
+        return None
+    labels = mine[0].labels
+    right = [
+        np.stack([each.predicted == labels for each in group]).astype(np.float64).mean(axis=0)
+        for group in (mine, theirs)
+    ]
+    losses = [np.stack([each.losses for each in group]).mean(axis=0) for group in (mine, theirs)]
+    single = len(mine) == len(theirs) == 1
+    return Against(
+        mean_difference(right[0], right[1]),
+        paired(mine[0].predicted, theirs[0].predicted, labels) if single else None,
+        mean_difference(losses[0], losses[1]),
+    )
+
+
+def _notes(groups: Sequence[_Group], reference: _Group) -> list[str]:
+    """Say what is not compared, and what was not measured."""
+    name, members = reference
+    others = [each for each, some in groups if _photos(some) and _photos(some) != _photos(members)]
+    notes = []
+    if others:
+        notes.append(
+            f"Held out other photos than {name}, so their figures are of other photos too and are "
+            f"not compared with it: {', '.join(others)}."
+        )
+    unscored = [each for each, (first, *_) in groups if first.held_out is None]
+    if unscored:
+        notes.append(
+            f"Trained on all photos, so there is no honest figure here: {', '.join(unscored)}. "
+            "'toolkit evaluate --data DIR' scores them on others."
+        )
+    return notes
+
+
+def _key(sort: str) -> Any:
+    unknown = float("inf")
+
+    def key(row: Row) -> tuple[float, ...]:
+        if sort == "accuracy":
+            return (unknown if row.accuracy is None else -row.accuracy,)
+        if sort == "log-loss":
+            return (unknown if row.log_loss is None else row.log_loss,)
+        if sort == "calibration":
+            return (unknown if row.calibration_error is None else row.calibration_error,)
+        if sort == "cost":
+            seconds = row.cost.training_seconds
+            return (
+                row.cost.inference.ms if row.cost.inference else unknown,
+                unknown if seconds is None else seconds,
+            )
+        return (0.0,)
+
+    return key

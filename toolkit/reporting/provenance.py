@@ -1,0 +1,165 @@
+"""What a submission was made of, recorded so that it can be made again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from toolkit.data.dataset import Request
+from toolkit.errors import ToolkitError
+from toolkit.files import read_json, sha256_file, sha256_json
+from toolkit.inference.job import Outcome
+from toolkit.machine import usable_cores
+
+DIGITS = 8
+"""Of each photo's hash that are kept: enough to name a photo that changed, and short."""
+
+MISSING = "-" * DIGITS
+"""In place of the hash of a photo that is not there."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A submission's manifest, as far as it is needed to make the submission again.
+
+    Attributes:
+        path: Of the manifest.
+        content: All of it.
+    """
+
+    path: Path
+    content: Mapping[str, Any]
+
+    @classmethod
+    def load(cls, path: Path) -> Made:
+        """Read a manifest.
+
+        Raises:
+            ToolkitError: It is none, or one of an older version that says too little.
+        """
+        content = read_json(path)
+        if not isinstance(content.get("submission"), dict) or "options" not in content:
+            raise ToolkitError(f"{path}: is no manifest of a submission by 'toolkit ensemble'.")
+        missing = [key for key in _RECORDED if key not in content]
+        if missing:
+            raise ToolkitError(
+                f"{path}: does not say {', '.join(missing)}: an older version wrote it, which "
+                "recorded too little to make the submission again. Make it with 'toolkit ensemble'."
+            )
+        return cls(path, content)
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What was asked for."""
+        options: Mapping[str, Any] = self.content["options"]
+        return options
+
+    @property
+    def submission(self) -> Path:
+        """The submission that it describes."""
+        return self.path.with_name(Path(self.content["submission"]["file"]).name)
+
+    def found(self, path: str) -> Path:
+        """Return where a path leads that was typed when the submission was made.
+
+        Relative ones go on from the folder that the command was typed in, and that is known
+        relative to the manifest: the whole project may have moved.
+        """
+        return Path(os.path.normpath(self.path.resolve().parent / self.content["typed_in"] / path))
+
+
+_RECORDED = ("typed_in", "request", "plan", "probabilities", "thread_plan")
+
+
+def recorded(
+    manifest: Path,
+    request: Request,
+    outcome: Outcome,
+    *,
+    plan: tuple[Path, str] | None,
+    probabilities: Path | None,
+) -> dict[str, Any]:
+    """Return what a manifest has to say for the submission to be made again.
+
+    Args:
+        manifest: Where it will stand.
+        request: What was predicted; every photo is read once more.
+        outcome: The answers.
+        plan: File and hash of the plan of a fast job.
+        probabilities: The file of probabilities, where one was written.
+
+    Returns:
+        `typed_in`, the folder of the command, relative to the manifest; `request`, hashes of ids
+        and photos; `plan`; and `probabilities`, the hash of their values and the file.
+    """
+    return {
+        "typed_in": _relative(Path.cwd(), manifest.resolve().parent),
+        "request": described_request(request),
+        "plan": plan and {"file": str(plan[0]), "sha256": plan[1]},
+        "probabilities": {
+            "values_sha256": hashlib.sha256(
+                np.ascontiguousarray(outcome.probabilities, dtype="<f8").tobytes()
+            ).hexdigest(),
+            "file": str(probabilities) if probabilities else None,
+            "sha256": sha256_file(probabilities) if probabilities else None,
+        },
+    }
+
+
+def described_request(request: Request) -> dict[str, Any]:
+    """Return hashes of what is asked for.
+
+    Returns:
+        `ids_sha256` of columns and ids in their order, `photos_sha256` of the bytes of all photos,
+        and `photos`, the first `DIGITS` of each photo's hash, one after another.
+    """
+    each = _photo_hashes(request.paths)
+    return {
+        "ids_sha256": sha256_json([request.columns, request.ids]),
+        "photos_sha256": sha256_json(each),
+        "photos": "".join(one[:DIGITS] or MISSING for one in each),
+    }
+
+
+def changed_photos(request: Request, then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Say which photos are not those that were predicted, a line each.
+
+    Args:
+        request: What is asked for now, of the same ids.
+        then: As `described_request` described it.
+        now: As it describes it now.
+    """
+    if then["photos_sha256"] == now["photos_sha256"]:
+        return []
+    lines = []
+    for number, path in enumerate(request.paths):
+        was, is_now = (each["photos"][DIGITS * number :][:DIGITS] for each in (then, now))
+        if was != is_now:
+            state = {MISSING: "is missing"}.get(is_now, "was changed")
+            lines.append(f"{path}: {'was missing then' if was == MISSING else state}")
+    return lines or ["some photo was changed"]
+
+
+def _photo_hashes(paths: Sequence[Path]) -> list[str]:
+    def hashed(path: Path) -> str:
+        try:
+            return sha256_file(path)
+        except OSError:
+            return ""
+
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        return list(pool.map(hashed, paths))
+
+
+def _relative(path: Path, start: Path) -> str:
+    try:
+        return Path(os.path.relpath(path.resolve(), start)).as_posix()
+    except ValueError:  # On Windows there is no way from one drive to another.
+        return str(path.resolve())

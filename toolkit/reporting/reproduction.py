@@ -1,0 +1,330 @@
+"""Makes a submission again from its manifest, and says whether it is the same."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from toolkit.data.dataset import load_request, read_labels
+from toolkit.errors import ToolkitError, UsageError, listing
+from toolkit.files import sha256_file
+from toolkit.inference.bundle import load_bundle
+from toolkit.inference.ensemble import MOST_THREADS_A_CORE
+from toolkit.inference.plans import FastOptions, folder_beside, given_plan, within_budget
+from toolkit.inference.sessions import Threads
+from toolkit.inference.tuning import describe
+from toolkit.machine import usable_cores
+from toolkit.progress import SILENT, Reporter
+from toolkit.reporting.job import submit
+from toolkit.reporting.provenance import Made, changed_photos, described_request
+from toolkit.reporting.submission import latency_path, manifest_path
+
+State = Literal["as made", "changed", "missing"]
+
+SETTINGS = ("tta", "tta_views", "voting", "device", "batch", "threads", "seed")
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Where things are now, for what is no longer where the manifest says; None for the rest."""
+
+    bundle: Path | None = None
+    data: Path | None = None
+    plan: Path | None = None
+    device: str | None = None
+
+
+@dataclass(frozen=True)
+class OtherLabel:
+    """A photo that is answered otherwise.
+
+    Attributes:
+        id: Of the photo.
+        submitted: What the submission says; None where it has no such row.
+        again: What it says when it is made again; None where it has no such row.
+    """
+
+    id: str
+    submitted: str | None
+    again: str | None
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What became of making a submission again.
+
+    Attributes:
+        submission: The submission.
+        created: When it was made, ISO 8601, UTC.
+        state: Whether its file is the one that the manifest describes.
+        rows: Photos that it answers.
+        same: Whether the file that was made again is, byte for byte, the one that the manifest
+            describes.
+        labels: Where the submission's file and the one made again differ; empty where it is
+            missing.
+        probabilities: The file of probabilities, or None where none was written.
+        probabilities_state: Of that file.
+        probabilities_same: Whether they are the same to the last bit, written to a file or not.
+        largest_difference: Between two probabilities; None where there is no file to compare.
+        differs: What is not as it was when the submission was made: versions, device, threads.
+        kept: Where the files that were made again are; None where they were thrown away.
+        seconds: What making it again took.
+    """
+
+    submission: Path
+    created: str
+    state: State
+    rows: int
+    same: bool
+    labels: tuple[OtherLabel, ...]
+    probabilities: Path | None
+    probabilities_state: State | None
+    probabilities_same: bool
+    largest_difference: float | None
+    differs: tuple[str, ...]
+    kept: Path | None
+    seconds: float
+
+    @property
+    def equal(self) -> bool:
+        """Whether all that was written came out again, and nobody changed it since."""
+        files = self.probabilities is None or (
+            self.probabilities_same and self.probabilities_state != "changed"
+        )
+        return self.same and self.state != "changed" and files
+
+
+def reproduce(
+    manifest: Path,
+    moved: Moved,
+    *,
+    keep: Path | None = None,
+    reporter: Reporter = SILENT,
+) -> Reproduction:
+    """Make a submission again and compare; the submission itself is only read.
+
+    Args:
+        manifest: The submission's manifest, or the submission, which has it beside it.
+        moved: Where things are now.
+        keep: The folder for what is made again, which is thrown away without it. Interrupted, the
+            same call with the same folder goes on where it stopped.
+        reporter: Where progress is told.
+
+    Returns:
+        What is equal and what is not.
+
+    Raises:
+        UsageError: The folder to keep things in holds files of those names.
+        ToolkitError: The manifest says too little, or what it names is gone or another.
+    """
+    made = Made.load(manifest_path(manifest) if manifest.suffix.lower() == ".csv" else manifest)
+    try:
+        bundle, data = _bundle(made, moved), _data(made, moved)
+        fast = _fast(made, moved, bundle)
+        settings = _settings(made, moved)
+        written = made.content["probabilities"]["file"]
+        skip_broken = bool(made.options["skip_broken"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ToolkitError(f"{made.path}: is no whole manifest ({error!r}).") from None
+    started = perf_counter()
+    with tempfile.TemporaryDirectory(prefix="toolkit-reproduce-") as temporary:
+        out = (keep or Path(temporary)) / made.submission.name
+        probabilities = None
+        if written:
+            probabilities = out.with_name(f"{out.stem}-probabilities{Path(written).suffix}")
+        if keep:
+            _refuse_overwriting(keep, [out, *([probabilities] if probabilities else [])])
+        submit(
+            bundle,
+            data,
+            out,
+            settings,
+            fast=fast,
+            probabilities=probabilities,
+            skip_broken=skip_broken,
+            reporter=reporter,
+        )
+        return _compared(made, out, probabilities, keep, perf_counter() - started)
+
+
+def _bundle(made: Made, moved: Moved) -> Path:
+    folder = moved.bundle or made.found(made.content["bundle"]["folder"])
+    if not folder.is_dir():
+        raise ToolkitError(f"{folder}: the bundle is not there. Say where it is with --bundle.")
+    there, needed = load_bundle(folder).sha256, made.content["bundle"]["sha256"]
+    if there != needed:
+        raise ToolkitError(
+            f"{folder}: another bundle ({there[:12]}) than the submission was made with "
+            f"({needed[:12]}). Name that one with --bundle."
+        )
+    return folder
+
+
+def _data(made: Made, moved: Moved) -> Path:
+    folder = moved.data or made.found(made.options["data"])
+    if not folder.is_dir():
+        raise ToolkitError(f"{folder}: the data is not there. Say where it is with --data.")
+    request, then = load_request(folder), made.content["request"]
+    now = described_request(request)
+    if now["ids_sha256"] != then["ids_sha256"]:
+        photos = made.content["photos"]
+        differs = (
+            "the same number, with other ids, columns or order"
+            if len(request.ids) == photos
+            else f"{len(request.ids)} photos, not {photos}"
+        )
+        raise ToolkitError(
+            f"{folder}: asks for something else than the submission answers ({differs}). Name the "
+            "data that it was made of with --data."
+        )
+    changed = changed_photos(request, then, now)
+    if changed:
+        raise ToolkitError(
+            f"{folder}: {len(changed)} of {len(request.ids)} photos are not those that were "
+            f"predicted. Put those back, or name their folder with --data:\n{listing(changed)}"
+        )
+    return folder
+
+
+def _fast(made: Made, moved: Moved, bundle: Path) -> FastOptions | None:
+    asked, plan = made.options["plan"], made.content["plan"]
+    if asked == "exact" or plan is None:
+        return None
+    file = moved.plan or made.found(plan["file"])
+    if not moved.plan and not file.is_file():
+        # Plans that were found are kept beside their bundle, wherever that is now.
+        file = folder_beside(load_bundle(bundle)) / file.name
+    if not file.is_file():
+        raise ToolkitError(
+            f"{made.found(plan['file'])}: the plan of this fast submission is gone, and one made "
+            "anew would be another. Say where it is with --plan."
+        )
+    options = FastOptions(**{**asked, "plan": str(file)})
+    photos = int(made.content["photos"])
+    there = within_budget(given_plan(options), options.budget_ms, photos, options.certify)
+    if there.sha256 != plan["sha256"]:
+        raise ToolkitError(
+            f"{file}: another plan ({there.sha256[:12]}) than the submission followed "
+            f"({plan['sha256'][:12]}). Name that one with --plan."
+        )
+    return options
+
+
+def _settings(made: Made, moved: Moved) -> dict[str, Any]:
+    settings = {key: made.options[key] for key in SETTINGS}
+    if moved.device:
+        settings["device"] = moved.device
+    threads = settings["threads"]
+    if threads is not None and threads > MOST_THREADS_A_CORE * usable_cores():
+        settings["threads"] = None  # No answer depends on it, and this machine has fewer cores.
+    return settings
+
+
+def _refuse_overwriting(keep: Path, files: list[Path]) -> None:
+    for path in (*files, manifest_path(files[0]), latency_path(files[0])):
+        if path.exists():
+            raise UsageError(
+                f"--keep {keep}: {path.name} is there already, and nothing is overwritten. Name "
+                "another folder."
+            )
+
+
+def _compared(
+    made: Made, out: Path, probabilities: Path | None, keep: Path | None, seconds: float
+) -> Reproduction:
+    again = Made.load(manifest_path(out))
+    then, now = made.content, again.content
+    state = _state(made.submission, then["submission"]["sha256"])
+    same = now["submission"]["sha256"] == then["submission"]["sha256"]
+    labels: tuple[OtherLabel, ...] = ()
+    if state != "missing" and not (same and state == "as made"):
+        labels = _other_labels(made.submission, out)
+    written = made.found(then["probabilities"]["file"]) if probabilities else None
+    written_state = _state(written, then["probabilities"]["sha256"]) if written else None
+    largest = None
+    if written and probabilities and written_state != "missing":
+        largest = _largest_difference(written, probabilities)
+    return Reproduction(
+        submission=made.submission,
+        created=str(then["created"]),
+        state=state,
+        rows=int(now["photos"]),
+        same=same,
+        labels=labels,
+        probabilities=written,
+        probabilities_state=written_state,
+        probabilities_same=(
+            now["probabilities"]["values_sha256"] == then["probabilities"]["values_sha256"]
+        ),
+        largest_difference=largest,
+        differs=tuple(_differences(then, now)),
+        kept=keep,
+        seconds=seconds,
+    )
+
+
+def _state(path: Path, sha256: str) -> State:
+    if not path.is_file():
+        return "missing"
+    return "as made" if sha256_file(path) == sha256 else "changed"
+
+
+def _other_labels(submission: Path, out: Path) -> tuple[OtherLabel, ...]:
+    again = read_labels(out)
+    try:
+        submitted = read_labels(submission)
+    except ToolkitError:
+        return ()  # It is no longer a table of labels; its state says that it was changed.
+    return tuple(
+        OtherLabel(id, submitted.get(id), again.get(id))
+        for id in dict.fromkeys([*again, *submitted])
+        if submitted.get(id) != again.get(id)
+    )
+
+
+def _largest_difference(first: Path, second: Path) -> float | None:
+    """Compare two tables of probabilities; None where one of them is no longer such a table."""
+    try:
+        tables = [_probabilities(path) for path in (first, second)]
+    except (OSError, ValueError):
+        return None
+    if tables[0].shape != tables[1].shape:
+        return None
+    return float(np.abs(tables[0] - tables[1]).max(initial=0.0))
+
+
+def _probabilities(path: Path) -> Any:
+    if path.suffix.lower() == ".csv":
+        table = pd.read_csv(path, float_precision="round_trip")
+    else:
+        table = pd.read_parquet(path)
+    return table.iloc[:, 1:].to_numpy(dtype=np.float64)
+
+
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Say what was another when the submission was made."""
+    pairs = [
+        ("provider", then["device"]["provider"], now["device"]["provider"]),
+        ("processor", then["device"]["device"], now["device"]["device"]),
+        ("cores", _threads(then), _threads(now)),
+        ("promise", then["promise"], now["promise"]),
+    ]
+    for name in sorted({*then["versions"], *now["versions"]}):
+        pairs.append((name, then["versions"].get(name), now["versions"].get(name)))
+    return [
+        f"{name}: then {was or 'not there'}, now {is_now or 'not there'}"
+        for name, was, is_now in pairs
+        if was != is_now
+    ]
+
+
+def _threads(content: Mapping[str, Any]) -> str:
+    plan = {key: value for key, value in content["thread_plan"].items() if key != "measured"}
+    return describe(Threads(**plan))
