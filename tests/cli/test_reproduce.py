@@ -16,8 +16,8 @@ from PIL import Image
 
 from toolkit.files import sha256_file
 from toolkit.inference import devices, plans
+from toolkit.inference.costs import Costs
 from toolkit.inference.engine import Engine
-from toolkit.inference.tuning import Costs
 
 
 @pytest.fixture(autouse=True)
