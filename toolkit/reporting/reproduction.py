@@ -293,10 +293,9 @@ def _largest_difference(first: Path, second: Path) -> float | None:
 
 
 def _probabilities(path: Path) -> Any:
-    if path.suffix.lower() == ".csv":
-        table = pd.read_csv(path, float_precision="round_trip")
-    else:
-        table = pd.read_parquet(path)
+    # As text, because pandas's own way to read numbers from it is not always exact; NumPy's is.
+    is_text = path.suffix.lower() == ".csv"
+    table = pd.read_csv(path, dtype=str) if is_text else pd.read_parquet(path)
     return table.iloc[:, 1:].to_numpy(dtype=np.float64)
 
 
