@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.stats import entropy
+from scipy.stats import entropy, ttest_rel
 
 from toolkit.metrics import (
     Agreement,
@@ -18,6 +18,8 @@ from toolkit.metrics import (
     class_table,
     confusion,
     log_losses,
+    mean_difference,
+    mean_interval,
     paired,
     score,
     wilson_interval,
@@ -222,3 +224,23 @@ def test_paired_counts_photo_by_photo() -> None:
     differing = found.only_first + found.only_second + found.both_wrong
     assert agreement(first, second) == Agreement(500, differing)
     assert agreement(first, second).equal == pytest.approx(np.mean(first == second))
+
+
+def test_a_mean_difference_is_tested_as_pairs() -> None:
+    generator = np.random.default_rng(1)
+    first = generator.gamma(1, 1, 90)
+    second = first + generator.normal(0.1, 0.4, 90)
+    found, expected = mean_difference(first, second), ttest_rel(first, second)
+    bounds = expected.confidence_interval(0.95)
+    assert found.mean == pytest.approx(np.mean(first) - np.mean(second))
+    assert found.interval == pytest.approx((bounds.low, bounds.high))
+    assert found.p_value == pytest.approx(expected.pvalue)
+
+
+def test_a_difference_without_spread_needs_no_test() -> None:
+    same = np.array([0.5, 0.25, 1.0])
+    assert mean_difference(same, same).p_value == 1
+    assert mean_difference(same + 1, same).p_value == 0
+    assert mean_difference(same[:1], same[1:2]).interval is None
+    assert mean_difference(same[:1], same[1:2]).p_value is None
+    assert mean_interval(same[:1]) is None

@@ -71,7 +71,8 @@ def command(
     bundle on --tta views, with voting weights that were found without the photo they are judged on.
     """
     from toolkit.progress import Reporter
-    from toolkit.reporting.comparison import as_records, side_by_side, write_csv
+    from toolkit.reporting.comparison import side_by_side
+    from toolkit.reporting.comparison_table import as_records, write_csv
     from toolkit.reporting.contenders import find_contenders, load_contenders
 
     reporter = Reporter(quiet)

@@ -236,7 +236,7 @@ def _evaluate_bundle(
         mixed = vote(list(seen), voting.weights, voting.temperature)
         where = (
             f"{len(labels)} photos held out from training (the weights were found on them: "
-            "'toolkit export' prints cross-fitted figures)"
+            "'toolkit compare' gives cross-fitted figures)"
         )
     scored = {**by_member, f"ensemble of {len(by_member)}": mixed}
     return _evaluation(f"{folder}, {views} views", where, bundle.classes, scored, labels)

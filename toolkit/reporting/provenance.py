@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,14 +45,16 @@ class Made:
             ToolkitError: It is none, or one of an older version that says too little.
         """
         content = read_json(path)
-        if not isinstance(content.get("submission"), dict) or "options" not in content:
+        if "submission" not in content or "options" not in content:
             raise ToolkitError(f"{path}: is no manifest of a submission by 'toolkit ensemble'.")
-        missing = [key for key in _RECORDED if key not in content]
-        if missing:
+        if any(key not in content for key in _RECORDED):
             raise ToolkitError(
-                f"{path}: does not say {', '.join(missing)}: an older version wrote it, which "
-                "recorded too little to make the submission again. Make it with 'toolkit ensemble'."
+                f"{path}: an older version wrote it, which recorded too little to make the "
+                "submission again. Make it with 'toolkit ensemble'."
             )
+        hole = next(_holes(content), None)
+        if hole:
+            raise ToolkitError(f"{path}: is no whole manifest: '{hole}' is missing.")
         return cls(path, content)
 
     @property
@@ -75,7 +77,36 @@ class Made:
         return Path(os.path.normpath(self.path.resolve().parent / self.content["typed_in"] / path))
 
 
-_RECORDED = ("typed_in", "request", "plan", "probabilities", "thread_plan")
+SETTINGS = ("tta", "tta_views", "voting", "device", "batch", "threads", "seed")
+"""Options that the ensemble is loaded with."""
+
+_ALWAYS = {
+    "created": (),
+    "submission": ("file", "sha256"),
+    "bundle": ("folder", "sha256"),
+    "options": ("data", "skip_broken", "plan", *SETTINGS),
+    "promise": (),
+    "photos": (),
+    "device": ("provider", "device"),
+    "versions": (),
+}
+_RECORDED = {
+    "typed_in": (),
+    "request": ("ids_sha256", "photos_sha256", "photos"),
+    "plan": ("file", "sha256"),
+    "probabilities": ("values_sha256", "file", "sha256"),
+    "thread_plan": ("intra_op", "spinning", "parallel"),
+}
+"""Keys of a manifest with the keys in them; of the second, older versions had none."""
+
+
+def _holes(content: Mapping[str, Any]) -> Iterator[str]:
+    for key, parts in {**_ALWAYS, **_RECORDED}.items():
+        if key not in content:
+            yield key
+        elif content[key] is not None:  # An exact submission follows no plan.
+            there = content[key] if isinstance(content[key], dict) else {}
+            yield from (f"{key}.{part}" for part in parts if part not in there)
 
 
 def recorded(

@@ -23,12 +23,10 @@ from toolkit.inference.tuning import describe
 from toolkit.machine import usable_cores
 from toolkit.progress import SILENT, Reporter
 from toolkit.reporting.job import submit
-from toolkit.reporting.provenance import Made, changed_photos, described_request
+from toolkit.reporting.provenance import SETTINGS, Made, changed_photos, described_request
 from toolkit.reporting.submission import latency_path, manifest_path
 
 State = Literal["as made", "changed", "missing"]
-
-SETTINGS = ("tta", "tta_views", "voting", "device", "batch", "threads", "seed")
 
 
 @dataclass(frozen=True)
@@ -125,14 +123,9 @@ def reproduce(
         ToolkitError: The manifest says too little, or what it names is gone or another.
     """
     made = Made.load(manifest_path(manifest) if manifest.suffix.lower() == ".csv" else manifest)
-    try:
-        bundle, data = _bundle(made, moved), _data(made, moved)
-        fast = _fast(made, moved, bundle)
-        settings = _settings(made, moved)
-        written = made.content["probabilities"]["file"]
-        skip_broken = bool(made.options["skip_broken"])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ToolkitError(f"{made.path}: is no whole manifest ({error!r}).") from None
+    bundle, data = _bundle(made, moved), _data(made, moved)
+    fast = _fast(made, moved, bundle)
+    written = made.content["probabilities"]["file"]
     started = perf_counter()
     with tempfile.TemporaryDirectory(prefix="toolkit-reproduce-") as temporary:
         out = (keep or Path(temporary)) / made.submission.name
@@ -145,10 +138,10 @@ def reproduce(
             bundle,
             data,
             out,
-            settings,
+            _settings(made, moved),
             fast=fast,
             probabilities=probabilities,
-            skip_broken=skip_broken,
+            skip_broken=made.options["skip_broken"],
             reporter=reporter,
         )
         return _compared(made, out, probabilities, keep, perf_counter() - started)
@@ -301,10 +294,9 @@ def _largest_difference(first: Path, second: Path) -> float | None:
 
 
 def _probabilities(path: Path) -> Any:
-    if path.suffix.lower() == ".csv":
-        table = pd.read_csv(path, float_precision="round_trip")
-    else:
-        table = pd.read_parquet(path)
+    # As text, because pandas's own way to read numbers from it is not always exact; NumPy's is.
+    is_text = path.suffix.lower() == ".csv"
+    table = pd.read_csv(path, dtype=str) if is_text else pd.read_parquet(path)
     return table.iloc[:, 1:].to_numpy(dtype=np.float64)
 
 
