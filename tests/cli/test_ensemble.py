@@ -106,7 +106,7 @@ class TestOutputs:
     def test_out_names_the_place_of_all_of_them(self, toolkit, home: Path) -> None:
         assert toolkit("ensemble", "--out", "results/mine.csv").code == 0
         assert made(home) == {"results"}
-        assert made(home / "results") == {"mine.csv", "mine.json", "latency.json"}
+        assert made(home / "results") == {"mine.csv", "mine.json", "mine-latency.json"}
 
     def test_the_manifest_says_what_was_asked(self, toolkit, home: Path) -> None:
         toolkit("ensemble", "--tta", 3, "--voting", "alpha=1,gamma=3", "--batch", 4)
@@ -162,11 +162,16 @@ class TestTold:
     def test_quiet_tells_no_progress(self, toolkit, home: Path) -> None:
         assert toolkit("ensemble", "--quiet").err == ""
 
-    def test_json_is_the_latency_report_alone(self, toolkit, home: Path) -> None:
+    def test_json_is_what_was_written_in_short(self, toolkit, home: Path) -> None:
         report = toolkit("ensemble", "--json").json
         written = json.loads((home / "latency.json").read_text(encoding="utf-8"))
         del written["samples_ms"]
-        assert report == written
+        assert {key: report[key] for key in written} == written
+        files = {"submission": "submission.csv", "manifest": "submission.json"}
+        assert report["files"] == {**files, "latency": "latency.json"}
+        manifest = json.loads((home / "submission.json").read_text(encoding="utf-8"))
+        assert (report["rows"], report["promise"]) == (9, manifest["promise"])
+        assert report["answered_with_class_prior"] == {}
 
 
 class TestRefusals:

@@ -81,7 +81,7 @@ class TestHelp:
 
     def test_no_file_in_the_folder_is_forgotten(self) -> None:
         folder = Path(str(package.__file__)).parent / "cli"
-        shared = {"__init__", "main", "options", "terminal"}
+        shared = {"__init__", "complete", "main", "options", "terminal"}
         files = {path.stem for path in folder.glob("*.py")} - shared
         assert {file.replace("_", "-") for file in files} == set(COMMANDS)
 
@@ -123,15 +123,6 @@ class TestMistakes:
         self.raising(monkeypatch, error("bundle: is broken. Mend it."))
         told = toolkit("doctor")
         assert (told.code, told.out, told.err) == (code, "", "error: bundle: is broken. Mend it.\n")
-
-    def test_an_interruption_says_that_the_work_is_not_lost(
-        self, toolkit, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        self.raising(monkeypatch, KeyboardInterrupt())
-        told = toolkit("doctor")
-        assert told.code == 130
-        line = "Interrupted. The same command, without --fresh, goes on where it stopped."
-        assert told.err.strip() == line
 
     def test_a_file_that_the_system_refuses_is_one_line(self, toolkit, here: Path) -> None:
         (here / "file").write_text("no folder", encoding="utf-8")

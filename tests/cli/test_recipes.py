@@ -93,7 +93,7 @@ class TestAugment:
 
     def test_more_photos_than_there_are_is_all_of_them(self, toolkit, home: Path) -> None:
         told = toolkit("augment", "--photos", 40, "--versions", 1)
-        assert told.out == "augmentation.png: 12 photos, 1 versions each\n"
+        assert told.out == "augmentation.png: 12 photos, 1 version each\n"
 
     def test_a_broken_photo_is_named(self, toolkit, home: Path) -> None:
         for path in (home / "data" / "train").glob("*/*.png"):

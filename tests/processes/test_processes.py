@@ -51,7 +51,7 @@ def test_a_broken_photo_is_still_one_when_it_arrives(tmp_path: Path) -> None:
 def test_a_bug_keeps_its_kind_and_its_traceback() -> None:
     with pytest.raises(ValueError, match="invalid literal") as caught:
         in_own_process(int, "one")
-    assert "_process_worker" in str(caught.value.__cause__)
+    assert "in _answer" in str(caught.value.__cause__)
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])

@@ -17,7 +17,7 @@ from toolkit.errors import ToolkitError
 from toolkit.files import sha256_file, written_whole
 from toolkit.machine import package_versions
 from toolkit.metrics import score
-from toolkit.progress import Reporter
+from toolkit.progress import Reporter, counted
 from toolkit.training.backend import jit_compile, set_jit_compile, sixteen_bit_policy
 from toolkit.training.batches import PlainBatches, TrainingBatches
 from toolkit.training.model import (
@@ -250,7 +250,8 @@ def _enter_stage(progress: Progress, index: int) -> None:
 def _reestimate(job: Job, model: keras.Model, photos: Pixels) -> None:
     chosen = np.random.default_rng(job.seed).permutation(np.flatnonzero(~job.held_out))
     chosen = chosen[:MOST_PHOTOS_FOR_STATISTICS]
-    job.reporter.say(f"{job.recipe.backbone}: batch statistics from {len(chosen)} photos")
+    used = counted(len(chosen), "photo")
+    job.reporter.say(f"{job.recipe.backbone}: batch statistics from {used}")
     batches = PlainBatches(
         photos, job.labels, chosen, classes=len(job.data.classes), batch_size=STATISTICS_BATCH
     )
