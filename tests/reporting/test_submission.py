@@ -23,6 +23,7 @@ from toolkit.inference.journal import Journal
 from toolkit.machine import usable_cores
 from toolkit.reporting.submission import (
     check_paths,
+    latency_path,
     latency_report,
     write_manifest,
     write_probabilities,
