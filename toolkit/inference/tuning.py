@@ -164,8 +164,8 @@ def measure_threads(
         What is the fastest by its median, with all samples.
 
     Raises:
-        ToolkitError: No photo can be read, or a member cannot be loaded.
-        OSError: The result cannot be written.
+        ToolkitError: No photo can be read, a member cannot be loaded, or the result cannot be
+            written.
     """
     if device.is_gpu:
         note = f"the members run on {device.name}: how the processor's cores are used is not tuned"
@@ -264,7 +264,7 @@ def measure_costs(
         Milliseconds an image; each (member name, precision) is either there or in `skipped`.
 
     Raises:
-        OSError: The result cannot be written.
+        ToolkitError: The result cannot be written.
     """
     key = _costs_key(bundle, precisions, device, threads, batch)
     found = None if fresh else _saved_costs(key)
