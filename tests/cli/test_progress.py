@@ -96,13 +96,13 @@ class TestOnATerminal:
         self, screen: Screen, monkeypatch: pytest.MonkeyPatch, width: int
     ) -> None:
         monkeypatch.setenv("COLUMNS", str(width))
-        with Reporter(quiet=False).track("looking at the photos", 15_561) as advance:
+        with Reporter(quiet=False).track("looking at all of them", 15_561) as advance:
             advance(15_561)
         drawn = screen.getvalue()
         assert "15561/15561" in drawn
         assert "/s" in drawn
         assert "0:00:00" in drawn
-        assert ("photos" in drawn.partition("15561/15561")[2]) == (width >= progress.NARROW)
+        assert ("photos" in drawn) == (width >= progress.NARROW)
 
     def test_a_dumb_terminal_gets_lines(
         self, screen: Screen, monkeypatch: pytest.MonkeyPatch

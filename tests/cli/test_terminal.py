@@ -40,6 +40,7 @@ def test_colours_are_as_the_user_wants_them(
         monkeypatch.delenv(each, raising=False)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv(name, "1")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: not coloured)
     terminal.print_table("Title", ["a"], [(1,)])
     assert ("\x1b[" in capsys.readouterr().out) == coloured
 
