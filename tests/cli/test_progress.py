@@ -86,7 +86,6 @@ class TestOnATerminal:
     @pytest.fixture
     def screen(self, monkeypatch: pytest.MonkeyPatch) -> Screen:
         made = Screen()
-        monkeypatch.setattr(sys, "stderr", made)
         monkeypatch.setenv("TERM", "xterm")
         monkeypatch.setenv("NO_COLOR", "1")
         return made
@@ -96,6 +95,7 @@ class TestOnATerminal:
         self, screen: Screen, monkeypatch: pytest.MonkeyPatch, width: int
     ) -> None:
         monkeypatch.setenv("COLUMNS", str(width))
+        monkeypatch.setattr(sys, "stderr", screen)  # Not in the fixture: pytest sets its own.
         with Reporter(quiet=False).track("looking at all of them", 15_561) as advance:
             advance(15_561)
         drawn = screen.getvalue()
@@ -108,6 +108,7 @@ class TestOnATerminal:
         self, screen: Screen, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("TERM", "dumb")
+        monkeypatch.setattr(sys, "stderr", screen)
         with Reporter(quiet=False).track("work", 2) as advance:
             advance(2)
         assert screen.getvalue() == ""

@@ -31,11 +31,11 @@ def print_table(
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
-    for index, column in enumerate(columns):
+    for index, heading in enumerate(columns):
         # On a narrow terminal words go on in the next line, numbers never.
-        left, widest = column.startswith("<"), max((len(row[index]) for row in cells), default=0)
+        left, widest = heading.startswith("<"), max((len(row[index]) for row in cells), default=0)
         table.add_column(
-            column.removeprefix("<"),
+            heading.removeprefix("<"),
             justify="left" if left else "right",
             overflow="fold",
             min_width=min(widest, NARROWEST) if left else widest,
@@ -47,6 +47,12 @@ def print_table(
     # A file has no width: what was measured there must not be cut to 80 characters.
     width = console.width if sys.stdout.isatty() else FILE_WIDTH
     wide = console.options.update_width(MOST_WIDTH)
+    if console.measure(table, options=wide).maximum > width:
+        # Only a column of a fixed width is never broken.
+        for column in table.columns:
+            if column.justify == "right":
+                longest = max(map(len, str(column.header).split()), default=0)
+                column.width = max(column.min_width or 0, longest)
     console.width = max(width, console.measure(table, options=wide).minimum)
     if title:
         console.print(title, style="bold", soft_wrap=True)
