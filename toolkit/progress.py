@@ -22,6 +22,9 @@ FIRST_LINE_S, LOG_INTERVAL_S = 5.0, 20.0
 NARROW = 70
 """Columns of a terminal below which there is room for the numbers only, not for the bar."""
 
+RATE_AND_TIME = len("  1234.5/s 0:00:00")
+"""Columns that stand beside the numbers of such a narrow one."""
+
 
 @dataclass(frozen=True)
 class Reporter:
@@ -99,13 +102,13 @@ def _terminal_bar(work: str, total: int, unit: str) -> Iterator[Advance]:
     from rich.console import Console
 
     console = Console(stderr=True)
-    columns = _columns(console, unit)
+    columns = _columns(console, total, unit)
     with progress.Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(work, total=total)
         yield lambda count: bar.advance(task, count)
 
 
-def _columns(console: Console, unit: str) -> list[ProgressColumn | str]:
+def _columns(console: Console, total: int, unit: str) -> list[ProgressColumn | str]:
     """Return what a bar shows; what it is about is cut on a narrow terminal, numbers never."""
     from rich import progress
     from rich.table import Column
@@ -118,13 +121,16 @@ def _columns(console: Console, unit: str) -> list[ProgressColumn | str]:
             speed = task.finished_speed or task.speed
             return Text("-/s" if speed is None else f"{speed:.1f}/s", style="progress.data.speed")
 
-    name = progress.TextColumn("{task.description}", table_column=Column(no_wrap=True, ratio=1))
     numbers: list[ProgressColumn | str] = [
         progress.MofNCompleteColumn(table_column=whole),
         Rate(table_column=whole),
         progress.TimeRemainingColumn(table_column=whole),
     ]
     if console.width < NARROW:
+        room = console.width - len(f"{total}/{total}") - RATE_AND_TIME
+        name = progress.TextColumn(
+            "{task.description}", table_column=Column(no_wrap=True, width=max(1, room))
+        )
         return [name, *numbers]
     return [
         progress.TextColumn("{task.description}"),
