@@ -40,8 +40,18 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     Returns:
         A sentence with the nearest word, or one that lists all of them.
     """
+    names = sorted(known)
+    return nearest(word, names) or f"Expected one of: {', '.join(names)}."
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Say which known word was probably meant, where the message has listed them already.
+
+    Returns:
+        A sentence with the nearest word, whatever its letters' case; empty where none is near.
+    """
     import difflib
 
-    names = sorted(known)
-    near = difflib.get_close_matches(word, names, n=1)
-    return f"Did you mean '{near[0]}'?" if near else f"Expected one of: {', '.join(names)}."
+    names = {name.casefold(): name for name in known}
+    near = difflib.get_close_matches(word.casefold(), sorted(names), n=1)
+    return f"Did you mean '{names[near[0]]}'?" if near else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -24,15 +25,24 @@ def written_whole(path: Path) -> Iterator[Path]:
 
     Yields:
         The temporary path to write to. It is removed when the block raises.
+
+    Raises:
+        ToolkitError: The system refuses the file; names `path`, not the temporary one.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last, because many writers choose the format by it.
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        # The user knows neither the temporary name nor what went on under it.
+        if error.strerror and str(error.filename) in (str(temporary), str(path.parent)):
+            raise ToolkitError(f"{path}: cannot be written ({error.strerror}).") from None
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -37,6 +37,15 @@ def peak_memory_bytes() -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def described() -> str:
+    """Return this machine and the libraries that count, in one line for a log."""
+    versions = package_versions(
+        ("toolkit", "onnxruntime-gpu", "onnxruntime", "openvino", "tensorflow", "keras", "numpy")
+    )
+    parts = [f"Python {platform.python_version()}", *(f"{n} {v}" for n, v in versions.items())]
+    return f"{', '.join(parts)}; {usable_cores()} usable cores of {processor_name()}"
+
+
 def package_versions(names: Iterable[str]) -> dict[str, str]:
     """Return the versions of those packages that are installed."""
     found = {}

@@ -106,7 +106,16 @@ class TestOutputs:
     def test_out_names_the_place_of_all_of_them(self, toolkit, home: Path) -> None:
         assert toolkit("ensemble", "--out", "results/mine.csv").code == 0
         assert made(home) == {"results"}
-        assert made(home / "results") == {"mine.csv", "mine.json", "latency.json"}
+        assert made(home / "results") == {"mine.csv", "mine.json", "mine-latency.json"}
+
+    def test_submissions_in_one_folder_keep_their_latency_reports(
+        self, toolkit, home: Path
+    ) -> None:
+        for name in ("a", "b"):
+            toolkit("ensemble", "--out", f"{name}.csv", "--quiet")
+            manifest = json.loads((home / f"{name}.json").read_text(encoding="utf-8"))
+            assert manifest["latency"] == {"file": f"{name}-latency.json"}
+        assert {"a-latency.json", "b-latency.json"} <= made(home)
 
     def test_the_manifest_says_what_was_asked(self, toolkit, home: Path) -> None:
         toolkit("ensemble", "--tta", 3, "--voting", "alpha=1,gamma=3", "--batch", 4)
@@ -162,11 +171,16 @@ class TestTold:
     def test_quiet_tells_no_progress(self, toolkit, home: Path) -> None:
         assert toolkit("ensemble", "--quiet").err == ""
 
-    def test_json_is_the_latency_report_alone(self, toolkit, home: Path) -> None:
+    def test_json_is_what_was_written_in_short(self, toolkit, home: Path) -> None:
         report = toolkit("ensemble", "--json").json
         written = json.loads((home / "latency.json").read_text(encoding="utf-8"))
         del written["samples_ms"]
-        assert report == written
+        assert {key: report[key] for key in written} == written
+        files = {"submission": "submission.csv", "manifest": "submission.json"}
+        assert report["files"] == {**files, "latency": "latency.json"}
+        manifest = json.loads((home / "submission.json").read_text(encoding="utf-8"))
+        assert (report["rows"], report["promise"]) == (9, manifest["promise"])
+        assert report["answered_with_class_prior"] == {}
 
 
 class TestRefusals:
@@ -373,7 +387,8 @@ class TestFast:
         assert promise.startswith("at most 12 of 120 labels differ from the exact ensemble's")
         assert f"promise: {promise}" in told.out
         assert f"promise: {promise}" in told.err
-        assert manifest["options"]["plan"]["tolerance"] == 0.1
+        chosen = {"plan": "fast", "certify": "test", "tolerance": 0.1, "confidence": 0.9}
+        assert manifest["options"]["plan"] == chosen
         fast = report["fast"]
         assert fast["promise"] == promise
         assert fast["expected_ms_a_photo"] < fast["exact_ms_a_photo"] == 18
@@ -403,6 +418,17 @@ class TestFast:
         first, second = ([(prepared / name).read_bytes() for name in pair] for pair in names)
         assert first == second
         assert len(list((prepared / "plans").glob("*.json"))) == 1
+
+    def test_broken_photos_are_listed_in_the_order_of_the_request(
+        self, toolkit, prepared: Path
+    ) -> None:
+        broken = ["7.png", "30.png", "61.png", "100.png"]
+        for name in broken:
+            (prepared / "photos" / name).write_bytes(b"")
+        told = toolkit(*self.COMMAND, *self.FAST, "--quiet")
+        assert told.code == 1
+        listed = [line.partition(":")[0].rpartition("/")[2] for line in told.err.splitlines()[1:]]
+        assert listed == broken
 
     def test_a_plans_file_is_carried_out(self, toolkit, prepared: Path) -> None:
         toolkit(*self.COMMAND, *self.FAST, "--out", "first.csv")

@@ -43,7 +43,26 @@ class TestEvaluate:
     ) -> None:
         told = toolkit("evaluate", "bundle", "--tta", 2)
         assert told.code == 0, told.err
-        assert "12 photos held out from training" in told.out
+        assert "12 photos held out from training, by what the members said of them" in told.out
+        assert "bundle, 2 views" in told.out
+        assert "bundle, 1 view\n" in toolkit("evaluate", "bundle").out
+
+    def test_a_changed_network_is_not_scored_by_what_it_said_once(
+        self, toolkit, home: Path
+    ) -> None:
+        with (home / "bundle" / "beta.onnx").open("ab") as file:
+            file.write(b"more")
+        told = toolkit("evaluate", "bundle")
+        assert (told.code, told.out) == (1, "")
+        assert "beta.onnx: the file was changed after the export" in told.err
+
+    def test_a_missing_photo_is_named_where_a_user_would_look_for_it(
+        self, toolkit, home: Path
+    ) -> None:
+        (home / "labels.csv").write_text("Id,Category\n1.png,2\nzzz.jpg,10\n", encoding="utf-8")
+        told = toolkit("evaluate", "--labels", "labels.csv", "--photos", "data/test_upload")
+        assert (told.code, told.out) == (1, "")
+        assert f"{Path('data/test_upload/zzz.jpg')}: no such file" in told.err
 
     def test_a_submission_has_an_accuracy_and_no_other_figure(self, toolkit, home: Path) -> None:
         toolkit("ensemble", "--quiet")

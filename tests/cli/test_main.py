@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.shell_completion import ShellComplete
 
 import toolkit as package
 from toolkit.cli.main import COMMANDS, cli
@@ -81,12 +82,70 @@ class TestHelp:
 
     def test_no_file_in_the_folder_is_forgotten(self) -> None:
         folder = Path(str(package.__file__)).parent / "cli"
-        shared = {"__init__", "main", "options", "terminal"}
+        shared = {"__init__", "complete", "main", "options", "terminal"}
         files = {path.stem for path in folder.glob("*.py")} - shared
         assert {file.replace("_", "-") for file in files} == set(COMMANDS)
 
     def test_the_version_is_the_packages(self, toolkit) -> None:
         assert toolkit("--version").out.split()[-1] == package.__version__
+
+
+WITHOUT_JSON: dict[str, str] = {}
+"""Commands that report nothing a program would read, and why."""
+
+SHORT = {"augment", "doctor", "recipes", "show"}
+"""Commands that are done before progress could be told."""
+
+
+class TestAlike:
+    """What holds for every command."""
+
+    @pytest.mark.parametrize(("name", "command"), list(commands()), ids=list(COMMANDS))
+    def test_what_reports_has_json(self, name: str, command: click.Command) -> None:
+        flags = {flag for parameter in command.params for flag in parameter.opts}
+        assert ("--json" in flags) != (name in WITHOUT_JSON)
+
+    @pytest.mark.parametrize(("name", "command"), list(commands()), ids=list(COMMANDS))
+    def test_what_takes_long_can_be_quiet_and_verbose(
+        self, name: str, command: click.Command
+    ) -> None:
+        flags = {flag for parameter in command.params for flag in parameter.opts}
+        wanted = {"-q", "--quiet", "-v", "--verbose"}
+        assert wanted & flags == (set() if name in SHORT else wanted)
+
+    def test_verbose_tells_versions_threads_and_loading(self, toolkit, home: Path) -> None:
+        told = toolkit("bench", "--count", 2, "--device", "cpu", "--json", "-v")
+        assert told.json["photos"] == 2
+        assert f"toolkit {package.__version__}" in told.err
+        for detail in ("threads: ", "alpha: weight 0.3333, loaded in ", "offline: 2 photos in "):
+            assert detail in told.err
+        assert "threads: " not in toolkit("bench", "--count", 2, "--device", "cpu").err
+
+    def test_quiet_and_verbose_do_not_go_together(self, toolkit, home: Path) -> None:
+        told = toolkit("ensemble", "-q", "-v")
+        assert (told.code, told.out) == (2, "")
+        assert "--quiet and --verbose: Expected one of them." in told.err
+
+    @pytest.mark.parametrize(
+        ("typed", "offered"),
+        [
+            ("train-all --only x", ["xception"]),
+            ("train xception inc", ["inceptionv3"]),
+            ("train-all --recipes i", ["improved"]),
+            ("ensemble --voting al", ["alpha="]),
+            ("ensemble --voting alpha=1,b", ["alpha=1,beta="]),
+            ("export --precision fp32,i", ["fp32,int8"]),
+            ("ensemble --plan f", ["fast"]),
+            ("ens", ["ensemble"]),
+        ],
+    )
+    def test_the_shell_completes_what_is_typed(
+        self, home: Path, typed: str, offered: list[str]
+    ) -> None:
+        words = typed.split(" ")
+        complete = ShellComplete(cli, {}, "toolkit", "_TOOLKIT_COMPLETE")
+        found = complete.get_completions(words[:-1], words[-1])
+        assert [item.value for item in found if item.type == "plain"] == offered
 
 
 class TestMistakes:
@@ -111,6 +170,57 @@ class TestMistakes:
         assert told.code == 2
         assert "--tta" in told.err
 
+    @pytest.mark.parametrize(
+        ("typed", "meant"),
+        [
+            ("ensemble --device cdua", "cuda"),
+            ("ensemble --voting unifrom", "uniform"),
+            ("ensemble --voting alhpa=1", "alpha"),
+            ("ensemble --plan fsat", "fast"),
+            ("export --precision fp32,itn8", "int8"),
+            ("train-all --only Xcepton", "xception"),
+            ("train-all --recipes improvd", "improved"),
+            ("train-all --pretrained imagnet", "imagenet"),
+            ("train EfficientNetB3", "efficientnetb3"),
+        ],
+    )
+    def test_a_typo_in_a_value_gets_a_suggestion(
+        self, toolkit, home: Path, trained, typed: str, meant: str
+    ) -> None:
+        words = typed.split()
+        told = toolkit(*words, *(("--runs", trained.folder) if words[0] == "export" else ()))
+        assert told.code != 0
+        assert f"Did you mean '{meant}'?" in told.err
+
+    @pytest.mark.parametrize(
+        ("options", "meant"),
+        [(("--set", "smal"), "small"), (("--name", "secnd"), "second")],
+    )
+    def test_a_typo_in_the_name_of_runs_gets_a_suggestion(
+        self, toolkit, here: Path, trained, options: tuple[str, str], meant: str
+    ) -> None:
+        told = toolkit("export", "--runs", trained.folder, *options)
+        assert (told.code, told.out) == (1, "")
+        assert f"Did you mean '{meant}'?" in told.err
+
+    def test_a_typo_in_a_member_gets_a_suggestion(self, toolkit, here: Path, trained) -> None:
+        folder = trained.runs[0].folder
+        told = toolkit("export", "--member", folder.with_name("mobilenetv3smal"))
+        assert (told.code, told.out) == (1, "")
+        assert f"Did you mean '{folder.name}'?" in told.err
+
+    @pytest.mark.parametrize(
+        "command", ["ensemble --out file/a.csv", "bench --count 1 --out file/a.json"]
+    )
+    def test_a_place_that_cannot_be_written_is_named_as_the_user_did(
+        self, toolkit, home: Path, command: str
+    ) -> None:
+        (home / "file").write_text("no folder", encoding="utf-8")
+        told = toolkit(*command.split(), "--quiet")
+        assert (told.code, told.out) == (1, "")
+        assert told.err.startswith("error: file")
+        assert "file/." not in told.err
+
     def test_no_command_shows_the_help(self, toolkit) -> None:
         told = toolkit()
         assert told.code == 2
@@ -123,15 +233,6 @@ class TestMistakes:
         self.raising(monkeypatch, error("bundle: is broken. Mend it."))
         told = toolkit("doctor")
         assert (told.code, told.out, told.err) == (code, "", "error: bundle: is broken. Mend it.\n")
-
-    def test_an_interruption_says_that_the_work_is_not_lost(
-        self, toolkit, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        self.raising(monkeypatch, KeyboardInterrupt())
-        told = toolkit("doctor")
-        assert told.code == 130
-        line = "Interrupted. The same command, without --fresh, goes on where it stopped."
-        assert told.err.strip() == line
 
     def test_a_file_that_the_system_refuses_is_one_line(self, toolkit, here: Path) -> None:
         (here / "file").write_text("no folder", encoding="utf-8")

@@ -93,7 +93,14 @@ class TestAugment:
 
     def test_more_photos_than_there_are_is_all_of_them(self, toolkit, home: Path) -> None:
         told = toolkit("augment", "--photos", 40, "--versions", 1)
-        assert told.out == "augmentation.png: 12 photos, 1 versions each\n"
+        assert told.out == "augmentation.png: 12 photos, 1 version each\n"
+
+    def test_a_name_that_is_not_one_of_a_picture_is_refused_before_any_work(
+        self, toolkit, here: Path
+    ) -> None:
+        told = toolkit("augment", "--preview", "sheet.foo", "--data", "nowhere")
+        assert (told.code, told.out) == (2, "")
+        assert "sheet.foo: Expected a picture's name that ends in .png" in told.err
 
     def test_a_broken_photo_is_named(self, toolkit, home: Path) -> None:
         for path in (home / "data" / "train").glob("*/*.png"):

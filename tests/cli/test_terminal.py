@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -17,6 +18,31 @@ def test_a_table_in_a_pipe_is_not_cut_to_a_screens_width(
     told = capsys.readouterr().out
     for whole in ("x" * 100, "y" * 40, "n" * 200):
         assert whole in told
+
+
+def test_numbers_are_whole_on_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    row = ("a long name of a stage", "in words that can be broken", "1234.56", "83.17 %")
+    terminal.print_table("Title", ["<stage", "<unit", "a long heading", "share"], [row])
+    told = capsys.readouterr().out
+    assert "1234.56" in told
+    assert "83.17 %" in told
+
+
+@pytest.mark.parametrize(("name", "coloured"), [("NO_COLOR", False), ("FORCE_COLOR", True)])
+def test_colours_are_as_the_user_wants_them(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, coloured: bool
+) -> None:
+    for each in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(each, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv(name, "1")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: not coloured)
+    terminal.print_table("Title", ["a"], [(1,)])
+    assert ("\x1b[" in capsys.readouterr().out) == coloured
 
 
 def test_square_brackets_are_not_taken_for_colours(capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,7 +51,7 @@ def test_a_broken_photo_is_still_one_when_it_arrives(tmp_path: Path) -> None:
 def test_a_bug_keeps_its_kind_and_its_traceback() -> None:
     with pytest.raises(ValueError, match="invalid literal") as caught:
         in_own_process(int, "one")
-    assert "_process_worker" in str(caught.value.__cause__)
+    assert "in _answer" in str(caught.value.__cause__)
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
@@ -71,6 +71,66 @@ def test_no_process_outlives_a_killed_parent() -> None:
     finally:
         parent.kill()
         parent.wait()
+
+
+SLOW_WRITER = """
+from pathlib import Path
+from time import sleep
+from toolkit.files import written_whole
+
+def write(folder):
+    with written_whole(Path(folder) / "result.bin") as temporary:
+        temporary.write_bytes(b"half")
+        sleep(60)
+
+def say(line):
+    print(line)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_process_tidies_up_and_says_nothing(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    (tmp_path / "writer.py").write_text(SLOW_WRITER, encoding="utf-8")
+    program = (
+        "from toolkit.processes import in_own_process, interruptible, Interrupted; import writer\n"
+        "try:\n"
+        "    with interruptible(): in_own_process(writer.write, '.')\n"
+        "except Interrupted as stopped: raise SystemExit(128 + stopped.number)"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 30
+        while not list(tmp_path.glob(".result.*")):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        # A terminal sends Ctrl-C to all of them, a service manager SIGTERM to the parent alone.
+        send = os.killpg if number == signal.SIGINT else os.kill
+        send(parent.pid, number)
+        _, told = parent.communicate(timeout=30)
+    finally:
+        parent.kill()
+        parent.wait()
+    assert (parent.returncode, told) == (128 + number, "")
+    assert [path.name for path in tmp_path.glob("*result*")] == []
+    assert [path.name for path in tmp_path.glob(".result*")] == []
+
+
+def test_what_is_printed_there_does_not_come_into_the_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "writer.py").write_text(SLOW_WRITER, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    in_own_process(importlib.import_module("writer").say, "chatter")
+    told = capfd.readouterr()
+    assert (told.out, told.err) == ("", "chatter\n")
 
 
 def running_below(parent: psutil.Process) -> list[psutil.Process]:

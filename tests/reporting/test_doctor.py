@@ -55,6 +55,18 @@ def test_a_provider_that_cannot_load_comes_with_the_reason(
     assert doctor.diagnose()["providers"]["CUDAExecutionProvider"] == "cuda is broken"
 
 
+class TestOpenVino:
+    def test_without_it_the_way_to_it_is_told(self) -> None:
+        assert "pip install 'toolkit[openvino]'" in doctor._openvino({})
+
+    def test_what_it_computes_in_is_told(self) -> None:
+        pytest.importorskip("openvino")
+        found = doctor._openvino({"openvino": "2026"})
+        assert found.startswith("runs on the CPU: bf16 ")
+        assert "nncf is missing" in found
+        assert "nncf is missing" not in doctor._openvino({"openvino": "2026", "nncf": "3"})
+
+
 class TestTensorFlow:
     def test_without_it_the_way_to_it_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

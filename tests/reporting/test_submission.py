@@ -23,6 +23,7 @@ from toolkit.inference.journal import Journal
 from toolkit.machine import usable_cores
 from toolkit.reporting.submission import (
     check_paths,
+    latency_path,
     latency_report,
     write_manifest,
     write_probabilities,
@@ -100,7 +101,6 @@ class TestPaths:
         ("out", "probabilities"),
         [
             ("submission.json", None),
-            ("latency.csv", None),
             ("s.csv", "s.csv"),
             ("s.csv", "{cwd}/s.csv"),
         ],
@@ -109,6 +109,10 @@ class TestPaths:
         other = Path(probabilities.format(cwd=Path.cwd())) if probabilities else None
         with pytest.raises(UsageError, match="two files would be written there"):
             check_paths(Path(out), other)
+
+    def test_submissions_in_one_folder_keep_their_latency_reports_apart(self) -> None:
+        names = [latency_path(Path(out)).name for out in ("submission.csv", "a.csv", "b.csv")]
+        assert names == ["latency.json", "a-latency.json", "b-latency.json"]
 
     def test_names_that_differ_pass(self) -> None:
         check_paths(Path("submission.csv"), Path("probabilities.csv"))

@@ -6,14 +6,18 @@ from pathlib import Path
 
 import click
 
-from toolkit.cli import options
-from toolkit.cli.terminal import print_line
+from toolkit.cli import complete, options
+from toolkit.cli.terminal import print_json, print_line
 
 
 @click.command("augment")
 @options.recipes
 @options.data
-@click.option("--backbone", help="Whose image size to take.  [default: the set's first]")
+@click.option(
+    "--backbone",
+    shell_complete=complete.backbones,
+    help="Whose image size to take.  [default: the set's first]",
+)
 @click.option(
     "--preview",
     type=options.FILE,
@@ -28,6 +32,7 @@ from toolkit.cli.terminal import print_line
     "--versions", type=click.IntRange(1, 20), default=6, show_default=True, help="Columns."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, help="Which photos, which changes.")
+@options.as_json
 def command(
     recipes: str,
     data: Path,
@@ -36,12 +41,17 @@ def command(
     photos: int,
     versions: int,
     seed: int,
+    as_json: bool,
 ) -> None:
     """Draw originals beside augmented versions, as training would see them."""
+    from toolkit.progress import counted
     from toolkit.reporting.sheets import draw_augmentor
     from toolkit.training.recipe_files import load_set
 
     chosen = load_set(recipes)
     recipe = chosen.recipe(backbone or next(iter(chosen.recipes)))
     drawn = draw_augmentor(recipe, data, preview, photos=photos, versions=versions, seed=seed)
-    print_line(f"{preview}: {drawn} photos, {versions} versions each")
+    if as_json:
+        print_json({"file": str(preview), "photos": drawn, "versions": versions, "seed": seed})
+        return
+    print_line(f"{preview}: {counted(drawn, 'photo')}, {counted(versions, 'version')} each")

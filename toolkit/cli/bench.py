@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from toolkit.cli import options
 from toolkit.cli.terminal import figure, print_json, print_line, print_table
+
+if TYPE_CHECKING:
+    from toolkit.progress import Reporter
 
 
 @click.command("bench")
@@ -16,14 +19,14 @@ from toolkit.cli.terminal import figure, print_json, print_line, print_table
 @options.data
 @click.option(
     "--scenario",
-    type=click.Choice(["single-stream", "offline"]),
+    type=options.Choice(["single-stream", "offline"]),
     default="offline",
     show_default=True,
     help="One photo after another, or all at hand.",
 )
 @click.option("--count", type=click.IntRange(1), default=512, show_default=True, help="Photos.")
 @options.tta
-@click.option("--voting", default="auto", show_default=True, help="As for 'toolkit ensemble'.")
+@options.voting
 @options.device
 @options.batch
 @click.option(
@@ -33,7 +36,7 @@ from toolkit.cli.terminal import figure, print_json, print_line, print_table
 )
 @click.option("--out", type=options.FILE, help="Write figures and raw samples to this JSON file.")
 @options.as_json
-@options.quiet
+@options.reporter
 def command(
     bundle: Path,
     data: Path,
@@ -41,7 +44,7 @@ def command(
     count: int,
     out: Path | None,
     as_json: bool,
-    quiet: bool,
+    reporter: Reporter,
     **settings: Any,
 ) -> None:
     """Measure a bundle on the photos of --data, in the manner of MLPerf inference.
@@ -53,14 +56,16 @@ def command(
     from toolkit.inference.bench import offline, single_stream
     from toolkit.inference.ensemble import Ensemble
     from toolkit.inference.timing import percentiles
-    from toolkit.progress import Reporter
+    from toolkit.progress import counted
 
     if scenario == "single-stream":
         settings["batch"] = 1
     ensemble = Ensemble.load(bundle, **settings)
-    photos, reporter = load_request(data).paths, Reporter(quiet)
+    photos = load_request(data).paths
     for note in ensemble.notes:
         reporter.say(note)
+    for line in ensemble.details:
+        reporter.detail(line)
     if scenario == "single-stream":
         result = single_stream(ensemble, photos, count, reporter)
     else:
@@ -85,7 +90,8 @@ def command(
         return
     latency = report["latency_ms"]
     print_table(
-        f"{scenario} on {ensemble.provider} ({ensemble.device.name}), {settings['tta']} views",
+        f"{scenario} on {ensemble.provider} ({ensemble.device.name}), "
+        f"{counted(settings['tta'], 'view')}",
         ["photos a second", "p50 ms", "p90 ms", "p99 ms", "n"],
         [
             (

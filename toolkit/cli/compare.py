@@ -12,6 +12,7 @@ from toolkit.cli import options
 from toolkit.cli.terminal import figure, interval, percent, print_json, print_line, print_table
 
 if TYPE_CHECKING:
+    from toolkit.progress import Reporter
     from toolkit.reporting.comparison import Row, SideBySide
 
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--sort",
-    type=click.Choice(["given", "accuracy", "log-loss", "calibration", "cost"]),
+    type=options.Choice(["given", "accuracy", "log-loss", "calibration", "cost"]),
     default="given",
     show_default=True,
     help="Best or cheapest first; cost is milliseconds a photo, then seconds of training.",
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 )
 @click.option("--members", is_flag=True, help="Show each member of a bundle by itself, too.")
 @options.tta
-@click.option("--voting", default="auto", show_default=True, help="As for 'toolkit ensemble'.")
+@options.voting
 @options.device
 @options.batch
 @click.option(
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 )
 @click.option("--csv", "table", type=options.FILE, help="Write one row a line to this CSV, too.")
 @options.as_json
-@options.quiet
+@options.reporter
 def command(
     subjects: tuple[Path, ...],
     against: str,
@@ -62,7 +63,7 @@ def command(
     measure: bool,
     table: Path | None,
     as_json: bool,
-    quiet: bool,
+    reporter: Reporter,
 ) -> None:
     """Compare runs and bundles on the photos held out from their training, and by cost.
 
@@ -70,12 +71,10 @@ def command(
     or a bundle. Without any, runs/ and bundle/ are taken. A run is scored on one view a photo, a
     bundle on --tta views, with voting weights that were found without the photo they are judged on.
     """
-    from toolkit.progress import Reporter
     from toolkit.reporting.comparison import side_by_side
     from toolkit.reporting.comparison_table import as_records, write_csv
     from toolkit.reporting.contenders import find_contenders, load_contenders
 
-    reporter = Reporter(quiet)
     usual = [folder for folder in (Path("runs"), Path("bundle")) if folder.is_dir()]
     if not subjects and not usual:
         raise click.UsageError(

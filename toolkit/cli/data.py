@@ -12,6 +12,7 @@ from toolkit.cli.terminal import print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from toolkit.data.overview import Overview
+    from toolkit.progress import Reporter
 
 SHOWN = 10
 
@@ -20,13 +21,12 @@ SHOWN = 10
 @options.data
 @click.option("--pictures", type=options.FOLDER, help="Draw class histogram and samples there.")
 @options.as_json
-@options.quiet
-def command(data: Path, pictures: Path | None, as_json: bool, quiet: bool) -> None:
+@options.reporter
+def command(data: Path, pictures: Path | None, as_json: bool, reporter: Reporter) -> None:
     """Show classes, counts, sizes, broken photos, duplicates and train/test overlap."""
     from toolkit.data.overview import overview
-    from toolkit.progress import Reporter
 
-    found = overview(data, Reporter(quiet))
+    found = overview(data, reporter)
     if pictures:
         from toolkit.reporting.sheets import draw_overview
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from toolkit.cli import options
-from toolkit.cli.terminal import print_line
+from toolkit.cli.terminal import print_json, print_line
+
+if TYPE_CHECKING:
+    from toolkit.progress import Reporter
 
 
 @click.command("demo")
@@ -17,12 +21,19 @@ from toolkit.cli.terminal import print_line
 )
 @click.option("--train", type=click.IntRange(2), default=40, show_default=True, help="A class.")
 @click.option("--test", type=click.IntRange(1), default=20, show_default=True, help="A class.")
-def command(folder: Path, seed: int, train: int, test: int) -> None:
+@options.as_json
+@options.reporter
+def command(
+    folder: Path, seed: int, train: int, test: int, as_json: bool, reporter: Reporter
+) -> None:
     """Draw ten kinds of vehicles into FOLDER, in the layout of a competition.
 
     The true labels of its test photos stand in test-labels.csv.
     """
     from toolkit.data.demo import make_demo
 
-    make_demo(folder, seed=seed, train_per_class=train, test_per_class=test)
+    make_demo(folder, seed=seed, train_per_class=train, test_per_class=test, reporter=reporter)
+    if as_json:
+        print_json({"folder": str(folder), "photos": 10 * train, "to_predict": 10 * test})
+        return
     print_line(f"{folder}: {10 * train} labelled photos, {10 * test} to predict")

@@ -26,6 +26,9 @@ def command(as_json: bool) -> None:
         [(name, "no" if reason else "yes", reason) for name, reason in found["providers"].items()],
     )
     print_line(f"TensorFlow devices: {found['tensorflow']}")
+    print_line(
+        f"OpenVINO {found['packages'].get('openvino', '')}".rstrip() + f": {found['openvino']}"
+    )
     print_line(f"cache: {found['cache']}\n")
     print_table("Packages", ["<name", "<version"], found["packages"].items())
     for warning in found["warnings"]:

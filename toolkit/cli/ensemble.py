@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from toolkit.cli import options
+from toolkit.cli import complete, options
 from toolkit.cli.terminal import figure, print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from toolkit.inference.certificate import Certify
+    from toolkit.progress import Reporter
+    from toolkit.reporting.job import Submitted
 
 
 @click.command("ensemble")
@@ -21,18 +23,12 @@ if TYPE_CHECKING:
 @options.tta
 @click.option(
     "--tta-views",
-    type=click.Choice(["fixed", "augmentor"]),
+    type=options.Choice(["fixed", "augmentor"]),
     default="fixed",
     show_default=True,
     help="The fixed list of views, or random ones by the augmentor of training.",
 )
-@click.option(
-    "--voting",
-    default="auto",
-    show_default=True,
-    metavar="auto|uniform|accuracy|fitted|NAME=W,...",
-    help="Voting weights; auto takes what the export chose, for random views uniform.",
-)
+@options.voting
 @options.device
 @options.batch
 @click.option(
@@ -52,12 +48,13 @@ if TYPE_CHECKING:
     default="exact",
     show_default=True,
     metavar="exact|fast|FILE",
+    shell_complete=complete.plans,
     help="All members and views; or their labels at less cost, by a plan found now or in a file.",
 )
 @options.promise
 @click.option(
     "--certify",
-    type=click.Choice(["test", "validation", "off"]),
+    type=options.Choice(["test", "validation", "off"]),
     default="test",
     show_default=True,
     help="What the promise rests on: a sample of the photos predicted, held-out photos, nothing.",
@@ -68,7 +65,7 @@ if TYPE_CHECKING:
 )
 @click.option("--probabilities", type=options.FILE, help="Write them too, as .csv or .parquet.")
 @options.as_json
-@options.quiet
+@options.reporter
 def command(
     bundle: Path,
     data: Path,
@@ -81,22 +78,22 @@ def command(
     certify: Certify,
     skip_broken: bool,
     as_json: bool,
-    quiet: bool,
+    reporter: Reporter,
     **settings: Any,
 ) -> None:
     """Predict the test photos and write submission.csv, submission.json and latency.json.
 
+    With --out mine.csv the others are mine.json and mine-latency.json.
     Interrupted, the same command goes on where it stopped and writes the same bytes.
     """
     from toolkit.inference.plans import FastOptions
-    from toolkit.progress import Reporter
+    from toolkit.progress import counted
     from toolkit.reporting.job import submit
 
     options.refuse_without_plan(plan, tolerance, confidence, budget_ms)
     fast = None
     if plan != "exact":
         fast = FastOptions(plan, tolerance, confidence, budget_ms, certify)
-    reporter = Reporter(quiet)
     written = submit(
         bundle,
         data,
@@ -110,16 +107,29 @@ def command(
     for id, reason in written.broken.items():
         reporter.say(f"answered with the class prior: {id}: {reason}")
     if as_json:
-        print_json({key: value for key, value in written.latency.items() if key != "samples_ms"})
+        print_json(_figures(written))
     else:
         print_latency(written.latency)
         if written.latency["fast"]:
             print_fast(written.latency)
-        print_line(f"{out}: {written.rows} rows")
+        print_line(f"{out}: {counted(written.rows, 'row')}, cost in {written.files['latency']}")
+
+
+def _figures(written: Submitted) -> dict[str, Any]:
+    """Return what was written, in short, and the latency report without its raw samples."""
+    return {
+        "files": {name: str(path) for name, path in written.files.items()},
+        "rows": written.rows,
+        "promise": written.promise,
+        "answered_with_class_prior": dict(written.broken),
+        **{key: value for key, value in written.latency.items() if key != "samples_ms"},
+    }
 
 
 def print_fast(report: Mapping[str, Any]) -> None:
     """Print what the fast ensemble did and what it promises."""
+    from toolkit.progress import counted
+
     fast = report["fast"]
     rows = [
         (str(number), "; ".join(step["runs"]), step["photos"], figure(100 * step["share"], 1))
@@ -134,10 +144,12 @@ def print_fast(report: Mapping[str, Any]) -> None:
     rows.append(("rest", "the exact ensemble", exact["photos"], figure(100 * exact["share"], 1)))
     print_table("Where photos left", ["<step", "<runs", "photos", "%"], rows)
     inference = report["inference"]
+    sitting = " of this sitting" if report["photos_of_an_earlier_sitting"] else ""
     print_line(
         f"{figure(inference['runs_a_photo'], 2)} network runs and "
-        f"{figure(inference['ms_a_photo'], 2)} ms of inference a photo over {report['photos']} "
-        f"photos (the exact ensemble: {figure(fast['exact_ms_a_photo'], 2)} ms by the plan)"
+        f"{figure(inference['ms_a_photo'], 2)} ms of inference a photo over "
+        f"{counted(report['photos'], 'photo')}{sitting} (the exact ensemble: "
+        f"{figure(fast['exact_ms_a_photo'], 2)} ms by the plan)"
     )
     print_line(f"promise: {fast['promise']}")
 
@@ -146,6 +158,7 @@ def print_latency(report: Mapping[str, Any]) -> None:
     """Print a latency report as tables."""
     from toolkit.inference.sessions import Threads
     from toolkit.inference.tuning import describe
+    from toolkit.progress import counted
 
     plan = dict(report["thread_plan"])
     measured = " (measured)" if plan.pop("measured") else ""
@@ -175,7 +188,10 @@ def print_latency(report: Mapping[str, Any]) -> None:
     )
     rate = report["end_to_end"]["photos_per_second"]
     memory = report["peak_memory_bytes"]
+    resumed = report["photos_of_an_earlier_sitting"]
+    earlier = f" ({resumed} more were answered before it was interrupted)" if resumed else ""
     used = f", peak memory {memory / 2**20:.0f} MiB" if memory else ""
     print_line(
-        f"end to end: {figure(rate, 2)} photos a second over {report['photos']} photos{used}"
+        f"end to end: {figure(rate, 2)} photos a second over "
+        f"{counted(report['photos'], 'photo')}{earlier}{used}"
     )

@@ -14,6 +14,7 @@ from toolkit.cli.terminal import figure, interval, percent, print_json, print_li
 
 if TYPE_CHECKING:
     from toolkit.metrics import Paired
+    from toolkit.progress import Reporter
     from toolkit.reporting.evaluation import Comparison, Evaluation
 
 
@@ -28,12 +29,12 @@ if TYPE_CHECKING:
     help="Compare SUBJECT, a submission, with this other; without --labels, only their agreement.",
 )
 @options.tta
-@click.option("--voting", default="auto", show_default=True, help="As for 'toolkit ensemble'.")
+@options.voting
 @options.device
 @options.batch
 @click.option("--confusion", type=options.FILE, help="Draw the confusion matrix to this PNG.")
 @options.as_json
-@options.quiet
+@options.reporter
 def command(
     subject: Path,
     data: Path | None,
@@ -42,7 +43,7 @@ def command(
     against: Path | None,
     confusion: Path | None,
     as_json: bool,
-    quiet: bool,
+    reporter: Reporter,
     **settings: Any,
 ) -> None:
     """Score SUBJECT, a run folder, a bundle or a submission's CSV, on labelled photos.
@@ -51,9 +52,8 @@ def command(
     """
     from toolkit.metrics import class_table
     from toolkit.metrics import confusion as confusion_counts
-    from toolkit.progress import Reporter
     from toolkit.reporting.evaluation import LabelledPhotos, compare, evaluate
-    from toolkit.reporting.pictures import draw_confusion
+    from toolkit.reporting.pictures import check_picture, draw_confusion
 
     labelled = LabelledPhotos(data, labels, photos)
     if against:
@@ -61,7 +61,9 @@ def command(
             raise click.UsageError("--confusion draws one submission: Expected without --against.")
         _print_comparison(compare(subject, against, labelled), as_json)
         return
-    found = evaluate(subject, labelled, settings, Reporter(quiet))
+    if confusion:
+        check_picture(confusion)
+    found = evaluate(subject, labelled, settings, reporter)
     counts = confusion_counts(found.predicted, found.labels, len(found.classes))
     if confusion:
         draw_confusion(counts, found.classes, found.subject, confusion)

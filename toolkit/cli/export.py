@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from toolkit.cli import options
+from toolkit.cli import complete, options
 from toolkit.cli.terminal import figure, percent, print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from toolkit.inference.bundle import Bundle
+    from toolkit.progress import Reporter
 
 
 @click.command("export")
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     default="auto",
     show_default=True,
     metavar="auto|uniform|accuracy|fitted|NAME=W,...",
+    shell_complete=complete.votings,
     help="Voting weights; auto lets the held-out photos decide.",
 )
 @click.option(
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     default="fp32",
     show_default=True,
     metavar="fp32,int8,bf16,fp16",
+    shell_complete=complete.precisions,
     help="Lower precisions to try beside fp32, with commas between; those are kept that are "
     "faster here and keep the labels of the held-out photos.",
 )
@@ -58,7 +62,7 @@ if TYPE_CHECKING:
 )
 @click.option("--fresh", is_flag=True, help="Replace a bundle that was made from something else.")
 @options.as_json
-@options.quiet
+@options.reporter
 def command(
     runs: Path,
     bundle: Path,
@@ -72,14 +76,13 @@ def command(
     fused_tta: int,
     fresh: bool,
     as_json: bool,
-    quiet: bool,
+    reporter: Reporter,
 ) -> None:
     """Export finished runs to ONNX files that were compared with Keras, and find voting weights."""
     from toolkit.exporting.export import ExportOptions, export
     from toolkit.exporting.select import choose_runs
-    from toolkit.progress import Reporter
+    from toolkit.progress import counted
 
-    reporter = Reporter(quiet)
     if fused:
         from toolkit.exporting.fused import check_target, fuse, photos_to_compare
 
@@ -117,36 +120,47 @@ def command(
     print_voting(made, (1, 2, 4, 8))
     if whole:
         print_line(
-            f"{whole.file}: {', '.join(whole.inputs)} -> probabilities; {len(whole.members)} "
-            f"members, {whole.views} views, voting {whole.voting}; {whole.bytes / 1e6:.1f} MB; "
-            f"largest difference from the bundle on {whole.photos} photos: "
+            f"{whole.file}: {', '.join(whole.inputs)} -> probabilities; "
+            f"{counted(len(whole.members), 'member')}, {counted(whole.views, 'view')}, voting "
+            f"{whole.voting}; {whole.bytes / 1e6:.1f} MB; largest difference from the bundle on "
+            f"{counted(whole.photos, 'photo')}: "
             f"{whole.largest_difference:.1e}"
         )
 
 
 def print_voting(bundle: Bundle, views: tuple[int, ...]) -> None:
-    """Print how the ways to vote compare, for some numbers of views."""
+    """Print how the ways to vote compare, for some numbers of views, and why one was chosen."""
+    from toolkit.progress import counted
+
     rows: list[tuple[object, ...]] = []
+    reasons: dict[str, list[str]] = {}
     for count in views:
         table = bundle.voting[count]
         if table.best_single:
             best = table.best_single
             rows.append(_row(count, f"best alone: {best['name']}", dict(best), ""))
         for name, alternative in table.alternatives.items():
-            weights = ", ".join(
-                f"{member.name} {weight:.2f}"
-                for member, weight in zip(bundle.members, alternative.weights, strict=True)
-                if weight
-            )
+            weights = described_weights(bundle, alternative.weights)
             chosen = f"{name} *" if name == table.choice else name
             rows.append(_row(count, chosen, asdict(alternative), weights))
+        reasons.setdefault(table.reason, []).append(counted(count, "view"))
+    lines = [f"  {' and '.join(counts)}: {reason}" for reason, counts in reasons.items()]
     print_table(
         "Voting on the held-out photos, cross-fitted",
         ["views", "<voting", "accuracy", "log-loss", "<weights"],
         rows,
-        note=f"* chosen for {views[-1]} views: {bundle.voting[views[-1]].reason}.",
+        note="\n".join(["* chosen:", *lines]),
     )
     print_line("")
+
+
+def described_weights(bundle: Bundle, weights: Sequence[float]) -> str:
+    """Return the members that have a vote, each with its weight."""
+    return ", ".join(
+        f"{member.name} {weight:.2f}"
+        for member, weight in zip(bundle.members, weights, strict=True)
+        if weight
+    )
 
 
 def _print_precisions(bundle: Bundle) -> None:

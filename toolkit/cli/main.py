@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
+from typing import Any
 
 import click
 
@@ -21,6 +23,7 @@ COMMANDS = {
     "tune": "Measure how a bundle best shares this machine's cores, and keep it.",
     "plan": "Find the cheapest way to give the ensemble's labels on this machine.",
     "bench": "Measure a bundle in the manner of MLPerf inference.",
+    "show": "Show what a bundle, a folder of runs or a run holds.",
     "data": "Show classes, counts, sizes, broken and duplicate photos.",
     "augment": "Draw what a recipe's augmentor does to photos.",
     "recipes": "List the recipe sets, show one, or copy one to edit.",
@@ -28,6 +31,17 @@ COMMANDS = {
     "doctor": "Show what this machine can run, for a bug report.",
 }
 """Name and one line of help: `toolkit --help` imports no command."""
+
+GO_ON = {
+    "train-all": "The same command, without --fresh, goes on after the last finished epoch.",
+    "train": "The same command, without --fresh, goes on after the last finished epoch.",
+    "export": "The same command goes on with what is not exported yet.",
+    "ensemble": "The same command goes on with the photos that are not answered yet.",
+    "plan": "The same command, without --fresh, starts over with the costs that were measured.",
+}
+"""How to go on after Ctrl-C; all other commands start over."""
+
+START_OVER = "The same command starts over."
 
 
 class _LazyCommands(click.Group):
@@ -54,6 +68,26 @@ class _LazyCommands(click.Group):
             raise click.UsageError(f"No such command '{args[0]}'. {suggestion(args[0], COMMANDS)}")
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stopped:
+            number = getattr(stopped, "number", signal.SIGINT)
+            way = GO_ON.get(ctx.invoked_subcommand or "", START_OVER)
+            raise _StoppedError(f"Interrupted. {way}", 128 + number) from None
+
+
+class _StoppedError(Exception):
+    """A command was interrupted.
+
+    Attributes:
+        exit_code: As shells expect it of a process that a signal ended.
+    """
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
 
 @click.group(cls=_LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="toolkit")
@@ -71,16 +105,19 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; a mistake of the user's ends in one message and an exit code."""
+    from toolkit.processes import interruptible
+
     try:
-        cli.main(prog_name="toolkit", standalone_mode=False)
+        with interruptible():
+            cli.main(prog_name="toolkit", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except _StoppedError as stopped:
+        # The terminal has written ^C into the line.
+        print(f"{chr(10) if sys.stderr.isatty() else ''}{stopped}", file=sys.stderr)
+        sys.exit(stopped.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        print(
-            "Interrupted. The same command, without --fresh, goes on where it stopped.",
-            file=sys.stderr,
-        )
         sys.exit(130)
     except ToolkitError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from toolkit.errors import UsageError
+from toolkit.cli import complete
+from toolkit.errors import UsageError, nearest
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+
+class Choice(click.Choice[str]):
+    """A choice whose refusal says what was probably meant."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        """Add the nearest choice to click's message."""
+        message = super().get_invalid_choice_message(value, ctx)
+        return f"{message} {nearest(str(value), self.choices)}".rstrip()
+
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -26,19 +36,27 @@ recipes = click.option(
     default="improved",
     show_default=True,
     metavar="NAME|DIR",
+    shell_complete=complete.recipe_sets,
     help="Recipe set: one that 'toolkit recipes' lists, or a folder of your own.",
 )
 skip_broken = click.option(
     "--skip-broken", is_flag=True, help="Leave photos out that cannot be read, and say which."
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-quiet = click.option("-q", "--quiet", is_flag=True, help="Tell no progress.")
 device = click.option(
     "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
+    type=Choice(["auto", "cpu", "cuda", "tensorrt"]),
     default="auto",
     show_default=True,
     help="Where to compute; anything but auto is an error where it is not to be had.",
+)
+voting = click.option(
+    "--voting",
+    default="auto",
+    show_default=True,
+    metavar="auto|uniform|accuracy|fitted|NAME=W,...",
+    shell_complete=complete.votings,
+    help="Voting weights; auto takes what the export chose, for random views uniform.",
 )
 tta = click.option(
     "--tta",
@@ -52,23 +70,45 @@ batch = click.option(
 )
 
 
-def training(command: Command) -> Command:
+def reporter(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add -q and -v; the command gets a `reporter` that says as much as they ask for."""
+
+    @click.option("-q", "--quiet", is_flag=True, help="Tell no progress.")
+    @click.option("-v", "--verbose", is_flag=True, help="Tell versions, details and durations.")
+    @functools.wraps(command)
+    def telling(*arguments: Any, quiet: bool, verbose: bool, **named: Any) -> Any:
+        from toolkit.progress import Reporter
+
+        if quiet and verbose:
+            raise click.UsageError("--quiet and --verbose: Expected one of them.")
+        chosen = Reporter(quiet, verbose)
+        if verbose:
+            from toolkit.machine import described
+
+            chosen.detail(described())
+        return command(*arguments, reporter=chosen, **named)
+
+    return telling
+
+
+def training(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of `train-all` and `train`."""
     from toolkit.machine import usable_cores
 
-    options = [
+    options: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
         recipes,
         data,
         runs,
         click.option(
             "--pretrained",
             metavar="imagenet|none|DIR",
+            shell_complete=complete.pretrained,
             help="Start from downloaded ImageNet weights, from nothing, or from a folder of "
             "<backbone>_imagenet_notop.weights.h5 files.  [default: as the recipe says]",
         ),
         click.option(
             "--pretrained-missing",
-            type=click.Choice(["error", "none"]),
+            type=Choice(["error", "none"]),
             default="error",
             show_default=True,
             help="What to do for a backbone that has no file in --pretrained DIR.",
@@ -99,7 +139,7 @@ def training(command: Command) -> Command:
             help="Threads that prepare batches.",
         ),
         as_json,
-        quiet,
+        reporter,
     ]
     for option in reversed(options):
         command = option(command)

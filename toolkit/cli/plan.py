@@ -12,6 +12,7 @@ from toolkit.cli import options
 from toolkit.cli.terminal import figure, percent, print_json, print_line, print_table
 
 if TYPE_CHECKING:
+    from toolkit.progress import Reporter
     from toolkit.reporting.planning import Planned
 
 
@@ -19,13 +20,13 @@ if TYPE_CHECKING:
 @options.bundle
 @options.data
 @options.tta
-@click.option("--voting", default="auto", show_default=True, help="As for 'toolkit ensemble'.")
+@options.voting
 @options.device
 @options.batch
 @options.promise
 @click.option(
     "--certify",
-    type=click.Choice(["test", "validation"]),
+    type=options.Choice(["test", "validation"]),
     default="test",
     show_default=True,
     help="For validation, half of the held-out photos choose nothing and are kept to certify on.",
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     "--out", type=options.FILE, help="The plan.  [default: where 'ensemble --plan fast' looks]"
 )
 @options.as_json
-@options.quiet
+@options.reporter
 def command(
     bundle: Path,
     data: Path,
@@ -50,7 +51,7 @@ def command(
     fresh: bool,
     out: Path | None,
     as_json: bool,
-    quiet: bool,
+    reporter: Reporter,
     **settings: Any,
 ) -> None:
     """Find the cheapest way to give the exact ensemble's labels on this machine.
@@ -59,7 +60,6 @@ def command(
     ensemble --plan fast' certifies it on a sample of the photos that are predicted.
     """
     from toolkit.inference.plans import FastOptions
-    from toolkit.progress import Reporter
     from toolkit.reporting.planning import make_and_draw
 
     chosen = FastOptions("fast", tolerance, confidence, budget_ms, certify)
@@ -71,7 +71,7 @@ def command(
         photos=photos,
         out=out,
         fresh=fresh,
-        reporter=Reporter(quiet),
+        reporter=reporter,
     )
     if as_json:
         print_json({**asdict(planned), "file": str(planned.file)})
@@ -80,6 +80,8 @@ def command(
 
 
 def _print(planned: Planned) -> None:
+    from toolkit.progress import counted
+
     plan = planned.plan
     print_table(
         "Steps: what is run after what",
@@ -108,16 +110,17 @@ def _print(planned: Planned) -> None:
         note="The fast plans, careful to bold, were chosen on these very photos: the certificate "
         "is what counts.",
     )
+    photos = counted(planned.photos, "photo")
     share = planned.expected_ms / plan.exact_ms
     if planned.sample:
         print_line(
-            f"for {planned.photos} photos: {planned.sample} of them exactly to certify on, "
+            f"for {photos}: {planned.sample} of them exactly to certify on, "
             f"{figure(planned.expected_ms, 2)} ms of inference a photo expected in all "
             f"({percent(share)} of exact)"
         )
     else:
         print_line(
-            f"for {planned.photos} photos the exact ensemble is the cheapest: to certify that "
+            f"for {photos} the exact ensemble is the cheapest: to certify that "
             f"{percent(plan.tolerance)} of them differ at most would take too many exact answers. "
             "More photos or a larger --tolerance make a plan pay."
         )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from toolkit.cli import options
+from toolkit.cli import complete, options
 from toolkit.cli.terminal import percent, print_json, print_line, print_table
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 @click.command("recipes")
-@click.argument("name", required=False, metavar="[SET|DIR]")
-@click.argument("backbone", required=False)
+@click.argument("name", required=False, metavar="[SET|DIR]", shell_complete=complete.recipe_sets)
+@click.argument("backbone", required=False, shell_complete=complete.backbones)
 @click.option("--copy", type=options.FOLDER, help="Copy the set into this new folder, to edit.")
 @options.as_json
 def command(name: str | None, backbone: str | None, copy: Path | None, as_json: bool) -> None:
@@ -27,8 +27,12 @@ def command(name: str | None, backbone: str | None, copy: Path | None, as_json: 
     if copy:
         if not name:
             raise click.UsageError("--copy needs the name of a set: toolkit recipes SET --copy DIR")
-        found_by = shlex.quote(copy_set(name, copy))
-        print_line(f"{copy}: edit it, then 'toolkit train-all --recipes {found_by}'")
+        found_by = copy_set(name, copy)
+        if as_json:
+            print_json({"folder": str(copy), "recipes": found_by})
+            return
+        known = shlex.quote(found_by)
+        print_line(f"{copy}: edit it, then 'toolkit train-all --recipes {known}'")
         return
     if name is None:
         _print_sets(load_shipped_sets(), as_json)
@@ -44,7 +48,7 @@ def command(name: str | None, backbone: str | None, copy: Path | None, as_json: 
 
 def _print_sets(sets: list[RecipeSet], as_json: bool) -> None:
     if as_json:
-        print_json({each.name: {"description": each.description} for each in sets})
+        print_json({each.name: _figures(each) for each in sets})
         return
     print_table(
         "Recipe sets",
@@ -66,3 +70,14 @@ def _print_sets(sets: list[RecipeSet], as_json: bool) -> None:
         note="Published: validation accuracy, taken on augmented validation photos with the "
         "weights of the last epoch.",
     )
+
+
+def _figures(recipes: RecipeSet) -> dict[str, Any]:
+    shown = ("image_size", "batch_size", "epochs", "pixels", "published_accuracy")
+    return {
+        "description": recipes.description,
+        "recipes": {
+            backbone: {key: getattr(recipe, key) for key in shown}
+            for backbone, recipe in recipes.recipes.items()
+        },
+    }

@@ -13,6 +13,7 @@ from toolkit.cli import options
 from toolkit.cli.terminal import print_json, print_line, print_table
 
 if TYPE_CHECKING:
+    from toolkit.progress import Reporter
     from toolkit.reporting.reproduction import Reproduction
 
 MOST_LABELS = 20
@@ -26,7 +27,7 @@ MOST_LABELS = 20
 @click.option("--plan", type=options.FILE, help="Where the plan of a fast submission is now.")
 @click.option(
     "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
+    type=options.Choice(["auto", "cpu", "cuda", "tensorrt"]),
     help="Where to compute.  [default: as it was asked for then]",
 )
 @click.option(
@@ -36,7 +37,7 @@ MOST_LABELS = 20
     help="Keep what is made again in this folder; nothing in it is overwritten.",
 )
 @options.as_json
-@options.quiet
+@options.reporter
 def command(
     manifest: Path,
     bundle: Path | None,
@@ -45,7 +46,7 @@ def command(
     device: str | None,
     keep: Path | None,
     as_json: bool,
-    quiet: bool,
+    reporter: Reporter,
 ) -> None:
     """Make a submission again from its MANIFEST, submission.json, and say whether it is the same.
 
@@ -53,11 +54,10 @@ def command(
     from any folder, also after all of it moved together. The submission is only read. The exit code
     is 0 where all of it came out again, and 1 where not.
     """
-    from toolkit.progress import Reporter
     from toolkit.reporting.reproduction import Moved, reproduce
 
     moved = Moved(bundle, data, plan, device)
-    found = reproduce(manifest, moved, keep=keep, reporter=Reporter(quiet))
+    found = reproduce(manifest, moved, keep=keep, reporter=reporter)
     if as_json:
         content = asdict(found)
         for key in ("submission", "probabilities", "kept"):

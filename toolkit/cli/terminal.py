@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import click
+
+NARROWEST, FILE_WIDTH, MOST_WIDTH = 12, 160, 10_000
+"""Columns of the narrowest column of words, of a table in a file, and of any table."""
 
 
 def print_table(
@@ -26,13 +30,30 @@ def print_table(
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        left = column.startswith("<")
-        table.add_column(column.removeprefix("<"), justify="left" if left else "right")
-    for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    for index, heading in enumerate(columns):
+        # On a narrow terminal words go on in the next line, numbers never.
+        left, widest = heading.startswith("<"), max((len(row[index]) for row in cells), default=0)
+        table.add_column(
+            heading.removeprefix("<"),
+            justify="left" if left else "right",
+            overflow="fold",
+            min_width=min(widest, NARROWEST) if left else widest,
+        )
+    for row in cells:
+        table.add_row(*row)
+    colours: Literal["auto"] | None = None if _no_colour() else "auto"
+    console = Console(markup=False, highlight=False, color_system=colours)
     # A file has no width: what was measured there must not be cut to 80 characters.
-    console = Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False)
+    width = console.width if sys.stdout.isatty() else FILE_WIDTH
+    wide = console.options.update_width(MOST_WIDTH)
+    if console.measure(table, options=wide).maximum > width:
+        # Only a column of a fixed width is never broken.
+        for column in table.columns:
+            if column.justify == "right":
+                longest = max(map(len, str(column.header).split()), default=0)
+                column.width = max(column.min_width or 0, longest)
+    console.width = max(width, console.measure(table, options=wide).minimum)
     if title:
         console.print(title, style="bold", soft_wrap=True)
     console.print(table)
@@ -63,3 +84,8 @@ def interval(bounds: Sequence[float] | None) -> str:
 def figure(value: float | None, digits: int = 4) -> str:
     """Write a number, or a dash where there is none."""
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _no_colour() -> bool:
+    """Whether the user wants plain text (no-color.org): not even bold."""
+    return bool(os.environ.get("NO_COLOR"))

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from toolkit.cli import options
+from toolkit.cli import complete, options
 from toolkit.cli.terminal import figure, interval, percent, print_json, print_table
 
 if TYPE_CHECKING:
+    from toolkit.progress import Reporter
     from toolkit.training.run import Run
 
 
 @click.command("train")
-@click.argument("backbones", nargs=-1, required=True, metavar="BACKBONE...")
+@click.argument(
+    "backbones",
+    nargs=-1,
+    required=True,
+    metavar="BACKBONE...",
+    shell_complete=complete.backbones,
+)
 @options.training
 def command(backbones: tuple[str, ...], recipes: str, **settings: Any) -> None:
     """Train some backbones of a recipe set. Finished runs are not trained again."""
@@ -23,10 +31,13 @@ def command(backbones: tuple[str, ...], recipes: str, **settings: Any) -> None:
 
 
 def train_and_print(
-    recipes: str, backbones: tuple[str, ...] | None, as_json: bool, quiet: bool, **settings: Any
+    recipes: str,
+    backbones: tuple[str, ...] | None,
+    as_json: bool,
+    reporter: Reporter,
+    **settings: Any,
 ) -> None:
     """Train, draw the curves of each run, and print the table; `train-all` does the same."""
-    from toolkit.progress import Reporter
     from toolkit.reporting.pictures import draw_curves
     from toolkit.training.recipe_files import load_set
     from toolkit.training.run import CURVES
@@ -41,18 +52,24 @@ def train_and_print(
         chosen,
         list(backbones or chosen.recipes),
         TrainingOptions(**settings),
-        Reporter(quiet),
+        reporter,
         when_finished=draw,
     )
     if as_json:
-        print_json([{"run": str(run.folder), **_figures(run)} for run in runs])
+        print_json([{"run": str(run.folder), **figures(run)} for run in runs])
         return
+    print_runs(f"Runs of the set '{chosen.name}'", runs)
+
+
+def print_runs(title: str, runs: Sequence[Run]) -> None:
+    """Print a table of finished runs, with their sets where these are several."""
+    one_set = len({run.recipe.set for run in runs}) == 1
     print_table(
-        f"Runs of the set '{chosen.name}'",
+        title,
         ["<run", "px", "epochs", "best", "accuracy", "95 % interval", "log-loss", "seconds"],
         [
             (
-                run.folder.name,
+                run.folder.name if one_set else run.label,
                 run.recipe.image_size,
                 run.epochs,
                 run.best_epoch,
@@ -63,16 +80,29 @@ def train_and_print(
             )
             for run in runs
         ],
-        note=_note(runs[0]),
+        note=_note(runs),
     )
 
 
-def _figures(run: Run) -> dict[str, Any]:
+def figures(run: Run) -> dict[str, Any]:
+    """Return what a run is and how good, for JSON."""
     keys = ("score", "epochs", "best_epoch", "seconds", "finished")
-    return {**{key: getattr(run, key) for key in keys}, "data": asdict(run.data)}
+    return {
+        "set": run.recipe.set,
+        "backbone": run.recipe.backbone,
+        "image_size": run.recipe.image_size,
+        **{key: getattr(run, key) for key in keys},
+        "model_sha256": run.model_sha256,
+        "data": asdict(run.data),
+    }
 
 
-def _note(run: Run) -> str:
-    if run.data.validation_photos:
-        return f"Accuracy on {run.data.validation_photos} held-out photos, not augmented."
-    return "Trained on all photos: nothing was held out to measure on."
+def _note(runs: Sequence[Run]) -> str:
+    from toolkit.progress import counted
+
+    held_out = {run.data.validation_photos for run in runs}
+    if held_out == {0}:
+        return "Trained on all photos: nothing was held out to measure on."
+    photos = " or ".join(str(count) for count in sorted(held_out - {0})[:-1])
+    most = counted(max(held_out), "held-out photo")
+    return f"Accuracy on {f'{photos} or ' if photos else ''}{most}, not augmented."

@@ -6,11 +6,17 @@ from typing import Any
 
 import click
 
-from toolkit.cli import options
+from toolkit.cli import complete, options
 
 
 @click.command("train-all")
-@click.option("--only", multiple=True, metavar="BACKBONE", help="Only this one; may be repeated.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="BACKBONE",
+    shell_complete=complete.backbones,
+    help="Only this one; may be repeated.",
+)
 @options.training
 def command(only: tuple[str, ...], recipes: str, **settings: Any) -> None:
     """Train all backbones of a recipe set, one after another.

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from toolkit.cli import options
 from toolkit.cli.terminal import figure, print_json, print_line, print_table
 
+if TYPE_CHECKING:
+    from toolkit.progress import Reporter
+
 
 @click.command("tune")
 @options.bundle
 @options.data
 @options.tta
-@click.option("--voting", default="auto", show_default=True, help="As for 'toolkit ensemble'.")
+@options.voting
 @options.device
 @options.batch
 @click.option("--fresh", is_flag=True, help="Measure anew what was measured before.")
 @options.as_json
-@options.quiet
+@options.reporter
 def command(
     bundle: Path,
     data: Path,
@@ -30,7 +34,7 @@ def command(
     batch: int,
     fresh: bool,
     as_json: bool,
-    quiet: bool,
+    reporter: Reporter,
 ) -> None:
     """Measure how a bundle's members best share this machine's cores.
 
@@ -42,12 +46,11 @@ def command(
     from toolkit.inference.devices import choose_device
     from toolkit.inference.tuning import describe, measure_threads, saved_threads, threads_file
     from toolkit.inference.voting import choose_voting
-    from toolkit.progress import Reporter
+    from toolkit.progress import counted
 
     manifest = load_bundle(bundle)
     manifest.check_pixels()
     chosen, where = choose_voting(manifest, tta, voting), choose_device(device)
-    reporter = Reporter(quiet)
     if where.note:
         reporter.say(where.note)
     photos = load_request(data).paths
@@ -76,7 +79,7 @@ def command(
         print_line(plan.note)
         return
     print_table(
-        f"Threads on {where.name}, {plan.photos} photos x {tta} views",
+        f"Threads on {where.name}, {counted(plan.photos, 'photo')} x {counted(tta, 'view')}",
         ["<way", "ms a photo", "fastest", "slowest", "n"],
         [
             (

@@ -243,7 +243,10 @@ def _from_class_folders(root: Path) -> Dataset:
 
 def _in_class_folder(folder: Path, category: str, id: str) -> Path:
     nested, flat = folder / category / id, folder / id
-    return flat if flat.is_file() and not nested.is_file() else nested
+    if nested.is_file():
+        return nested
+    # Of a missing one, the place where a user would look for it.
+    return flat if flat.is_file() or not nested.parent.is_dir() else nested
 
 
 def _class_names(root: Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from toolkit.data.pixels import DECODER_VERSION, DEFINITION
-from toolkit.errors import ToolkitError, UsageError
+from toolkit.errors import ToolkitError, UsageError, nearest
 from toolkit.exporting.members import VERSIONED, Photos, export_members
 from toolkit.exporting.precision import Lowered, lower_members, parse_precisions
 from toolkit.exporting.select import member_names
@@ -31,6 +31,8 @@ from toolkit.inference.voting import parse_weights
 from toolkit.machine import package_versions
 from toolkit.progress import SILENT, Reporter
 from toolkit.training.run import Run, Validation
+
+_VOTINGS = ("auto", "uniform", "accuracy", "fitted")
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,10 @@ def export(runs: Sequence[Run], options: ExportOptions, reporter: Reporter = SIL
     photos = Photos.find(runs, options.data, reporter)
     target = options.bundle.absolute()
     building = target.with_name(f".{target.name}.building")
-    building.mkdir(parents=True, exist_ok=True)
+    try:
+        building.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ToolkitError(f"{options.bundle}: cannot be made ({error.strerror}).") from None
     exported = export_members(named, photos, building, reporter)
     lowered = lower_members(exported, lower, photos, building, reporter)
     members = [each.member for each in lowered]
@@ -169,9 +174,10 @@ def _chosen(table: VotingTable, wanted: str) -> VotingTable:
 def _custom_weights(voting: str, names: list[str]) -> tuple[float, ...] | None:
     if "=" in voting:
         return parse_weights(voting, names)
-    if voting not in ("auto", "uniform", "accuracy", "fitted"):
+    if voting not in _VOTINGS:
         raise UsageError(
-            f"--voting {voting}: Expected auto, uniform, accuracy, fitted or NAME=WEIGHT,..."
+            f"--voting {voting}: Expected {', '.join(_VOTINGS)} or NAME=WEIGHT,... "
+            f"{nearest(voting, _VOTINGS)}".rstrip()
         )
     return None
 

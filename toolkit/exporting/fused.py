@@ -21,7 +21,7 @@ from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.views import VIEWS
 from toolkit.inference.voting import Voting
 from toolkit.machine import package_versions, usable_cores
-from toolkit.progress import SILENT, Reporter
+from toolkit.progress import SILENT, Reporter, counted
 from toolkit.training.run import Run
 
 try:
@@ -134,7 +134,8 @@ def fuse(
     chosen, names = ensemble.voting, tuple(ensemble.member_names)
     members = [member for member in bundle.members if member.name in names]
     _check_size(bundle, members)
-    reporter.say(f"{target}: {len(members)} members and {views} views, compared with the bundle")
+    parts = f"{counted(len(members), 'member')} and {counted(views, 'view')}"
+    reporter.say(f"{target}: {parts}, compared with the bundle")
     expected = ensemble.predict(photos)
     del ensemble  # Else all members would be in memory twice.
     with written_whole(target) as temporary:
@@ -144,7 +145,7 @@ def fuse(
         if not difference <= TOLERANCE:
             raise ToolkitError(
                 f"{target}: was not written. Its probabilities differ from the bundle's by "
-                f"{difference:.1e} on {len(photos)} photos (allowed: {TOLERANCE:.0e}); "
+                f"{difference:.1e} on {counted(len(photos), 'photo')} (allowed: {TOLERANCE:.0e}); "
                 "use the bundle itself."
             )
         size = temporary.stat().st_size

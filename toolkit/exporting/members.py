@@ -23,8 +23,8 @@ from toolkit.inference.devices import choose_device
 from toolkit.inference.sessions import MemberSession, Session, Threads
 from toolkit.inference.views import VIEWS, FixedViews
 from toolkit.machine import package_versions, usable_cores
-from toolkit.processes import import_quietly, in_own_process
-from toolkit.progress import Reporter
+from toolkit.processes import end_processes, import_quietly, in_own_process
+from toolkit.progress import Reporter, counted
 from toolkit.training.run import Run
 
 VERSIONED = (
@@ -134,9 +134,12 @@ def export_members(
         try:
             for work, parity in zip(missing, parities, strict=True):
                 work.finish(parity.result(), pixels[work.size], reporter)
-        finally:
+        except BaseException:
+            # Those that have not begun first, or they would take the place of those that end.
             for parity in parities:
                 parity.cancel()
+            end_processes()
+            raise
     return [work.member for work in works]
 
 
@@ -218,7 +221,8 @@ class _Work:
 
     def convert(self, pixels: Path, reporter: Reporter) -> dict[str, Any]:
         chosen = self.photos.chosen
-        reporter.say(f"{self.name}: to ONNX, and compared with Keras on {len(chosen)} photos")
+        photos = counted(len(chosen), "photo")
+        reporter.say(f"{self.name}: to ONNX, and compared with Keras on {photos}")
         metadata = {
             "toolkit.classes": json.dumps(self.run.data.classes),
             "toolkit.image_size": str(self.size),
@@ -253,6 +257,11 @@ class _Work:
             "parity": parity,
         }
         write_json(self.stamp, stamp)
+        reporter.detail(
+            f"{self.name}: {self.file.stat().st_size / 1e6:.1f} MB, opset {parity['opset']}, "
+            f"largest logit error {parity['logit_error']:.1e}, of a probability "
+            f"{parity['probability_error']:.1e}, labels changed: {parity['labels_changed']}"
+        )
 
 
 def _convert_in_child(*arguments: Any) -> dict[str, Any]:

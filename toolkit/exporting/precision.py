@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.errors import UsageError
+from toolkit.errors import UsageError, nearest
 from toolkit.exporting.candidates import Bench, try_precisions
 from toolkit.exporting.members import Photos, spread
 from toolkit.files import read_json, write_json
@@ -56,7 +56,7 @@ def parse_precisions(wanted: str) -> tuple[str, ...]:
         if name not in PRECISIONS:
             raise UsageError(
                 f"--precision {wanted}: Expected {', '.join(PRECISIONS)} or several of them with "
-                f"commas between, received '{name}'."
+                f"commas between, received '{name}'. {nearest(name, PRECISIONS)}".rstrip()
             )
     return tuple(name for name in PRECISIONS[1:] if name in names)
 

@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from toolkit.errors import ToolkitError
+from toolkit.errors import ToolkitError, nearest
 from toolkit.training.run import Run, finished_runs, load_run
+
+TRAIN_FIRST = "Train with 'toolkit train-all'."
 
 
 def choose_runs(
@@ -32,12 +34,15 @@ def choose_runs(
         ToolkitError: There is none, or they were trained on different data or splits.
     """
     if members:
-        chosen = [load_run(folder) for folder in members]
+        chosen = [_given(folder) for folder in members]
     else:
-        found = [run for run in finished_runs(runs) if _is_wanted(run, set_name, name)]
+        finished = finished_runs(runs)
+        found = [run for run in finished if _is_wanted(run, set_name, name)]
         if not found:
             wanted = (f" of set '{set_name}'" if set_name else "") + (f" '{name}'" if name else "")
-            raise ToolkitError(f"{runs}: no finished run{wanted}. Train with 'toolkit train-all'.")
+            meant = nearest(set_name or "", {run.recipe.set for run in finished} - {set_name})
+            meant = meant or nearest(name or "", {_name(run) for run in finished} - {name})
+            raise ToolkitError(f"{runs}: no finished run{wanted}. {meant or TRAIN_FIRST}")
         last_set = set_name or found[-1].recipe.set
         latest = {run.recipe.backbone: run for run in found if run.recipe.set == last_set}
         chosen = list(latest.values())
@@ -52,6 +57,21 @@ def member_names(runs: Sequence[Run]) -> list[str]:
         run.folder.name if folders[run.folder.name] == 1 else run.label.replace("/", "-")
         for run in runs
     ]
+
+
+def _given(folder: Path) -> Run:
+    """Read a run that was named; a folder beside it may have been meant."""
+    if not folder.exists():
+        beside = {path.name for path in folder.parent.glob("[!.]*") if path.is_dir()}
+        raise ToolkitError(
+            f"--member {folder}: no such run folder. {nearest(folder.name, beside)}".rstrip()
+        )
+    return load_run(folder)
+
+
+def _name(run: Run) -> str:
+    """Return the `--name` that a run was trained with; empty without one."""
+    return run.folder.name.removeprefix(run.recipe.backbone).removeprefix("-")
 
 
 def _is_wanted(run: Run, set_name: str | None, name: str | None) -> bool:

@@ -73,7 +73,7 @@ def measure_costs(
         Milliseconds an image; each (member name, precision) is either there or in `skipped`.
 
     Raises:
-        OSError: The result cannot be written.
+        ToolkitError: The result cannot be written.
     """
     key = _costs_key(bundle, precisions, device, threads, batch)
     found = None if fresh else _saved_costs(key)

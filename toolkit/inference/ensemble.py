@@ -18,7 +18,7 @@ from toolkit.inference.devices import Device, DeviceError, choose_device, withou
 from toolkit.inference.engine import Answer, Engine, Source
 from toolkit.inference.sessions import Threads
 from toolkit.inference.timing import Timings
-from toolkit.inference.tuning import saved_threads
+from toolkit.inference.tuning import describe, saved_threads
 from toolkit.inference.views import VIEWS
 from toolkit.inference.voting import Voting, choose_voting, voting_on_random_views
 from toolkit.machine import usable_cores
@@ -160,6 +160,22 @@ class Ensemble:
     def notes(self) -> tuple[str, ...]:
         """What a user should hear: why this is no GPU, and of another decoder than at export."""
         return tuple(note for note in (self.device.note, self.bundle.decoder_note) if note)
+
+    @property
+    def details(self) -> list[str]:
+        """What only a user who asks for details wants to hear: weights, threads, loading."""
+        weights = dict(
+            zip((member.name for member in self.bundle.members), self.voting.weights, strict=True)
+        )
+        measured = "measured by 'toolkit tune'" if self.threads_measured else "not measured"
+        return [
+            f"threads: {describe(self.threads)} ({measured})",
+            *(
+                f"{name}: weight {weights[name]:.4f}, loaded in {load:.0f} ms"
+                for name, load in self.timings.load.items()
+            ),
+            f"temperature {self.voting.temperature:.4f}",
+        ]
 
     @property
     def views(self) -> int:

@@ -29,7 +29,7 @@ from toolkit.inference.journal import Journal
 from toolkit.inference.plan import Plan
 from toolkit.inference.promise import draw_sample
 from toolkit.machine import usable_cores
-from toolkit.progress import SILENT, Reporter
+from toolkit.progress import SILENT, Reporter, counted
 
 CERTIFICATE = "certificate"
 
@@ -139,7 +139,7 @@ def predict_fast(
     paths = [request.paths[index] for index in order]
     done = len(journal.rows())
     if done:
-        reporter.say(f"going on after {done} of {job.photos} photos")
+        reporter.say(f"going on after {done} of {counted(job.photos, 'photo')}")
     if done < job.sample:
         journal.forget(CERTIFICATE)
     started = perf_counter()
@@ -148,7 +148,7 @@ def predict_fast(
         with reporter.track(work, max(0, end - len(journal.rows()))) as advance:
             for each in rows:
                 if not skip_broken and (each[:, 0] == BROKEN).any():
-                    refuse_broken(paths[len(journal.rows()) :], reporter)
+                    refuse_broken(request.paths, reporter)
                 journal.append(each)
                 advance(len(each))
 

@@ -24,7 +24,7 @@ from toolkit.inference.tuning import candidates, measure_threads
 from toolkit.inference.voting import Voting
 from toolkit.machine import usable_cores
 from toolkit.processes import in_own_process
-from toolkit.progress import SILENT, Reporter
+from toolkit.progress import SILENT, Reporter, counted
 
 WORTH_TUNING = 1000
 """Photos from which a job measures first how this machine's cores are best used."""
@@ -162,7 +162,7 @@ def predict_request(
         refuse_missing(request.paths, reporter)
     done = len(journal.rows())
     if done:
-        reporter.say(f"going on after {done} of {len(request.ids)} photos")
+        reporter.say(f"going on after {done} of {counted(len(request.ids), 'photo')}")
     started = perf_counter()
     with reporter.track("predicting", len(request.ids) - done) as advance:
         for answer in ensemble.answers(request.paths[done:], first=done):

@@ -71,7 +71,7 @@ class Journal:
                 f"{folder}: another process writes the same result. Wait for it, or pass --out."
             ) from None
         except OSError as error:
-            raise ToolkitError(f"{folder}: cannot be written ({error.strerror}).") from None
+            raise ToolkitError(f"{folder.parent}: cannot be written ({error.strerror}).") from None
         try:
             yield cls(folder, job, columns, files)
         finally:

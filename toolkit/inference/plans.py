@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from toolkit.errors import ToolkitError, UsageError, suggestion
+from toolkit.errors import ToolkitError, UsageError, nearest
 from toolkit.files import sha256_json
 from toolkit.inference.bundle import Bundle, load_validation
 from toolkit.inference.certificate import Certify, held_back, mean_ms, part_of, sample_size
@@ -51,7 +51,7 @@ class FastOptions:
         if self.plan != FAST and not Path(self.plan).is_file():
             raise UsageError(
                 f"--plan {self.plan}: no such file. Expected exact, fast, or a file that 'toolkit "
-                f"plan' made. {suggestion(self.plan, ('exact', FAST))}".rstrip()
+                f"plan' made. {nearest(self.plan, ('exact', FAST))}".rstrip()
             )
 
     @property

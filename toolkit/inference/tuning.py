@@ -134,8 +134,8 @@ def measure_threads(
         What is the fastest by its median, with all samples.
 
     Raises:
-        ToolkitError: No photo can be read, or a member cannot be loaded.
-        OSError: The result cannot be written.
+        ToolkitError: No photo can be read, a member cannot be loaded, or the result cannot be
+            written.
     """
     if device.is_gpu:
         note = f"the members run on {device.name}: how the processor's cores are used is not tuned"

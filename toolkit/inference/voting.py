@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.errors import UsageError, suggestion
+from toolkit.errors import UsageError, nearest, suggestion
 
 if TYPE_CHECKING:
     from toolkit.inference.bundle import Bundle
@@ -56,6 +56,7 @@ def choose_voting(bundle: Bundle, views: int, wanted: str) -> Voting:
         raise UsageError(
             f"--voting {wanted}: this bundle has no such voting. Expected auto, "
             f"{', '.join(alternatives)}, or NAME=WEIGHT,... "
+            f"{nearest(wanted, ['auto', *alternatives])}".rstrip()
         )
     return Voting(name, alternatives[name].weights, alternatives[name].temperature)
 

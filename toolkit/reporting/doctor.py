@@ -27,6 +27,8 @@ PACKAGES = (
     "onnx",
     "onnxruntime-gpu",
     "onnxruntime",
+    "openvino",
+    "nncf",
     "albumentations",
     "albucore",
     "opencv-python-headless",
@@ -36,6 +38,9 @@ PACKAGES = (
     "scipy",
     "click",
 )
+
+LOWER_PRECISIONS = {"bf16": "BF16", "int8": "INT8"}
+"""What OpenVINO computes in, and how it calls it."""
 
 NVIDIA_TIMEOUT_S, TENSORFLOW_TIMEOUT_S = 30.0, 180.0
 
@@ -50,7 +55,8 @@ def diagnose() -> dict[str, Any]:
 
     Returns:
         `machine`, `gpus`, `providers` (empty string: it loads; else why not), `tensorflow`
-        (devices, or why there are none), `cache`, `packages` and `warnings`.
+        (devices, or why there are none), `openvino` (what it can compute in here, or why it cannot
+        be used), `cache`, `packages` and `warnings`.
     """
     packages = package_versions(PACKAGES)
     return {
@@ -63,6 +69,7 @@ def diagnose() -> dict[str, Any]:
         },
         "onnxruntime": onnxruntime.__version__,
         "tensorflow": _tensorflow_devices(),
+        "openvino": _openvino(packages),
         "cache": _cache(),
         "packages": packages,
         "warnings": _warnings(packages),
@@ -115,6 +122,20 @@ def _tensorflow_devices() -> str:
         complaint = found.stderr.strip() or f"it ended with code {found.returncode}"
         return f"cannot be imported: {complaint.splitlines()[-1]}"
     return (found.stdout.strip() or "none").splitlines()[-1]
+
+
+def _openvino(packages: dict[str, str]) -> str:
+    if "openvino" not in packages:
+        return "not installed (pip install 'toolkit[openvino]'); needed for bf16 and its INT8 only"
+    try:
+        import openvino
+
+        able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    except (ImportError, OSError, RuntimeError) as error:
+        return f"cannot be used: {' '.join(str(error).split())[:300]}"
+    runs = [f"{name} {'yes' if key in able else 'no'}" for name, key in LOWER_PRECISIONS.items()]
+    quantizes = "" if "nncf" in packages else "; nncf is missing, so its INT8 cannot be exported"
+    return f"runs on the CPU: {', '.join(runs)}{quantizes}"
 
 
 def _cache() -> str:

@@ -36,7 +36,7 @@ from toolkit.metrics import (
     score,
     wilson_interval,
 )
-from toolkit.progress import SILENT, Reporter
+from toolkit.progress import SILENT, Reporter, counted
 from toolkit.training.predict import predict_run
 from toolkit.training.run import MANIFEST as RUN_MANIFEST
 from toolkit.training.run import load_run
@@ -182,7 +182,7 @@ def compare(subject: Path, against: Path, labelled: LabelledPhotos) -> Compariso
     ids = list(first if truth is None else truth)
     classes = class_order([*first.values(), *second.values(), *(truth or {}).values()])
     mine, theirs = _indices(first, ids, classes), _indices(second, ids, classes)
-    figures, where = None, f"{len(ids)} photos"
+    figures, where = None, counted(len(ids), "photo")
     if truth is not None:
         figures = paired(mine, theirs, _indices(truth, ids, classes))
         where += f" of {labelled.labels}"
@@ -205,7 +205,7 @@ def _evaluate_run(folder: Path, labelled: LabelledPhotos, reporter: Reporter) ->
         if validation is None:
             raise ToolkitError(f"{folder}: trained on all photos; name others with --data.")
         labels, probabilities = validation.labels, validation.probabilities
-        where = f"{len(labels)} photos held out from training"
+        where = f"{counted(len(labels), 'photo')} held out from training"
     return _evaluation(run.label, where, run.data.classes, {run.label: probabilities}, labels)
 
 
@@ -221,9 +221,12 @@ def _evaluate_bundle(
         ensemble = Ensemble.load(bundle, **settings)
         for note in ensemble.notes:
             reporter.say(note)
+        for line in ensemble.details:
+            reporter.detail(line)
         by_member, mixed = _predicted(ensemble, dataset, reporter)
         where = _described(dataset, bundle.data["fingerprint"])
     else:
+        bundle.check_files()
         validation = load_validation(bundle)
         labels = validation.labels
         voting = choose_voting(bundle, views, settings["voting"])
@@ -235,11 +238,12 @@ def _evaluate_bundle(
         }
         mixed = vote(list(seen), voting.weights, voting.temperature)
         where = (
-            f"{len(labels)} photos held out from training (the weights were found on them: "
-            "'toolkit compare' gives cross-fitted figures)"
+            f"{counted(len(labels), 'photo')} held out from training, by what the members said of "
+            "them at export (the weights were found on them: 'toolkit compare' gives cross-fitted "
+            "figures)"
         )
     scored = {**by_member, f"ensemble of {len(by_member)}": mixed}
-    return _evaluation(f"{folder}, {views} views", where, bundle.classes, scored, labels)
+    return _evaluation(f"{folder}, {counted(views, 'view')}", where, bundle.classes, scored, labels)
 
 
 def _predicted(
@@ -274,7 +278,7 @@ def _evaluate_submission(path: Path, labelled: LabelledPhotos) -> Evaluation:
         log_loss=float("nan"),
         calibration_error=float("nan"),
     )
-    where = f"{len(labels)} photos of {labelled.labels}"
+    where = f"{counted(len(labels), 'photo')} of {labelled.labels}"
     return Evaluation(str(path), where, classes, {str(path): figures}, predicted, labels)
 
 
@@ -317,7 +321,7 @@ def _complaint(paths: Sequence[Path], reporter: Reporter) -> str:
 
 
 def _described(dataset: Dataset, trained_on: str) -> str:
-    described = f"{len(dataset.photos)} photos of {dataset.root}"
+    described = f"{counted(len(dataset.photos), 'photo')} of {dataset.root}"
     if dataset.fingerprint == trained_on:
         described += " - THE TRAINING DATA: these figures say nothing about other photos"
     return described

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,16 @@ from toolkit.inference.job import (
     worth_tuning,
 )
 from toolkit.inference.journal import Journal
+from toolkit.inference.plan import Plan
 from toolkit.inference.plans import FAST, FastOptions, chosen_plan, kept_path
-from toolkit.progress import SILENT, Reporter
+from toolkit.progress import SILENT, Reporter, counted
 from toolkit.reporting.provenance import recorded
 from toolkit.reporting.submission import (
     check_paths,
     latency_path,
     latency_report,
     manifest_path,
+    promise_of,
     write_manifest,
     write_probabilities,
     write_submission,
@@ -44,12 +46,17 @@ class Submitted:
     """What was written.
 
     Attributes:
+        files: What was written, by what it is: `submission`, `manifest`, `latency` and, where it
+            was asked for, `probabilities`.
         rows: Photos that the submission answers.
+        promise: How the labels stand to the exact ensemble's, in words.
         broken: Ids of photos that were answered with the class prior, with the reason.
         latency: The latency report.
     """
 
+    files: Mapping[str, Path]
     rows: int
+    promise: str
     broken: Mapping[str, str]
     latency: Mapping[str, Any]
 
@@ -72,7 +79,7 @@ def submit(
     Args:
         bundle: The bundle's folder.
         data: The data folder.
-        out: The submission; its manifest and `latency.json` are put beside it.
+        out: The submission; its manifest and its latency report are put beside it.
         settings: `tta`, `tta_views`, `voting`, `device`, `batch`, `threads` and `seed`, as
             `Ensemble.load` takes them.
         fast: How to give the exact ensemble's labels at less cost; None is the exact ensemble.
@@ -100,9 +107,11 @@ def submit(
     for line in (f"{ensemble.provider} on {ensemble.device.name}", *ensemble.notes):
         reporter.say(line)
     reporter.say(
-        f"{len(request.ids)} photos, {settings['tta']} views, voting '{ensemble.voting.name}' of "
-        f"{', '.join(ensemble.member_names)}"
+        f"{counted(len(request.ids), 'photo')}, {counted(settings['tta'], 'view')}, voting "
+        f"'{ensemble.voting.name}' of {', '.join(ensemble.member_names)}"
     )
+    for line in ensemble.details:
+        reporter.detail(line)
     photos, classes = len(request.ids), len(ensemble.classes)
     job = job_identity(
         ensemble,
@@ -139,7 +148,7 @@ def submit(
         if probabilities:
             write_probabilities(probabilities, request, outcome, ensemble.classes)
         asked = {"data": str(data), "skip_broken": skip_broken, **settings}
-        asked["plan"] = asdict(fast) if fast else "exact"
+        asked["plan"] = _said(fast, plan_job.plan) if fast and plan_job else "exact"
         inputs = recorded(
             manifest_path(out), request, outcome, plan=plan_used, probabilities=probabilities
         )
@@ -152,7 +161,10 @@ def submit(
         )
         write_json(latency_path(out), latency)
         journal.remove()
-    return Submitted(len(request.ids), outcome.broken, latency)
+    files = {"submission": out, "manifest": manifest_path(out), "latency": latency_path(out)}
+    if probabilities:
+        files["probabilities"] = probabilities
+    return Submitted(files, len(request.ids), promise_of(outcome), outcome.broken, latency)
 
 
 def _plan_file(ensemble: Ensemble, fast: FastOptions, photos: int) -> Path:
@@ -161,3 +173,13 @@ def _plan_file(ensemble: Ensemble, fast: FastOptions, photos: int) -> Path:
         return Path(fast.plan)
     kept = kept_path(ensemble, fast, photos)
     return kept if ensemble.bundle.folder.is_absolute() else Path(os.path.relpath(kept))
+
+
+def _said(fast: FastOptions, plan: Plan) -> dict[str, Any]:
+    """Return what was asked of a plan, defaults filled in, without what played no part."""
+    said: dict[str, Any] = {"plan": fast.plan, "certify": fast.certify, "tolerance": plan.tolerance}
+    if fast.certify != "off":
+        said["confidence"] = plan.confidence
+    if fast.budget_ms is not None:
+        said["budget_ms"] = fast.budget_ms
+    return said

@@ -25,6 +25,7 @@ from matplotlib.transforms import IdentityTransform
 from numpy.typing import NDArray
 from PIL import Image
 
+from toolkit.errors import UsageError
 from toolkit.files import written_whole
 
 DPI = 120
@@ -116,6 +117,16 @@ def draw_augmentation_sheet(
         ValueError: There is no photo, or not one row of augmented photos for each original.
     """
     _save(augmentation_sheet_figure(originals, augmented, title), path)
+
+
+def check_picture(path: Path) -> None:
+    """Refuse a name that is not one of a PNG, before any work is done for it.
+
+    Raises:
+        UsageError: The suffix is another.
+    """
+    if path.suffix.lower() != ".png":
+        raise UsageError(f"{path}: Expected a picture's name that ends in .png.")
 
 
 def draw_confusion(

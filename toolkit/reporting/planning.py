@@ -15,7 +15,7 @@ from toolkit.inference.plan import Plan, save_plan
 from toolkit.inference.planner import price
 from toolkit.inference.plans import FastOptions, find_plan, kept_path, within_budget
 from toolkit.inference.promise import Promise
-from toolkit.progress import SILENT, Reporter
+from toolkit.progress import SILENT, Reporter, counted
 from toolkit.reporting.pictures import draw_cost
 
 
@@ -72,6 +72,8 @@ def make_and_draw(
     ensemble = Ensemble.load(bundle, **settings)
     for note in ensemble.notes:
         reporter.say(note)
+    for line in ensemble.details:
+        reporter.detail(line)
     started = perf_counter()
     plan = find_plan(
         ensemble,
@@ -86,7 +88,7 @@ def make_and_draw(
     affordable = within_budget(plan, options.budget_ms, count, options.certify)
     file = out or kept_path(ensemble, options, count)
     save_plan(plan, file)
-    draw_cost(plan.table, f"{bundle}, {ensemble.views} views", file.with_suffix(".png"))
+    draw_cost(plan.table, f"{bundle}, {counted(ensemble.views, 'view')}", file.with_suffix(".png"))
     job = FastJob.of(affordable, "test", count, seed=0, batch=settings["batch"])
     promise = Promise(plan.tolerance, plan.confidence)
     cost = price(affordable.candidates, plan.exact_ms, promise, count, plan.photos)

@@ -11,6 +11,7 @@ from toolkit.data.dataset import load_labelled
 from toolkit.data.overview import Overview
 from toolkit.data.pixels import load
 from toolkit.reporting.pictures import (
+    check_picture,
     draw_augmentation_sheet,
     draw_class_histogram,
     draw_sample_sheet,
@@ -57,8 +58,10 @@ def draw_augmentor(
         How many photos were drawn.
 
     Raises:
+        UsageError: The name is not one of a picture.
         ToolkitError: The data folder is not as expected, or a photo is broken.
     """
+    check_picture(path)
     available = load_labelled(data).photos
     picked = np.random.default_rng(seed).permutation(len(available))[:photos]
     originals = [load(available[index].path, recipe.image_size) for index in picked]

@@ -26,6 +26,7 @@ from toolkit.inference.views import VIEWS
 from toolkit.machine import package_versions, peak_memory_bytes
 
 SCHEMA_VERSION = 1
+LATENCY, DEFAULT_STEM = "latency.json", "submission"
 PROBABILITY_SUFFIXES = (".csv", ".parquet")
 
 _VERSIONED = (
@@ -66,8 +67,8 @@ def check_paths(out: Path, probabilities: Path | None) -> None:
         if absolute.count(path) > 1:
             raise UsageError(
                 f"{path}: two files would be written there. Expected other names for --out "
-                "(its manifest has the suffix .json, and latency.json is beside it) and "
-                "--probabilities."
+                f"(its manifest has the suffix .json, and {latency_path(out).name} is beside it) "
+                "and --probabilities."
             )
 
 
@@ -77,8 +78,12 @@ def manifest_path(out: Path) -> Path:
 
 
 def latency_path(out: Path) -> Path:
-    """Return where the latency report of a submission stands."""
-    return out.with_name("latency.json")
+    """Return where the latency report of a submission stands.
+
+    Beside `submission.csv` it is `latency.json`; those of other names in the same folder carry
+    theirs: `mine-latency.json`.
+    """
+    return out.with_name(LATENCY if out.stem == DEFAULT_STEM else f"{out.stem}-{LATENCY}")
 
 
 def write_probabilities(
@@ -117,6 +122,7 @@ def write_manifest(
         "schema_version": SCHEMA_VERSION,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "submission": {"file": submission.name, "sha256": sha256_file(submission)},
+        "latency": {"file": latency_path(submission).name},
         "bundle": {"folder": str(bundle.folder), "sha256": bundle.sha256},
         "options": dict(options),
         **inputs,
@@ -127,11 +133,7 @@ def write_manifest(
             ),
             "temperature": ensemble.voting.temperature,
         },
-        "promise": (
-            outcome.certificate.promise
-            if isinstance(outcome, FastOutcome)
-            else "every label is the exact ensemble's"
-        ),
+        "promise": promise_of(outcome),
         "photos": len(outcome.probabilities),
         "answered_with_class_prior": outcome.broken,
         "device": _device(ensemble),
@@ -145,6 +147,13 @@ def write_manifest(
         },
     }
     write_json(path, content)
+
+
+def promise_of(outcome: Outcome) -> str:
+    """Say how the labels stand to the exact ensemble's."""
+    if isinstance(outcome, FastOutcome):
+        return outcome.certificate.promise
+    return "every label is the exact ensemble's"
 
 
 def latency_report(

@@ -17,7 +17,7 @@ from toolkit.errors import ToolkitError
 from toolkit.files import sha256_file, written_whole
 from toolkit.machine import package_versions
 from toolkit.metrics import score
-from toolkit.progress import Reporter
+from toolkit.progress import Reporter, counted
 from toolkit.training.backend import jit_compile, set_jit_compile, sixteen_bit_policy
 from toolkit.training.batches import PlainBatches, TrainingBatches, batches_an_epoch
 from toolkit.training.callbacks import AveragedWeights, recipe_callbacks
@@ -265,7 +265,8 @@ def _finish(job: Job, progress: Progress, photos: Pixels) -> Run:
     copy_weights(best, model)
     if job.recipe.reestimate_batch_norm:
         count = _reestimate(job, model, photos)
-        job.reporter.say(f"{job.recipe.backbone}: batch statistics from {count} photos")
+        used = counted(count, "photo")
+        job.reporter.say(f"{job.recipe.backbone}: batch statistics from {used}")
     with written_whole(job.folder / MODEL) as temporary:
         model.save(temporary)
     figures: dict[str, Any] = {}

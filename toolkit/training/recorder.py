@@ -61,7 +61,9 @@ class Recorder(keras.callbacks.Callback):
         self._rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         _seed_dropout(self.model, self._seed, len(self._progress.history))
         label = f"{self._recipe.backbone} epoch {len(self._progress.history) + 1}"
-        self._tracking = self._reporter.track(label, int(self.params["steps"] or 0), "steps")
+        steps = int(self.params["steps"] or 0)
+        # Its end is told with the figures of the epoch.
+        self._tracking = self._reporter.track(label, steps, "steps", tell_end=False)
         self._advance = self._tracking.__enter__()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:

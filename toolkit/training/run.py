@@ -201,6 +201,16 @@ def finished_runs(runs: Path) -> list[Run]:
     return sorted(found, key=lambda run: run.finished)
 
 
+def unfinished_runs(runs: Path) -> dict[Path, int]:
+    """Return the folders of runs that were interrupted, with the epochs that each has done."""
+    begun = sorted(path.parent for path in runs.glob(f"[!.]*/[!.]*/{PROGRESS}"))
+    return {
+        folder: len(progress.history)
+        for folder in begun
+        if not (folder / MANIFEST).is_file() and (progress := Progress.load(folder))
+    }
+
+
 def discard_progress(folder: Path) -> None:
     """Remove what only an unfinished run needs."""
     (folder / PROGRESS).unlink(missing_ok=True)

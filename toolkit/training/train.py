@@ -15,10 +15,10 @@ import numpy as np
 from toolkit.data.cache import decoded_photos
 from toolkit.data.dataset import load_labelled
 from toolkit.data.holdout import Prepared, prepare
-from toolkit.errors import ToolkitError, UsageError
+from toolkit.errors import ToolkitError, UsageError, nearest
 from toolkit.files import remove_folder, sha256_file, sha256_json, write_text
 from toolkit.processes import import_quietly, in_own_process
-from toolkit.progress import SILENT, Reporter
+from toolkit.progress import SILENT, Reporter, counted
 from toolkit.training.backend import choose_backend
 from toolkit.training.recipe import Recipe
 from toolkit.training.recipe_files import RecipeSet
@@ -159,7 +159,10 @@ def _weights_start(recipe: Recipe, options: TrainingOptions) -> _WeightsStart:
         return _WeightsStart(chosen == "imagenet", None, "")
     folder = Path(chosen)
     if not folder.is_dir():
-        raise UsageError(f"--pretrained {chosen}: Expected imagenet, none or a folder.")
+        raise UsageError(
+            f"--pretrained {chosen}: Expected imagenet, none or a folder. "
+            f"{nearest(chosen, ('imagenet', 'none'))}".rstrip()
+        )
     path = folder / find_backbone(recipe.backbone).weights_file
     if path.is_file():
         return _WeightsStart(True, folder, sha256_file(path))
@@ -287,10 +290,13 @@ def _train(plan: _Plan, prepared: Prepared, options: TrainingOptions, reporter: 
         write_text(plan.folder / RECIPE, plan.recipe.to_yaml())
     start = "ImageNet weights" if plan.start.pretrained else "random weights"
     reporter.say(
-        f"{plan.folder}: {plan.data.training_photos} photos at {plan.recipe.image_size} px, "
-        f"at most {plan.recipe.epochs} epochs from {start}"
+        f"{plan.folder}: {counted(plan.data.training_photos, 'photo')} at "
+        f"{plan.recipe.image_size} px, at most {counted(plan.recipe.epochs, 'epoch')} from {start}"
     )
     _say_what_is_dropped(plan, reporter)
+    for key in ("backend", "seed", "split_seed", "pretrained"):
+        reporter.detail(f"{plan.recipe.backbone}: {key} {plan.identity[key]}")
+    reporter.detail(f"{plan.recipe.backbone}: decoded photos in {photos}")
     return in_own_process(
         _fit_in_child,
         plan,

@@ -17,6 +17,7 @@ import numpy as np
 from toolkit.data.demo.camera import draw_photo
 from toolkit.data.demo.kinds import CLASSES, KINDS
 from toolkit.errors import ToolkitError
+from toolkit.progress import SILENT, Advance, Reporter
 
 __all__ = ["CLASSES", "MOST_PER_CLASS", "make_demo"]
 
@@ -25,7 +26,12 @@ MOST_PER_CLASS = 45_000
 
 
 def make_demo(
-    folder: Path, *, seed: int = 42, train_per_class: int = 40, test_per_class: int = 20
+    folder: Path,
+    *,
+    seed: int = 42,
+    train_per_class: int = 40,
+    test_per_class: int = 20,
+    reporter: Reporter = SILENT,
 ) -> None:
     """Draw a labelled set of photos in the layout of a Kaggle competition.
 
@@ -37,6 +43,7 @@ def make_demo(
         seed: Not negative.
         train_per_class: Number of training photos of each of the ten classes.
         test_per_class: Number of test photos of each class.
+        reporter: Where progress is told.
 
     Raises:
         ToolkitError: The folder is taken, or a number is out of range.
@@ -52,7 +59,9 @@ def make_demo(
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     try:
-        _write_set(temporary, seed, train_per_class, test_per_class)
+        photos = CLASSES * (train_per_class + test_per_class)
+        with reporter.track("drawing", photos) as advance:
+            _write_set(temporary, seed, train_per_class, test_per_class, advance)
         if folder.exists():
             folder.rmdir()  # Not every system renames onto an empty folder.
         temporary.rename(folder)
@@ -60,7 +69,9 @@ def make_demo(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write_set(folder: Path, seed: int, train_per_class: int, test_per_class: int) -> None:
+def _write_set(
+    folder: Path, seed: int, train_per_class: int, test_per_class: int, advance: Advance
+) -> None:
     # One fixed shuffle of all six-digit numbers: ids stay the same when the set is extended.
     numbers = np.random.default_rng(seed).permutation(900_000) + 100_000
     splits = (("train", train_per_class), ("test_upload", test_per_class))
@@ -75,6 +86,7 @@ def _write_set(folder: Path, seed: int, train_per_class: int, test_per_class: in
                 rng = np.random.default_rng([seed, split, category, index])
                 (place / photo_id).write_bytes(draw_photo(rng, KINDS[category]))
                 labels[name].append((photo_id, category))
+                advance(1)
     # Sorted by id, or else the order of the rows would tell the class.
     train, test = sorted(labels["train"]), sorted(labels["test_upload"])
     _write_csv(folder / "train.csv", ("Id", "Category"), train)
