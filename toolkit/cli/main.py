@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": "Score a run, a bundle or a submission on labelled photos.",
     "tune": "Measure how a bundle best shares this machine's cores, and keep it.",
     "plan": "Find the cheapest way to give the ensemble's labels on this machine.",
+    "report": "Write one page that shows data, training, ensemble, plan and cost.",
     "bench": "Measure a bundle in the manner of MLPerf inference.",
     "data": "Show classes, counts, sizes, broken and duplicate photos.",
     "augment": "Draw what a recipe's augmentor does to photos.",
