@@ -313,7 +313,7 @@ def _inline(drawn: str, name: str, words: str) -> str:
     svg = re.sub(r'(xlink:href="#|url\(#)', rf"\1{own}-", svg)
     for colour, variable in VARIABLES.items():
         svg = svg.replace(colour, f"var(--{variable})")
-    svg = re.sub(r"font: ([\d.a-z ]*?)'DejaVu Sans'[^;\"]*", r"font: \1var(--sans)", svg)
+    svg = re.sub(r"(font(?:-family)?:[^;\"]*?)'DejaVu Sans'[^;\"]*", r"\1var(--sans)", svg)
     head, _, body = svg.partition(">")
     width = re.search(r'viewBox="0 0 ([\d.]+)', head)
     head = re.sub(r' (width|height|version)="[^"]*"', "", head)
