@@ -162,7 +162,7 @@ def reliability_chart(
                 linewidth=0,
                 label=f"{name} temperature",
             )
-        panel.set(xlim=(0, 1.03), ylim=(0, 1.05), xlabel="confidence", ylabel="accuracy")
+        panel.set(xlim=(-0.02, 1.03), ylim=(-0.02, 1.05), xlabel="confidence", ylabel="accuracy")
         legend = panel.legend(loc="upper left", labelcolor=INK)
         for handle in legend.legend_handles[1:]:
             handle.set_sizes([40])  # type: ignore[union-attr]
@@ -227,7 +227,7 @@ def cost_chart(table: Sequence[Mapping[str, Any]]) -> Chart:
             panel.annotate(
                 ", ".join(ways),
                 place,
-                xytext=(-6 if right else 6, 4),
+                xytext=(-6 if right else 6, 7),
                 ha="right" if right else "left",
                 textcoords="offset points",
                 fontsize=SMALL,

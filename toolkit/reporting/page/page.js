@@ -137,7 +137,8 @@
     picture.replaceChildren(photos.has(index)
       ? make("img", { src: photos.get(index), alt: `Photo ${data.ids[index]}` })
       : make("p", { className: "note", textContent: "This photo is not part of the page." }));
-    body.replaceChildren(...data.voters.map((_, voter) => bars(voter, index)).reverse());
+    const members = data.voters.length - 1;
+    body.replaceChildren(bars(members, index), ...data.voters.slice(0, members).map((_, voter) => bars(voter, index)));
     one("#photo-before", dialog).disabled = place === 0;
     one("#photo-after", dialog).disabled = place === row.length - 1;
   };
@@ -190,7 +191,7 @@
 
   // All held-out photos, a few rows at a time.
   const table = one("#photos-table");
-  const MORE = 50;
+  const MORE = 25;
   const members = data.voters.length - 1;
   const answers = (index) => data.likely.slice(0, members).map((voter) => voter[index][0]);
   const equal = Array.from({ length: count }, (_, index) =>
@@ -203,7 +204,7 @@
   const draw = () => {
     const rows = found.slice(0, shown).map((index, at) => {
       const right = data.truth[index] === data.answer[index];
-      const button = make("button", { className: "plain", type: "button", textContent: data.ids[index] });
+      const button = make("button", { className: "link", type: "button", textContent: data.ids[index] });
       button.addEventListener("click", () => open(found, at, button));
       return make("tr", {},
         make("td", { className: "words" }, button),

@@ -146,6 +146,7 @@ def render(page: Page) -> str:
     environment.filters.update(
         percent=_percent,
         points=_points,
+        bounds=_bounds,
         number=_number,
         duration=_duration,
         chance=_chance,
@@ -212,6 +213,10 @@ def _percent(share: float | None, digits: int = 1) -> str:
 
 def _points(difference: float | None, digits: int = 1) -> str:
     return "–" if difference is None else f"{100 * difference:+.{digits}f}".replace("-", "−")
+
+
+def _bounds(interval: tuple[float, float]) -> str:
+    return f"{100 * interval[0]:.1f} – {100 * interval[1]:.1f}"
 
 
 def _number(value: float | None, digits: int = 3) -> str:

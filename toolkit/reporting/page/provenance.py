@@ -58,7 +58,7 @@ def provenance_section(found: Artifacts) -> ProvenanceSection:
 
 def _commands(found: Artifacts, manifest: Mapping[str, Any]) -> list[Command]:
     commands = [
-        Command(_training_command(run), f"trains {run.label}, finished {run.finished[:16]} UTC")
+        Command(_training_command(run), f"trained {run.label}, {_moment(run.finished)}")
         for run in found.runs
     ]
     if found.bundle:
@@ -70,11 +70,17 @@ def _commands(found: Artifacts, manifest: Mapping[str, Any]) -> list[Command]:
             parts += ["--precision", ",".join(["fp32", *sorted(tried)])]
         if found.bundle.requested_voting != "auto":
             parts += ["--voting", found.bundle.requested_voting]
-        commands.append(Command(shlex.join(parts), f"made the bundle, {found.bundle.created}"))
+        commands.append(
+            Command(shlex.join(parts), f"made the bundle, {_moment(found.bundle.created)}")
+        )
     if manifest:
-        made = manifest["created"]
+        made = _moment(manifest["created"])
         commands.append(Command(_ensemble_command(found, manifest), f"made the submission, {made}"))
     return commands
+
+
+def _moment(iso: str) -> str:
+    return f"{iso[:16].replace('T', ' ')} UTC"
 
 
 def _training_command(run: Run) -> str:
@@ -166,7 +172,7 @@ def _facts(found: Artifacts, manifest: Mapping[str, Any]) -> list[tuple[str, str
         run = found.runs[0]
         starts = sorted({str(each.identity.get("pretrained", "")) for each in found.runs} - {""})
         facts.append(("trained with", f"Keras on {run.versions.get('backend', 'tensorflow')}"))
-        facts.append(("starting from", " and ".join(starts)))
+        facts.append(("weights to start from", " and ".join(starts)))
         facts.append(
             (
                 "photos",
