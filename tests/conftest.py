@@ -546,6 +546,7 @@ def write_run(folder: Path, backbone: str) -> None:
             finished="2026-01-01T00:00:00.000+00:00",
             versions={"backend": "tensorflow", "keras": "3"},
             model_sha256=backbone,
+            peak_memory_bytes=3 * 2**30,
         )
     )
 

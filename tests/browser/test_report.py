@@ -71,7 +71,7 @@ def run(browser: Chrome, report_page: Path) -> Iterator[Run]:
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     browser.get(report_page.as_uri())
     browser.execute_script("localStorage.clear()")
-    yield lambda script, *arguments: browser.execute_script(script, *arguments)
+    yield browser.execute_script
     assert browser.get_log("browser") == []
 
 

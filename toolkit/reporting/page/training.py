@@ -29,6 +29,7 @@ class RunRow:
         seconds_an_epoch: The median.
         photos: It trained on.
         megabytes: Size of the model file; None where it is not here.
+        peak_mebibytes: Largest memory of the training process; None where it was not recorded.
     """
 
     label: str
@@ -45,6 +46,7 @@ class RunRow:
     seconds_an_epoch: float
     photos: int
     megabytes: float | None
+    peak_mebibytes: float | None
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,6 @@ class TrainingSection:
         curves: One a run.
         published: Whether any recipe is a published one.
         held_out: Photos that were held out from the first run.
-        versions: Of the libraries of the first run.
     """
 
     rows: tuple[RunRow, ...]
@@ -102,6 +103,7 @@ def _row(run: Run, published: float | None) -> RunRow:
         seconds_an_epoch=each[len(each) // 2] if each else 0.0,
         photos=run.data.training_photos,
         megabytes=run.model_path.stat().st_size / 1e6 if run.model_path.is_file() else None,
+        peak_mebibytes=run.peak_memory_bytes / 2**20 if run.peak_memory_bytes else None,
     )
 
 
