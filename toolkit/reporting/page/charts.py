@@ -1,21 +1,10 @@
-"""Charts as inline SVG whose colours are the page's own, in both themes.
-
-They are drawn with stand-in colours, which become CSS variables; text stays text, so that it can be
-read aloud, found and copied.
-"""
+"""The charts of the page."""
 
 from __future__ import annotations
 
-import html
-import io
-import re
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -24,42 +13,9 @@ from numpy.typing import NDArray
 
 from toolkit.inference.bundle import VotingTable
 from toolkit.reporting.page.figures import ReliabilityBin
-from toolkit.reporting.pictures import STYLE
+from toolkit.reporting.page.svg import INK, LINES, MUTED, SERIES, Chart, chart, drawn
 
-INK, MUTED, LINES, PAPER = "#010203", "#010204", "#010205", "#010206"
-SERIES = ("#010211", "#010212", "#010213", "#010214")
-VARIABLES = {
-    INK: "ink",
-    MUTED: "muted",
-    LINES: "line",
-    PAPER: "paper",
-    **{colour: f"series-{number}" for number, colour in enumerate(SERIES, start=1)},
-}
-LOOK: Any = {
-    **STYLE,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "page",
-    "font.size": 10.0,
-    "text.color": INK,
-    "grid.color": LINES,
-    **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "none"),
-    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), LINES),
-    **dict.fromkeys(("axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), MUTED),
-    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 9.0),
-    "axes.labelsize": 9.0,
-    "axes.titlesize": 10.0,
-    "axes.titleweight": "bold",
-    "lines.linewidth": 1.8,
-}
 SMALL = 8.5
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A picture: the SVG element, and what it shows in words."""
-
-    svg: str
-    words: str
 
 
 def history_charts(history: Sequence[Mapping[str, Any]], label: str) -> tuple[Chart, ...]:
@@ -71,7 +27,7 @@ def history_charts(history: Sequence[Mapping[str, Any]], label: str) -> tuple[Ch
     for key, best in (("accuracy", np.argmax), ("loss", np.argmin)):
         training, validation = _values(history, key), _values(history, f"val_{key}")
         words = f"{label}: {key} on training photos ends at {training[-1]:.3f}"
-        with _figure((4.2, 2.9)) as figure:
+        with drawn((4.2, 2.9)) as figure:
             panel = _panel(figure, key)
             look: Any = {"marker": "o", "markersize": 3.5 if len(history) <= 40 else 0}
             panel.plot(epochs, training, "--", color=SERIES[0], label="training", **look)
@@ -95,9 +51,9 @@ def history_charts(history: Sequence[Mapping[str, Any]], label: str) -> tuple[Ch
             _mark_stages(panel, history)
             _epochs(panel, epochs)
             panel.legend(loc="best", labelcolor=INK)
-            charts.append(_chart(figure, f"{label} {key}", words))
+            charts.append(chart(figure, f"{label} {key}", words))
     rates = _values(history, "learning_rate")
-    with _figure((4.2, 2.9)) as figure:
+    with drawn((4.2, 2.9)) as figure:
         panel = _panel(figure, "learning rate")
         panel.plot(epochs, rates, color=SERIES[2], drawstyle="steps-mid")
         if np.nanmin(rates) > 0 and np.nanmax(rates) > 5 * np.nanmin(rates):
@@ -108,7 +64,7 @@ def history_charts(history: Sequence[Mapping[str, Any]], label: str) -> tuple[Ch
         _mark_stages(panel, history)
         _epochs(panel, epochs)
         words = f"{label}: learning rate from {rates[0]:.2g} to {rates[-1]:.2g}"
-        charts.append(_chart(figure, f"{label} rate", words))
+        charts.append(chart(figure, f"{label} rate", words))
     return tuple(charts)
 
 
@@ -116,7 +72,7 @@ def sizes_chart(sizes: Sequence[tuple[int, int]]) -> Chart:
     """Draw how wide and high photos are, given as (width, height) in pixels, at least one."""
     wide, high = np.array(sizes, dtype=float).T
     counts, columns, rows = np.histogram2d(wide, high, bins=24)
-    with _figure((5.2, 3.6)) as figure:
+    with drawn((5.2, 3.6)) as figure:
         panel = _panel(figure, "width and height of the photos, pixels")
         which = np.argwhere(counts > 0)
         many = counts[which[:, 0], which[:, 1]]
@@ -134,14 +90,14 @@ def sizes_chart(sizes: Sequence[tuple[int, int]]) -> Chart:
             f"{len(sizes)} photos, {wide.min():.0f} to {wide.max():.0f} pixels wide and "
             f"{high.min():.0f} to {high.max():.0f} high; larger dots are more photos"
         )
-        return _chart(figure, "sizes", words)
+        return chart(figure, "sizes", words)
 
 
 def reliability_chart(
     before: Sequence[ReliabilityBin], after: Sequence[ReliabilityBin], errors: tuple[float, float]
 ) -> Chart:
     """Draw accuracy against confidence, before and after the temperature."""
-    with _figure((4.6, 4.2)) as figure:
+    with drawn((4.6, 4.2)) as figure:
         panel = _panel(figure, "how often it is right, by how sure it is")
         panel.plot([0, 1], [0, 1], ":", color=MUTED, linewidth=1.2, label="as sure as right")
         for bins, colour, name in ((before, SERIES[1], "before"), (after, SERIES[0], "after")):
@@ -170,7 +126,7 @@ def reliability_chart(
             f"Reliability: calibration error {errors[0]:.3f} before and {errors[1]:.3f} after the "
             "temperature; larger dots are more photos"
         )
-        return _chart(figure, "reliability", words)
+        return chart(figure, "reliability", words)
 
 
 def views_chart(voting: Mapping[int, VotingTable], chosen: int) -> Chart | None:
@@ -183,7 +139,7 @@ def views_chart(voting: Mapping[int, VotingTable], chosen: int) -> Chart | None:
         "uniform": [voting[n].alternatives["uniform"].accuracy for n in counts],
         "fitted": [voting[n].alternatives["fitted"].accuracy for n in counts],
     }
-    with _figure((5.6, 3.4)) as figure:
+    with drawn((5.6, 3.4)) as figure:
         panel = _panel(figure, "accuracy by number of views, %")
         panel.axvline(chosen, color=LINES, linewidth=7, zorder=0)
         look = ((SERIES[2], ":", "s"), (SERIES[1], "--", "D"), (SERIES[0], "-", "o"))
@@ -197,14 +153,14 @@ def views_chart(voting: Mapping[int, VotingTable], chosen: int) -> Chart | None:
             f"{name}: " + ", ".join(f"{value:.1%}" for value in values if value is not None)
             for name, values in lines.items()
         )
-        return _chart(figure, "views", words)
+        return chart(figure, "views", words)
 
 
 def cost_chart(table: Sequence[Mapping[str, Any]]) -> Chart:
     """Draw ways to predict: inference cost against labels unlike the exact ensemble's."""
     fast = [row for row in table if row["way"].startswith("fast")]
     others = [row for row in table if not row["way"].startswith("fast")]
-    with _figure((6.4, 4.2)) as figure:
+    with drawn((6.4, 4.2)) as figure:
         panel = _panel(figure, "labels other than the exact ensemble's, %")
         if fast:
             panel.plot(
@@ -219,20 +175,10 @@ def cost_chart(table: Sequence[Mapping[str, Any]]) -> Chart:
         for row in others:
             place = (round(row["ms"], 3), round(100 * (1 - row["agreement"]), 3))
             places.setdefault(place, []).append(row["way"])
-        middle = float(np.sqrt(min(r["ms"] for r in table) * max(r["ms"] for r in table)))
         for place, ways in places.items():
-            exact, right = "exact" in ways, place[0] > middle
+            exact = "exact" in ways
             colour = INK if exact else SERIES[1]
             panel.plot(*place, marker="D" if exact else "s", markersize=5, color=colour)
-            panel.annotate(
-                ", ".join(ways),
-                place,
-                xytext=(-6 if right else 6, 7),
-                ha="right" if right else "left",
-                textcoords="offset points",
-                fontsize=SMALL,
-                color=MUTED,
-            )
         panel.set_xscale("log")
         panel.set_yscale("symlog", linthresh=2)
         panel.set_ylim(-0.3, 150)
@@ -243,19 +189,13 @@ def cost_chart(table: Sequence[Mapping[str, Any]]) -> Chart:
         panel.grid(visible=True, axis="x")
         if fast:
             panel.legend(loc="upper right", labelcolor=INK)
+        _name_places(panel, {place: ", ".join(ways) for place, ways in places.items()})
         exact_ms = max(row["ms"] for row in table)
         words = (
             f"Cost against agreement: the exact ensemble takes {exact_ms:.1f} ms a photo; "
             + "; ".join(f"{r['way']} {r['ms']:.1f} ms, {r['agreement']:.1%} equal" for r in others)
         )
-        return _chart(figure, "cost", words)
-
-
-@contextmanager
-def _figure(size: tuple[float, float]) -> Iterator[Figure]:
-    """Give a figure in the page's look, which has to hold until it is saved."""
-    with matplotlib.rc_context(LOOK):
-        yield Figure(size, layout="constrained")
+        return chart(figure, "cost", words)
 
 
 def _panel(figure: Figure, title: str) -> Axes:
@@ -294,29 +234,40 @@ def _mark_stages(panel: Axes, history: Sequence[Mapping[str, Any]]) -> None:
         )
 
 
+def _name_places(panel: Axes, names: Mapping[tuple[float, float], str]) -> None:
+    """Write names beside points where there is room; what finds none stands in the table."""
+    figure = panel.figure
+    figure.draw_without_rendering()  # Before that, no point has a place on paper.
+    centres = {place: panel.transData.transform(place) * 72 / figure.dpi for place in names}
+    border = panel.get_window_extent().extents * 72 / figure.dpi
+    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in centres.values()]
+    for place, name in names.items():
+        x, y = centres[place]
+        wide, high = 0.6 * SMALL * len(name), 1.15 * SMALL
+        for side, below in ((1, 0), (-1, 0), (1, 1), (-1, 1)):
+            left = x + 6 if side > 0 else x - 6 - wide
+            bottom = y - 6 - high if below else y + 4
+            box = (left, bottom, left + wide, bottom + high)
+            inside = box[0] >= border[0] and box[2] <= border[2] and box[1] >= border[1]
+            if inside and not any(_overlap(box, other) for other in taken):
+                taken.append(box)
+                panel.annotate(
+                    name,
+                    place,
+                    xytext=(6 * side, -6 if below else 4),
+                    textcoords="offset points",
+                    ha="left" if side > 0 else "right",
+                    va="top" if below else "bottom",
+                    fontsize=SMALL,
+                    color=MUTED,
+                )
+                break
+
+
+def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:
+    apart = one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+    return not apart
+
+
 def _values(history: Sequence[Mapping[str, Any]], key: str) -> NDArray[np.float64]:
     return np.array([np.nan if row.get(key) is None else row[key] for row in history], dtype=float)
-
-
-def _chart(figure: Figure, name: str, words: str) -> Chart:
-    stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    return Chart(_inline(stream.getvalue(), name, words), words)
-
-
-def _inline(drawn: str, name: str, words: str) -> str:
-    """Make a drawn SVG a part of the page: own ids, the page's colours and fonts, a title."""
-    svg = drawn[drawn.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
-    own = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") + f"-{zlib.crc32(name.encode()):x}"
-    svg = re.sub(r'\bid="([^"]+)"', rf'id="{own}-\1"', svg)
-    svg = re.sub(r'(xlink:href="#|url\(#)', rf"\1{own}-", svg)
-    for colour, variable in VARIABLES.items():
-        svg = svg.replace(colour, f"var(--{variable})")
-    svg = re.sub(r"(font(?:-family)?:[^;\"]*?)'DejaVu Sans'[^;\"]*", r"\1var(--sans)", svg)
-    head, _, body = svg.partition(">")
-    width = re.search(r'viewBox="0 0 ([\d.]+)', head)
-    head = re.sub(r' (width|height|version)="[^"]*"', "", head)
-    wide = f' style="max-width: {float(width[1]) * 4 / 3:.0f}px"' if width else ""
-    title = f'<title id="{own}-title">{html.escape(words)}</title>'
-    return f'{head} role="img" aria-labelledby="{own}-title"{wide}>{title}{body.strip()}'

@@ -11,7 +11,8 @@ import numpy as np
 from toolkit.data.overview import Overview
 from toolkit.data.pixels import BrokenPhotoError, load
 from toolkit.reporting.page.album import Album
-from toolkit.reporting.page.charts import Chart, sizes_chart
+from toolkit.reporting.page.charts import sizes_chart
+from toolkit.reporting.page.svg import Chart
 from toolkit.training.recipe import Recipe
 
 SAMPLE_CLASSES, SAMPLES, SAMPLE_SIDE = 30, 6, 96
@@ -91,10 +92,11 @@ def data_section(found: Overview, album: Album, recipe: Recipe | None) -> DataSe
     )
     chosen = (sides[0], sides[len(sides) // 2], sides[-1]) if sides else ()
     smallest, median, largest = [f"{w} × {h}" for _, w, h in chosen] or [""] * 3
+    conflicts = {tuple(group) for group in found.conflicts}
     groups: dict[str, Sequence[Sequence[Path]]] = {
         "train and test": found.overlap,
         "different labels": found.conflicts,
-        "same label": [group for group in found.duplicates if group not in found.conflicts],
+        "same label": [group for group in found.duplicates if tuple(group) not in conflicts],
     }
     return DataSection(
         photos=total,

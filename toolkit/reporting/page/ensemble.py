@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from toolkit.exporting.weights import BEST_ALONE, CrossFitted, cross_fitted
 from toolkit.inference.bundle import Bundle, BundleValidation
 from toolkit.metrics import Paired, Score, agreement, calibration_error, paired, score
-from toolkit.reporting.page.charts import Chart, reliability_chart
+from toolkit.reporting.page.charts import reliability_chart
 from toolkit.reporting.page.figures import Mistakes, mistakes, reliability
+from toolkit.reporting.page.svg import Chart
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,10 @@ class EnsembleSection:
 
 
 def judge(
-    bundle: Bundle, validation: BundleValidation, views: int, weights: Sequence[float] | None = None
+    bundle: Bundle,
+    validation: BundleValidation,
+    views: int,
+    weights: tuple[float, ...] | None = None,
 ) -> Judged | None:
     """Let every held-out photo be judged by weights that were found on the others.
 
@@ -129,7 +133,7 @@ def judge(
         bundle: Its manifest says which way to vote was chosen.
         validation: What its members say.
         views: Views a photo.
-        weights: Those that a submission was made with, where they are none of the bundle's.
+        weights: Those that a submission was made with; None are the ones that the bundle chose.
 
     Returns:
         The answers; None where fewer than two photos differ, so that nothing can be cross-fitted.
@@ -137,10 +141,12 @@ def judge(
     if len(np.unique(validation.groups)) < 2:
         return None
     each = validation.probabilities[:, :, :views].mean(axis=2).astype(np.float64)
-    voting = "custom" if weights is not None else bundle.voting[views].choice
-    custom = bundle.voting[views].alternatives.get("custom")
-    given = tuple(weights) if weights is not None else custom.weights if custom else None
-    fitted = cross_fitted(voting, each, validation.labels, validation.groups, given)
+    table = bundle.voting[views]
+    if weights is None:
+        weights = table.alternatives[table.choice].weights
+    known = [name for name, one in table.alternatives.items() if one.weights == weights]
+    voting = table.choice if table.choice in known else (known or ["custom"])[0]
+    fitted = cross_fitted(voting, each, validation.labels, validation.groups, weights)
     return Judged(
         voting=voting,
         views=views,

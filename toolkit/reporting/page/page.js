@@ -74,6 +74,15 @@
     });
   }
 
+  // Only what scrolls is a stop on the way by keyboard.
+  const stops = new ResizeObserver((entries) => {
+    for (const { target } of entries) {
+      if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+      else target.removeAttribute("tabindex");
+    }
+  });
+  all(".scroll").forEach((region) => stops.observe(region));
+
   for (const button of all("button[data-copy]")) {
     button.addEventListener("click", async () => {
       const text = one("pre", button.closest("li")).textContent;

@@ -171,14 +171,11 @@ def _judged(found: Artifacts, missing: dict[str, str]) -> Judged | None:
     bundle, validation = found.bundle, found.validation
     if not (bundle and validation):
         return None
-    voting = (found.submission.manifest if found.submission else {}).get("voting")
+    manifest = found.submission.manifest if found.submission else {}
     weights = None
-    names = [member.name for member in bundle.members]
-    if voting and sorted(voting["weights"]) == sorted(names):
-        table = bundle.voting[found.views].alternatives
-        given = tuple(voting["weights"][name] for name in names)
-        if given != table[bundle.voting[found.views].choice].weights:
-            weights = given
+    if manifest and manifest["bundle"]["sha256"] == bundle.sha256:
+        voted = manifest["voting"]["weights"]
+        weights = tuple(voted[member.name] for member in bundle.members)
     judged = judge(bundle, validation, found.views, weights)
     if judged is None:
         missing["ensemble"] = "Too few photos were held out to judge the ensemble on."

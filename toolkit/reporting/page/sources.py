@@ -137,7 +137,8 @@ def gather(sources: Sources, reporter: Reporter = SILENT) -> Artifacts:
         )
     submission = _submission(sources, missing)
     runs = _runs(sources, bundle, missing, remarks)
-    plan = _plan(bundle, submission, remarks)
+    plan = _plan(bundle, submission)
+    remarks += _doubts(bundle, submission)
     truth = _truth(sources, submission, missing)
     folder = _place(sources.data, "data")
     if folder is None:
@@ -211,18 +212,9 @@ def _runs(
     return tuple(members or found)
 
 
-def _plan(bundle: Bundle | None, submission: Submission | None, remarks: list[str]) -> Plan | None:
+def _plan(bundle: Bundle | None, submission: Submission | None) -> Plan | None:
     if bundle is None:
         return None
-    manifest = submission.manifest if submission else {}
-    if manifest and manifest["bundle"]["sha256"] != bundle.sha256:
-        remarks.append(
-            "The submission was made with another bundle than the one shown: its own figures do "
-            "not belong to these members."
-        )
-    if submission and manifest and manifest["submission"]["sha256"] != sha256_file(submission.path):
-        remarks.append(f"{submission.path.name} was changed after it was written.")
-    fast = (submission.latency.get("fast") if submission else None) or {}
     plans = []
     for path in sorted(folder_beside(bundle).glob("*.json"), key=lambda one: one.stat().st_mtime):
         try:
@@ -231,10 +223,32 @@ def _plan(bundle: Bundle | None, submission: Submission | None, remarks: list[st
             continue  # Not every JSON in that folder need be a plan.
         if plan.bundle == bundle.sha256:
             plans.append(plan)
+    fast = (submission.latency.get("fast") if submission else None) or {}
     followed = [plan for plan in plans if plan.sha256 == fast.get("plan_sha256")]
-    tta = manifest.get("options", {}).get("tta")
+    tta = submission.manifest.get("options", {}).get("tta") if submission else None
     likely = [plan for plan in plans if tta in (None, plan.views)]
     return next(iter([*followed[-1:], *likely[-1:]]), None)
+
+
+def _doubts(bundle: Bundle | None, submission: Submission | None) -> list[str]:
+    """Say what does not fit together between a submission, its manifest and the bundle."""
+    if submission is None or not submission.manifest:
+        return []
+    doubts = []
+    manifest = submission.manifest
+    if bundle and manifest["bundle"]["sha256"] != bundle.sha256:
+        doubts.append(
+            "The submission was made with another bundle than the one shown: its own figures do "
+            "not belong to these members."
+        )
+    if manifest["submission"]["sha256"] != sha256_file(submission.path):
+        doubts.append(f"{submission.path.name} was changed after it was written.")
+    if manifest["options"].get("tta_views", "fixed") != "fixed":
+        doubts.append(
+            "The submission looked at random views; the figures on held-out photos are of the "
+            "fixed ones."
+        )
+    return doubts
 
 
 def _truth(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from toolkit.reporting.page.charts import Chart, history_charts
+from toolkit.reporting.page.charts import history_charts
+from toolkit.reporting.page.svg import Chart
 from toolkit.training.recipe_files import load_shipped_sets
 from toolkit.training.run import Run
 
