@@ -189,7 +189,7 @@ def cost_chart(table: Sequence[Mapping[str, Any]]) -> Chart:
         panel.grid(visible=True, axis="x")
         if fast:
             panel.legend(loc="upper right", labelcolor=INK)
-        _name_places(panel, {place: ", ".join(ways) for place, ways in places.items()})
+        _name_places(figure, panel, {place: ", ".join(ways) for place, ways in places.items()})
         exact_ms = max(row["ms"] for row in table)
         words = (
             f"Cost against agreement: the exact ensemble takes {exact_ms:.1f} ms a photo; "
@@ -234,12 +234,12 @@ def _mark_stages(panel: Axes, history: Sequence[Mapping[str, Any]]) -> None:
         )
 
 
-def _name_places(panel: Axes, names: Mapping[tuple[float, float], str]) -> None:
+def _name_places(figure: Figure, panel: Axes, names: Mapping[tuple[float, float], str]) -> None:
     """Write names beside points where there is room; what finds none stands in the table."""
-    figure = panel.figure
     figure.draw_without_rendering()  # Before that, no point has a place on paper.
-    centres = {place: panel.transData.transform(place) * 72 / figure.dpi for place in names}
-    border = panel.get_window_extent().extents * 72 / figure.dpi
+    scale = 72 / figure.dpi
+    centres = {place: np.asarray(panel.transData.transform(place)) * scale for place in names}
+    border = np.asarray(panel.get_window_extent().extents) * scale
     taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in centres.values()]
     for place, name in names.items():
         x, y = centres[place]
