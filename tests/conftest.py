@@ -450,6 +450,107 @@ def plannable(
     return folder
 
 
+HOSTILE_NAMES = {"2": "<b>bold</b>", "10": "</script><script>alert(1)</script>", "x y": "A & B"}
+
+
+@pytest.fixture(scope="session")
+def finished_job(
+    tiny_bundle: TinyBundle,
+    tmp_path_factory: pytest.TempPathFactory,
+    _cache_of_the_session: Path,
+    draw_photo: Callable[..., Image.Image],
+) -> Path:
+    """A folder with `data/`, `runs/`, `bundle/`, a submission of two views and `labels.csv`.
+
+    The held-out photos are the 12 labelled ones. `3.jpg` is broken, `6.jpg` is `0.jpg` again, and
+    the test photo `t0.jpg` is `1.jpg`. The names of the classes are no names to be trusted. Tests
+    must not change what lies there.
+    """
+    from dataclasses import replace
+
+    from toolkit.inference import bundle as module
+    from toolkit.reporting.job import submit
+
+    folder = tmp_path_factory.mktemp("finished")
+    data = folder / "data"
+    (data / "test_upload").mkdir(parents=True)
+    rows, tests = ["Id,Category"], ["Id,Category"]
+    for number in range(12):
+        category = TINY_CLASSES[number % 3]
+        (data / "train" / category).mkdir(parents=True, exist_ok=True)
+        path = data / "train" / category / f"{number}.jpg"
+        draw_photo(900 + number % 6 if number == 6 else 900 + number, (100, 75)).save(path)
+        rows.append(f"{number}.jpg,{category}")
+    (data / "train" / TINY_CLASSES[0] / "3.jpg").write_bytes(b"no photo")
+    for number in range(6):
+        tests.append(f"t{number}.jpg,{TINY_CLASSES[number % 3]}")
+        seed = 901 if number == 0 else 950 + number
+        draw_photo(seed, (100, 75)).save(data / "test_upload" / f"t{number}.jpg")
+    for name, lines in (
+        ("data/train.csv", rows),
+        ("data/sample-submission.csv", tests),
+        ("labels.csv", tests),
+        ("data/classes.csv", ["Category,Name", *(f"{c},{n}" for c, n in HOSTILE_NAMES.items())]),
+    ):
+        (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    bundle = module.load_bundle(tiny_bundle.copy(folder / "bundle"))
+    judged = {
+        views: replace(
+            table,
+            best_single={"name": "alpha", "accuracy": 0.4, "log_loss": 1.1},
+            reason="made for tests",
+        )
+        for views, table in bundle.voting.items()
+    }
+    module.save_bundle(replace(bundle, names=HOSTILE_NAMES, voting=judged))
+    for backbone in ("xception", "efficientnetb3"):
+        write_run(folder / "runs" / "improved" / backbone, backbone)
+    settings = {"tta": 2, "tta_views": "fixed", "voting": "auto", "device": "cpu"}
+    settings |= {"batch": 4, "threads": 1, "seed": 0}
+    with pytest.MonkeyPatch.context() as session:
+        session.setenv("TOOLKIT_CACHE", str(_cache_of_the_session))
+        submit(folder / "bundle", data, folder / "submission.csv", settings)
+    return folder
+
+
+def write_run(folder: Path, backbone: str) -> None:
+    """Write a run of the improved set as if it had been trained: three epochs in two stages."""
+    from toolkit.training.recipe_files import load_set
+    from toolkit.training.run import DataSeen, Run, save_run, write_history
+
+    folder.mkdir(parents=True)
+    figures = [(1, 1.4, 0.4, 1.2, 0.5), (2, 0.9, 0.6, 0.8, 0.75), (3, 0.5, 0.8, 0.9, 0.7)]
+    keys = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
+    write_history(
+        folder,
+        [
+            dict(zip(keys, row, strict=True))
+            | {"stage": "head" if row[0] < 3 else "all", "learning_rate": 1e-3, "seconds": 2.5}
+            for row in figures
+        ],
+    )
+    data = DataSeen("elsewhere", "of other photos", TINY_CLASSES, (4, 4, 4), 42, 0.2, 48, 12)
+    interval = (0.47, 0.91)
+    score = {"accuracy": 0.75, "interval": interval, "log_loss": 0.8, "calibration_error": 0.1}
+    recipe = load_set("improved").recipe(backbone)
+    save_run(
+        Run(
+            folder=folder,
+            recipe=recipe,
+            data=data,
+            identity={"seed": 42, "pretrained": "imagenet"},
+            score={"photos": 12, **score},
+            epochs=3,
+            seconds=7.5,
+            best_epoch=2,
+            finished="2026-01-01T00:00:00.000+00:00",
+            versions={"backend": "tensorflow", "keras": "3"},
+            model_sha256=backbone,
+            peak_memory_bytes=3 * 2**30,
+        )
+    )
+
+
 def write_tiny_network(
     path: Path, size: int, weights: NDArray[np.float32], bias: NDArray[np.float32]
 ) -> None:

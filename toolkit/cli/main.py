@@ -22,6 +22,7 @@ COMMANDS = {
     "compare": "Tabulate runs and bundles side by side, by quality and cost.",
     "tune": "Measure how a bundle best shares this machine's cores, and keep it.",
     "plan": "Find the cheapest way to give the ensemble's labels on this machine.",
+    "report": "Write one page that shows data, training, ensemble, plan and cost.",
     "bench": "Measure a bundle in the manner of MLPerf inference.",
     "show": "Show what a bundle, a folder of runs or a run holds.",
     "data": "Show classes, counts, sizes, broken and duplicate photos.",

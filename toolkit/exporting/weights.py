@@ -24,8 +24,41 @@ Probabilities = NDArray[np.float64]
 
 Labels = NDArray[np.int64]
 Weights = NDArray[np.float64]
+Way = Callable[[Probabilities, Labels], Weights]
 
-_Way = Callable[[Probabilities, Labels], Weights]
+BEST_ALONE = "best alone"
+"""The member that is most accurate on the photos it is chosen on, to compare with."""
+
+
+@dataclass(frozen=True)
+class CrossFitted:
+    """Weights and a temperature for each fold of photos, found on the photos of the others.
+
+    Attributes:
+        folds: Shape (photos,), each photo's fold.
+        weights: By fold, shape (members,).
+        temperatures: By fold.
+    """
+
+    folds: NDArray[np.int64]
+    weights: tuple[Weights, ...]
+    temperatures: tuple[float, ...]
+
+    def mix(self, probabilities: Probabilities) -> NDArray[np.float64]:
+        """Return what the weights make of probabilities, without temperature, (photos, classes)."""
+        mixed = np.zeros(probabilities.shape[1:])
+        for fold, weights in enumerate(self.weights):
+            inside = self.folds == fold
+            mixed[inside] = _mix(weights, probabilities[:, inside])
+        return mixed
+
+    def judge(self, probabilities: Probabilities) -> NDArray[np.float64]:
+        """Return the same with temperature, shape (photos, classes)."""
+        judged = self.mix(probabilities)
+        for fold, temperature in enumerate(self.temperatures):
+            inside = self.folds == fold
+            judged[inside] = soften(judged[inside], temperature)
+        return judged
 
 
 @dataclass(frozen=True)
@@ -73,10 +106,11 @@ def voting_table(
     """
     if len(np.unique(groups)) < 2:
         return unvalidated_table(len(members), custom, "too few photos were held out to judge on")
-    ways = _ways(custom)
     folds = _folds(groups)
-    trials = {name: _trial(way, probabilities, labels, folds) for name, way in ways.items()}
-    best = _trial(_best_single, probabilities, labels, folds)
+    trials = {
+        name: _trial(way, probabilities, labels, folds) for name, way in _ways(custom).items()
+    }
+    best = trials.pop(BEST_ALONE)
     gain = trials["uniform"].losses - trials["fitted"].losses
     error = float(gain.std(ddof=1) / np.sqrt(len(gain)))
     pays = len(members) > 1 and float(gain.mean()) > error
@@ -97,25 +131,25 @@ def voting_table(
 
 
 def cross_fitted(
-    name: str,
+    voting: str,
     probabilities: Probabilities,
     labels: Labels,
     groups: NDArray[np.int64],
     custom: tuple[float, ...] | None = None,
-) -> NDArray[np.float64]:
-    """Return what one way to weigh says of each photo when it was found without that photo.
+) -> CrossFitted:
+    """Find what each photo is to be judged with, as `voting_table` does.
 
     Args:
-        name: `uniform`, `accuracy`, `fitted` or `custom`.
+        voting: `uniform`, `accuracy`, `fitted`, `custom`, or `BEST_ALONE`.
         probabilities: See `Probabilities`.
         labels: Shape (photos,), class indices.
-        groups: Shape (photos,), near-duplicate groups, of which there have to be two.
-        custom: The weights of `custom`, of which only the temperature is found.
+        groups: Shape (photos,), near-duplicate groups, of which there are at least two.
+        custom: The weights of `custom`.
 
     Returns:
-        Shape (photos, classes); `voting_table` takes its figures from the same.
+        Weights and temperatures by fold.
     """
-    return _judged(_ways(custom)[name], probabilities, labels, _folds(groups))
+    return _cross_fitted(_ways(custom)[voting], probabilities, labels, _folds(groups))
 
 
 def unvalidated_table(
@@ -183,11 +217,12 @@ def fitted_temperature(mixed: NDArray[np.float64], labels: Labels) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
 
 
-def _ways(custom: tuple[float, ...] | None) -> dict[str, _Way]:
-    ways: dict[str, _Way] = {
+def _ways(custom: tuple[float, ...] | None) -> dict[str, Way]:
+    ways: dict[str, Way] = {
         "uniform": lambda some, _: np.full(len(some), 1 / len(some)),
         "accuracy": accuracy_weights,
         "fitted": fitted_weights,
+        BEST_ALONE: _best_single,
     }
     if custom is not None:
         ways["custom"] = lambda some, _: np.array(custom)
@@ -195,25 +230,26 @@ def _ways(custom: tuple[float, ...] | None) -> dict[str, _Way]:
 
 
 def _trial(
-    way: _Way, probabilities: Probabilities, labels: Labels, folds: NDArray[np.int64]
+    way: Way, probabilities: Probabilities, labels: Labels, folds: NDArray[np.int64]
 ) -> _Trial:
-    judged = _judged(way, probabilities, labels, folds)
+    judged = _cross_fitted(way, probabilities, labels, folds).judge(probabilities)
     weights, temperature = _fit(way, probabilities, labels)
     return _Trial(weights, temperature, log_losses(judged, labels), judged.argmax(axis=1) == labels)
 
 
-def _judged(
-    way: _Way, probabilities: Probabilities, labels: Labels, folds: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    judged = np.zeros(probabilities.shape[1:])
-    for fold in range(folds.max() + 1):
-        inside, outside = folds == fold, folds != fold
-        weights, temperature = _fit(way, probabilities[:, outside], labels[outside])
-        judged[inside] = soften(_mix(weights, probabilities[:, inside]), temperature)
-    return judged
+def _cross_fitted(
+    way: Way, probabilities: Probabilities, labels: Labels, folds: NDArray[np.int64]
+) -> CrossFitted:
+    outside = [folds != fold for fold in range(folds.max() + 1)]
+    fitted = [_fit(way, probabilities[:, others], labels[others]) for others in outside]
+    return CrossFitted(
+        folds,
+        tuple(weights for weights, _ in fitted),
+        tuple(temperature for _, temperature in fitted),
+    )
 
 
-def _fit(way: _Way, probabilities: Probabilities, labels: Labels) -> tuple[Weights, float]:
+def _fit(way: Way, probabilities: Probabilities, labels: Labels) -> tuple[Weights, float]:
     weights = way(probabilities, labels)
     return weights, fitted_temperature(_mix(weights, probabilities), labels)
 

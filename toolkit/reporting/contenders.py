@@ -277,13 +277,10 @@ def _answers(serving: Serving, wanted: str) -> tuple[BundleValidation, Probabili
     if "=" in wanted or alternative is None or alternative.accuracy is None:
         # Nothing was found on these photos, so nothing has to be found without them.
         return validation, vote(list(seen), chosen.weights, chosen.temperature)
-    return validation, cross_fitted(
-        chosen.name,
-        seen.astype(np.float64).mean(axis=2),
-        validation.labels,
-        validation.groups,
-        chosen.weights if chosen.name == "custom" else None,
-    )
+    mean = seen.astype(np.float64).mean(axis=2)
+    custom = chosen.weights if chosen.name == "custom" else None
+    fitted = cross_fitted(chosen.name, mean, validation.labels, validation.groups, custom)
+    return validation, fitted.judge(mean)
 
 
 def _held_out(

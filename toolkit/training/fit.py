@@ -15,7 +15,7 @@ from toolkit.data.augmentor import Augmentor
 from toolkit.data.pixels import Pixels
 from toolkit.errors import ToolkitError
 from toolkit.files import sha256_file, written_whole
-from toolkit.machine import package_versions
+from toolkit.machine import package_versions, peak_memory_bytes
 from toolkit.metrics import score
 from toolkit.progress import Reporter, counted
 from toolkit.training.backend import jit_compile, set_jit_compile, sixteen_bit_policy
@@ -294,6 +294,7 @@ def _finish(job: Job, progress: Progress, photos: Pixels) -> Run:
         finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
         versions={"backend": keras.backend.backend(), **package_versions(VERSIONED)},
         model_sha256=sha256_file(job.folder / MODEL),
+        peak_memory_bytes=peak_memory_bytes(),
     )
     write_history(job.folder, progress.history)
     save_run(run)

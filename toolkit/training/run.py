@@ -105,6 +105,8 @@ class Run:
         finished: When, ISO 8601, UTC.
         versions: Of the libraries it was trained with.
         model_sha256: Of `model.keras`.
+        peak_memory_bytes: Largest resident memory of the process that trained it, in its last
+            sitting; None where it is not known.
     """
 
     folder: Path
@@ -118,6 +120,7 @@ class Run:
     finished: str
     versions: dict[str, str]
     model_sha256: str
+    peak_memory_bytes: int | None = None
 
     @property
     def label(self) -> str:
@@ -151,6 +154,7 @@ def save_run(run: Run) -> None:
         "backbone": run.recipe.backbone,
         "set": run.recipe.set,
         **{key: getattr(run, key) for key in _PLAIN_KEYS},
+        "peak_memory_bytes": run.peak_memory_bytes,
         "data": asdict(run.data),
     }
     write_json(run.folder / MANIFEST, content)
@@ -191,6 +195,7 @@ def load_run(folder: Path) -> Run:
         recipe=recipe_from_yaml(folder / RECIPE),
         data=DataSeen(**data),
         **{key: content[key] for key in _PLAIN_KEYS},
+        peak_memory_bytes=content.get("peak_memory_bytes"),
     )
 
 

@@ -1,0 +1,268 @@
+"""The page shows what is there, says how to get what is not, and trusts no name."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from toolkit.data.dataset import Dataset, Photo
+from toolkit.data.overview import Overview
+from toolkit.data.survey import PhotoFacts
+from toolkit.errors import ToolkitError
+from toolkit.exporting.weights import BEST_ALONE, cross_fitted, voting_table
+from toolkit.inference.bundle import Alternative, BundleValidation, VotingTable, load_bundle
+from toolkit.metrics import score
+from toolkit.reporting.page.ensemble import ensemble_section, judge
+from toolkit.reporting.page.page import page_of, render, report
+from toolkit.reporting.page.sources import Artifacts, Sources, gather
+
+
+class Parsed(HTMLParser):
+    """Elements, ids and text of a page; it fails where tags do not match."""
+
+    VOID = frozenset({"meta", "link", "img", "input", "br", "path", "use", "rect", "hr"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.ids += [str(value) for key, value in attrs if key == "id"]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.ids += [str(value) for key, value in attrs if key == "id"]
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag, self.getpos()
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "script":
+            self.scripts.append(data)
+
+
+def sources(folder: Path, *parts: str) -> Sources:
+    """Name some parts of a finished job."""
+    places = {
+        "data": folder / "data",
+        "runs": folder / "runs",
+        "bundle": folder / "bundle",
+        "submission": folder / "submission.csv",
+        "labels": folder / "labels.csv",
+    }
+    return Sources(**{part: places[part] for part in parts})
+
+
+ALL = ("data", "runs", "bundle", "submission", "labels")
+
+
+@pytest.fixture(scope="module")
+def page(finished_job: Path, _cache_of_the_session: Path) -> str:
+    with pytest.MonkeyPatch.context() as session:
+        session.setenv("TOOLKIT_CACHE", str(_cache_of_the_session))
+        return render(page_of(gather(sources(finished_job, *ALL))))
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "nowhere"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+class TestPage:
+    def test_it_is_well_formed_and_ids_are_unique(self, page: str) -> None:
+        parsed = Parsed(page)
+        assert len(parsed.ids) == len(set(parsed.ids))
+        links = [a["href"] for tag, a in parsed.tags if tag == "a" and a.get("href")]
+        assert {str(link)[1:] for link in links} <= set(parsed.ids)
+
+    def test_it_loads_nothing(self, page: str) -> None:
+        for tag, attributes in Parsed(page).tags:
+            for key in ("src", "href", "xlink:href"):
+                value = attributes.get(key)
+                if value is not None:
+                    assert value.startswith(("#", "data:")), (tag, value)
+        assert "@import" not in page
+        assert not re.search(r"url\((?!#)", page)
+
+    def test_names_are_text(self, page: str) -> None:
+        assert "<b>bold" not in page
+        assert "&lt;b&gt;bold&lt;/b&gt;" in page
+        assert "<script>alert" not in page
+        scripts = Parsed(page).scripts
+        held_out = next(json.loads(one) for one in scripts if one.startswith("{"))
+        assert held_out["classes"] == [
+            "<b>bold</b>",
+            "</script><script>alert(1)</script>",
+            "A & B",
+        ]
+
+    def test_every_picture_is_told_in_words_and_drawn_in_the_pages_colours(self, page: str) -> None:
+        pictures = [a for tag, a in Parsed(page).tags if tag == "svg"]
+        assert len(pictures) > 8
+        assert all(one["role"] == "img" for one in pictures)
+        assert not re.search(r"#0102\d\d", page)
+        assert "DejaVu" not in page
+
+    def test_what_is_wrong_with_photos_is_shown(self, page: str) -> None:
+        assert "1 broken photo." in page
+        assert "3.jpg" in page
+        assert "0.jpg, 6.jpg" in page
+        assert "1.jpg, t0.jpg" in page
+
+    def test_published_figures_come_with_what_they_are(self, page: str) -> None:
+        assert "91.06 %" in page
+        assert "91.87 %" in page
+        assert "<em>augmented</em> validation photos with last-epoch weights" in page
+
+    def test_the_commands_make_it_again(self, page: str) -> None:
+        assert "toolkit train xception --recipes improved<" in page
+        assert re.search("toolkit ensemble --tta 2 .*--device cpu --batch 4 --threads 1", page)
+
+    def test_a_changed_recipe_has_no_published_figure(
+        self, finished_job: Path, nowhere: Path
+    ) -> None:
+        found = gather(sources(finished_job, "runs"))
+        runs = [
+            replace(run, recipe=run.recipe.model_copy(update={"batch_size": 8}))
+            for run in found.runs
+        ]
+        text = render(page_of(replace(found, runs=tuple(runs))))
+        assert "75.00 %" in text
+        assert "91.06 %" not in text
+
+    def test_without_photos_none_is_embedded(self, finished_job: Path, nowhere: Path) -> None:
+        out = report(sources(finished_job, *ALL), nowhere / "report.html", photos=False)
+        text = out.read_text(encoding="utf-8")
+        assert "data:image" not in text
+        assert "without the photos themselves" in text
+
+    @pytest.mark.parametrize("part", ["data", "runs", "bundle", "submission"])
+    def test_any_one_part_makes_a_page(self, finished_job: Path, nowhere: Path, part: str) -> None:
+        text = render(page_of(gather(sources(finished_job, part))))
+        Parsed(text)
+        ways = {
+            "data": "Name the data folder with --data.",
+            "runs": "toolkit train-all",
+            "bundle": "toolkit export",
+            "submission": "toolkit ensemble",
+        }
+        for other, way in ways.items():
+            if other != part:
+                assert way in text
+
+    def test_a_submission_of_another_bundle_is_told(
+        self, finished_job: Path, nowhere: Path, tiny_bundle
+    ) -> None:
+        wanted = replace(sources(finished_job, "submission"), bundle=tiny_bundle.folder)
+        assert "made with another bundle" in render(page_of(gather(wanted)))
+
+    def test_nothing_at_all_is_an_error(self, nowhere: Path) -> None:
+        with pytest.raises(ToolkitError, match="nothing to report on"):
+            gather(Sources())
+
+    def test_what_is_named_must_be_there(self, nowhere: Path) -> None:
+        with pytest.raises(ToolkitError, match="--runs elsewhere: no such"):
+            gather(Sources(runs=Path("elsewhere")))
+
+
+class TestFigures:
+    """What was fitted is judged on photos that it was not fitted on."""
+
+    def test_the_voters_are_those_that_export_prints(self, finished_job: Path) -> None:
+        bundle = load_bundle(finished_job / "bundle")
+        validation = _validation(200, ("alpha", "beta", "gamma"), 3)
+        averaged = validation.probabilities[:, :, :4].mean(axis=2).astype(np.float64)
+        names = [member.name for member in bundle.members]
+        table = voting_table(averaged, validation.labels, validation.groups, names)
+        bundle = replace(bundle, voting={4: table})
+        judged = judge(bundle, validation, 4)
+        assert judged is not None
+        section = ensemble_section(bundle, validation, judged, bundle.classes)
+        found = {one.name: one.score for one in section.voters}
+        for name, alternative in table.alternatives.items():
+            assert found[name].accuracy == pytest.approx(alternative.accuracy)
+            assert found[name].log_loss == pytest.approx(alternative.log_loss)
+        assert found["best alone"].accuracy == pytest.approx(table.best_single["accuracy"])
+        assert section.chosen.name == table.choice
+
+    def test_the_best_single_network_is_not_chosen_on_the_photos_that_judge_it(self) -> None:
+        validation = _validation(200, ("a", "b", "c"), 3)
+        each = validation.probabilities.mean(axis=2).astype(np.float64)
+        fitted = cross_fitted(BEST_ALONE, each, validation.labels, validation.groups)
+        for fold, weights in enumerate(fitted.weights):
+            others = fitted.folds != fold
+            accuracy = (each[:, others].argmax(axis=2) == validation.labels[others]).mean(axis=1)
+            assert weights.argmax() == accuracy.argmax()
+        assert score(fitted.judge(each), validation.labels).photos == 200
+
+
+def test_a_page_of_15000_photos_is_less_than_20_megabytes(
+    finished_job: Path, tmp_path: Path, draw_photo: Callable[..., Image.Image]
+) -> None:
+    members = ("alpha", "beta", "gamma", "delta")
+    classes = tuple(str(number) for number in range(10))
+    made = load_bundle(finished_job / "bundle")
+    uniform = Alternative((0.25,) * 4, 1.0, 0.5, 1.0)
+    table = VotingTable("uniform", "", {"uniform": uniform, "fitted": uniform}, {})
+    bundle = replace(
+        made,
+        classes=classes,
+        names={},
+        class_prior=(0.1,) * 10,
+        members=tuple(replace(made.members[0], name=name) for name in members),
+        voting={2: table},
+    )
+    validation = _validation(15_000, members, 10, views=2)
+    path = tmp_path / "photo.jpg"
+    noise = np.random.default_rng(0).integers(0, 255, (320, 320, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    photos = tuple(
+        Photo(str(id), path, int(label))
+        for id, label in zip(validation.ids, validation.labels, strict=True)
+    )
+    counts = dict(zip(classes, np.bincount(validation.labels).tolist(), strict=True))
+    facts = [PhotoFacts("", 200 + n % 97, 150 + n % 89, n, "") for n in range(len(photos))]
+    found = Overview(
+        Dataset(tmp_path, classes, photos), None, counts, facts, [], [[path] * 2] * 500, [], []
+    )
+    submission = gather(sources(finished_job, "submission")).submission
+    page = page_of(Artifacts(found, (), bundle, validation, submission))
+    assert len(render(page).encode()) < 20e6
+    assert page.galleries is not None
+    assert all(card.photo for card in page.galleries.highest_loss)
+    assert len(page.embedded["ids"]) == 15_000
+
+
+def _validation(
+    photos: int, members: tuple[str, ...], classes: int, views: int = 8
+) -> BundleValidation:
+    generator = np.random.default_rng(5)
+    labels = np.arange(photos) % classes
+    said = generator.dirichlet(np.ones(classes), (len(members), photos, views))
+    said += 0.4 * np.eye(classes)[labels][None, :, None]
+    return BundleValidation(
+        ids=np.array([f"{number}.jpg" for number in range(photos)]),
+        labels=labels,
+        groups=np.arange(photos),
+        probabilities=(said / said.sum(axis=-1, keepdims=True)).astype(np.float32),
+    )

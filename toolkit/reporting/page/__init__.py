@@ -1,0 +1,1 @@
+"""One self-contained page of data, training, ensemble, views, cost and provenance."""

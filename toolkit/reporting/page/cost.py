@@ -1,0 +1,150 @@
+"""The section on cost: where the time goes, and what less of it would do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from toolkit.inference.plan import Plan
+from toolkit.inference.views import VIEWS
+from toolkit.reporting.page.charts import cost_chart
+from toolkit.reporting.page.svg import Chart
+
+BARS = 24
+"""Bars of the little histogram of a stage's samples."""
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """Latency of one stage: percentiles in ms where the samples carry them, and all samples.
+
+    Attributes:
+        name: Of the stage.
+        unit: Of its figures.
+        n: Samples.
+        p50: Median.
+        p90: None where there are too few samples.
+        p99: Likewise.
+        heights: Of a histogram from the smallest sample to the largest, 0 to 1; may be empty.
+        least: Smallest sample.
+        most: Largest sample.
+    """
+
+    name: str
+    unit: str
+    n: int
+    p50: float | None
+    p90: float | None
+    p99: float | None
+    heights: tuple[float, ...]
+    least: float
+    most: float
+
+
+@dataclass(frozen=True)
+class FlowStep:
+    """Where photos leave the cascade: after which runs, how many, and their share."""
+
+    name: str
+    runs: str
+    photos: int
+    share: float
+    kind: str
+
+
+@dataclass(frozen=True)
+class CostSection:
+    """What the page says of cost.
+
+    Attributes:
+        latency: The latency report, or empty.
+        stages: One row a stage.
+        threads: The thread plan, in words.
+        precisions: What the export tried.
+        flow: How many photos left where; empty where every photo got the exact ensemble.
+        fast: The fast ensemble's own report, or empty.
+        plan: The plan, or None.
+        chart: Ways to predict, by cost and agreement; None without a plan.
+    """
+
+    latency: Mapping[str, Any]
+    stages: tuple[StageRow, ...]
+    threads: str
+    precisions: tuple[Mapping[str, Any], ...]
+    flow: tuple[FlowStep, ...]
+    fast: Mapping[str, Any]
+    plan: Plan | None
+    chart: Chart | None
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The plan's steps in words."""
+        steps = self.plan.steps if self.plan else ()
+        return tuple(
+            "; ".join(f"{run.member} {run.precision}, {VIEWS[run.view].name}" for run in step)
+            for step in steps
+        )
+
+
+def cost_section(
+    latency: Mapping[str, Any], precisions: tuple[Mapping[str, Any], ...], plan: Plan | None
+) -> CostSection | None:
+    """Describe what predicting costs; None where nothing is known of it."""
+    if not latency and not precisions and plan is None:
+        return None
+    fast = latency.get("fast") or {}
+    return CostSection(
+        latency=latency,
+        stages=tuple(
+            _stage(name, row, latency.get("samples_ms", {}).get(name, []))
+            for name, row in latency.get("stages", {}).items()
+        ),
+        threads=_threads(latency.get("thread_plan") or {}),
+        precisions=precisions,
+        flow=_flow(fast, int(latency.get("photos", 0))),
+        fast=fast,
+        plan=plan,
+        chart=cost_chart(plan.table) if plan else None,
+    )
+
+
+def _stage(name: str, row: Mapping[str, Any], samples: list[float]) -> StageRow:
+    heights: tuple[float, ...] = ()
+    least = most = float(row.get("p50") or 0.0)
+    if samples:
+        least, most = min(samples), max(samples)
+        width = (most - least) / BARS or 1.0
+        counts = [0] * BARS
+        for sample in samples:
+            counts[min(BARS - 1, int((sample - least) / width))] += 1
+        heights = tuple(count / max(counts) for count in counts)
+    percentiles = {key: row.get(key) for key in ("p50", "p90", "p99")}
+    return StageRow(
+        name, row["unit"], row["n"], **percentiles, heights=heights, least=least, most=most
+    )
+
+
+def _threads(plan: Mapping[str, Any]) -> str:
+    if not plan:
+        return ""
+    threads, beside = plan["intra_op"], plan["parallel"]
+    words = f"{threads} thread{'s' * (threads != 1)} a network, "
+    words += f"{beside} networks at a time" if beside > 1 else "one network after another"
+    words += ", spinning" if plan["spinning"] else ", no spinning"
+    return words + (" (measured)" if plan["measured"] else " (not measured: 'toolkit tune' does)")
+
+
+def _flow(fast: Mapping[str, Any], photos: int) -> tuple[FlowStep, ...]:
+    if not fast or not fast.get("steps"):
+        return ()
+    total = int(fast["certificate"]["photos"]) or photos
+    sampled = int(fast["sampled"])
+    steps = [FlowStep("sample", "drawn at random to certify on", sampled, sampled / total, "exact")]
+    for number, step in enumerate(fast["steps"], start=1):
+        runs = "; ".join(step["runs"])
+        steps.append(FlowStep(f"step {number}", runs, step["photos"], step["share"], "fast"))
+    exact = fast["exact"]
+    told = "never clear enough"
+    steps.append(FlowStep("exact", told, exact["photos"], exact["share"], "exact"))
+    return tuple(steps)

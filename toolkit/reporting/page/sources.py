@@ -1,0 +1,269 @@
+"""What a page is made from: everything is optional, and what is missing is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toolkit.data.dataset import read_labels
+from toolkit.data.overview import Overview, overview
+from toolkit.errors import ToolkitError
+from toolkit.files import read_json, sha256_file
+from toolkit.inference.bundle import Bundle, BundleValidation, load_bundle, load_validation
+from toolkit.inference.plan import Plan, load_plan
+from toolkit.inference.plans import folder_beside
+from toolkit.progress import SILENT, Reporter
+from toolkit.reporting.submission import latency_path, manifest_path
+from toolkit.training.run import Run, finished_runs
+
+DEFAULTS = {
+    "data": Path("data"),
+    "runs": Path("runs"),
+    "bundle": Path("bundle"),
+    "submission": Path("submission.csv"),
+}
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the parts of a page are; None is the usual place, if something is there.
+
+    Attributes:
+        data: The data folder.
+        runs: The folder of run folders.
+        bundle: The bundle's folder.
+        submission: The submission's CSV; its manifest and latency report are beside it.
+        labels: A CSV of the true labels of the photos that the submission answers.
+    """
+
+    data: Path | None = None
+    runs: Path | None = None
+    bundle: Path | None = None
+    submission: Path | None = None
+    labels: Path | None = None
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A submission with what is beside it.
+
+    Attributes:
+        path: Its CSV.
+        answers: Category by id, in the order of the rows.
+        manifest: What made it; empty where there is no manifest.
+        latency: What it cost; empty where there is no report.
+    """
+
+    path: Path
+    answers: Mapping[str, str]
+    manifest: Mapping[str, Any]
+    latency: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """What was found.
+
+    Attributes:
+        overview: What is in the data folder.
+        runs: The bundle's runs where it names some that are here, else all finished ones.
+        bundle: The bundle.
+        validation: What its members say of the held-out photos.
+        submission: The submission.
+        plan: The plan that the submission followed, else one made for this bundle.
+        truth: The true category by id of photos that the submission answers.
+        missing: By section, how to get what is missing.
+        remarks: What does not fit together.
+    """
+
+    overview: Overview | None = None
+    runs: tuple[Run, ...] = ()
+    bundle: Bundle | None = None
+    validation: BundleValidation | None = None
+    submission: Submission | None = None
+    plan: Plan | None = None
+    truth: Mapping[str, str] | None = None
+    missing: Mapping[str, str] | None = None
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def views(self) -> int:
+        """How many views a photo the ensemble looks at: as the submission did, else the plan."""
+        options = self.submission.manifest.get("options", {}) if self.submission else {}
+        return int(options.get("tta") or (self.plan.views if self.plan else 1))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Category values in class order."""
+        if self.bundle:
+            return self.bundle.classes
+        if self.overview:
+            return self.overview.dataset.classes
+        return self.runs[0].data.classes if self.runs else ()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """How the classes are called on the page."""
+        known: Mapping[str, str] = {}
+        if self.bundle:
+            known = self.bundle.names
+        elif self.overview:
+            known = self.overview.dataset.names
+        names = [known.get(category) or category for category in self.classes]
+        if len(set(names)) == len(names):
+            return tuple(names)
+        pairs = zip(self.classes, names, strict=True)
+        return tuple(c if c == name else f"{c} {name}" for c, name in pairs)
+
+
+def gather(sources: Sources, reporter: Reporter = SILENT) -> Artifacts:
+    """Read everything that a page is made from.
+
+    Raises:
+        ToolkitError: What was named is not there or is not as expected, or there is nothing.
+    """
+    missing: dict[str, str] = {}
+    remarks: list[str] = []
+    bundle = _bundle(sources, missing)
+    validation = None
+    if bundle and bundle.validation_sha256:
+        validation = load_validation(bundle)
+    elif bundle:
+        missing["ensemble"] = (
+            "The members trained on all photos, so none are left to judge them on. Train with "
+            "'toolkit train-all' and export again."
+        )
+    submission = _submission(sources, missing)
+    runs = _runs(sources, bundle, missing, remarks)
+    plan = _plan(bundle, submission)
+    remarks += _doubts(bundle, submission)
+    truth = _truth(sources, submission, missing)
+    folder = _place(sources.data, "data")
+    if folder is None:
+        missing["data"] = "No data/ here. Name the data folder with --data."
+    found = overview(folder, reporter) if folder else None
+    if not (found or runs or bundle or submission):
+        raise ToolkitError(
+            "nothing to report on: no data/, runs/, bundle/ or submission.csv here. Name them with "
+            "--data, --runs, --bundle and --submission."
+        )
+    return Artifacts(
+        found, runs, bundle, validation, submission, plan, truth, missing, tuple(remarks)
+    )
+
+
+def _place(named: Path | None, part: str) -> Path | None:
+    """Return where a part is; None where nothing was named and nothing is at the usual place."""
+    if named is not None and not named.exists():
+        raise ToolkitError(f"--{part} {named}: no such file or folder.")
+    path = named or DEFAULTS[part]
+    return path if path.exists() else None
+
+
+def _bundle(sources: Sources, missing: dict[str, str]) -> Bundle | None:
+    folder = _place(sources.bundle, "bundle")
+    if folder is None:
+        told = "No bundle/ here. Make one with 'toolkit export', or name it with --bundle."
+        missing.update(dict.fromkeys(("ensemble", "views"), told))
+        return None
+    return load_bundle(folder)
+
+
+def _submission(sources: Sources, missing: dict[str, str]) -> Submission | None:
+    path = _place(sources.submission, "submission")
+    if path is None:
+        missing["cost"] = (
+            "No submission.csv here. Make one with 'toolkit ensemble', or name it with "
+            "--submission."
+        )
+        return None
+    beside = [
+        read_json(file) if file.is_file() else {}
+        for file in (manifest_path(path), latency_path(path))
+    ]
+    if not beside[1]:
+        missing["cost"] = (
+            f"No {latency_path(path).name} beside {path.name}. 'toolkit ensemble' writes it."
+        )
+    return Submission(path, read_labels(path), *beside)
+
+
+def _runs(
+    sources: Sources, bundle: Bundle | None, missing: dict[str, str], remarks: list[str]
+) -> tuple[Run, ...]:
+    folder = _place(sources.runs, "runs")
+    found = finished_runs(folder) if folder else []
+    if not found:
+        missing["training"] = (
+            "No finished runs here. Train with 'toolkit train-all', or name their folder with "
+            "--runs."
+        )
+        return ()
+    by_model = {run.model_sha256: run for run in found}
+    wanted = [member.model_sha256 for member in bundle.members] if bundle else []
+    members = [by_model[sha256] for sha256 in wanted if sha256 in by_model]
+    if bundle and len(members) < len(bundle.members):
+        remarks.append(
+            f"{len(bundle.members) - len(members)} of the bundle's {len(bundle.members)} members "
+            "come from runs that are not here."
+        )
+    return tuple(members or found)
+
+
+def _plan(bundle: Bundle | None, submission: Submission | None) -> Plan | None:
+    if bundle is None:
+        return None
+    plans = []
+    for path in sorted(folder_beside(bundle).glob("*.json"), key=lambda one: one.stat().st_mtime):
+        try:
+            plan = load_plan(path)
+        except ToolkitError:
+            continue  # Not every JSON in that folder need be a plan.
+        if plan.bundle == bundle.sha256:
+            plans.append(plan)
+    fast = (submission.latency.get("fast") if submission else None) or {}
+    followed = [plan for plan in plans if plan.sha256 == fast.get("plan_sha256")]
+    tta = submission.manifest.get("options", {}).get("tta") if submission else None
+    likely = [plan for plan in plans if tta in (None, plan.views)]
+    return next(iter([*followed[-1:], *likely[-1:]]), None)
+
+
+def _doubts(bundle: Bundle | None, submission: Submission | None) -> list[str]:
+    """Say what does not fit together between a submission, its manifest and the bundle."""
+    if submission is None or not submission.manifest:
+        return []
+    doubts = []
+    manifest = submission.manifest
+    if bundle and manifest["bundle"]["sha256"] != bundle.sha256:
+        doubts.append(
+            "The submission was made with another bundle than the one shown: its own figures do "
+            "not belong to these members."
+        )
+    if manifest["submission"]["sha256"] != sha256_file(submission.path):
+        doubts.append(f"{submission.path.name} was changed after it was written.")
+    if manifest["options"].get("tta_views", "fixed") != "fixed":
+        doubts.append(
+            "The submission looked at random views; the figures on held-out photos are of the "
+            "fixed ones."
+        )
+    return doubts
+
+
+def _truth(
+    sources: Sources, submission: Submission | None, missing: dict[str, str]
+) -> Mapping[str, str] | None:
+    if sources.labels is None:
+        missing["test"] = (
+            "The true labels of the submission's photos were not named. Where you have them, "
+            "pass --labels FILE."
+        )
+        return None
+    if submission is None:
+        raise ToolkitError(f"--labels {sources.labels}: there is no submission to score.")
+    truth = read_labels(sources.labels)
+    unanswered = [id for id in truth if id not in submission.answers]
+    if unanswered:
+        raise ToolkitError(f"{submission.path}: has no row for '{unanswered[0]}'.")
+    return truth

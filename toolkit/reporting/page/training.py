@@ -1,0 +1,137 @@
+"""The section on training: how each network learnt, and how good it became."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from toolkit.reporting.page.charts import history_charts
+from toolkit.reporting.page.svg import Chart
+from toolkit.training.recipe_files import load_shipped_sets
+from toolkit.training.run import Run
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """The final figures of a run.
+
+    Attributes:
+        label: `<set>/<backbone>[-name]`.
+        backbone: Its backbone.
+        image_size: In pixels.
+        epochs: That it took.
+        best_epoch: Whose weights were kept.
+        accuracy: On the clean held-out photos; None where there are none.
+        interval: 95 % of it.
+        log_loss: Likewise.
+        calibration_error: Likewise.
+        published: The published accuracy, where the recipe is one of the published ones.
+        seconds: Of training.
+        seconds_an_epoch: The median.
+        photos: It trained on.
+        megabytes: Size of the model file; None where it is not here.
+        peak_mebibytes: Largest memory of the training process; None where it was not recorded.
+    """
+
+    label: str
+    backbone: str
+    image_size: int
+    epochs: int
+    best_epoch: int
+    accuracy: float | None
+    interval: tuple[float, float] | None
+    log_loss: float | None
+    calibration_error: float | None
+    published: float | None
+    seconds: float
+    seconds_an_epoch: float
+    photos: int
+    megabytes: float | None
+    peak_mebibytes: float | None
+
+
+@dataclass(frozen=True)
+class RunCurves:
+    """The curves of a run, with its stages in words."""
+
+    label: str
+    stages: str
+    charts: tuple[Chart, ...]
+
+
+@dataclass(frozen=True)
+class TrainingSection:
+    """What the page says of training.
+
+    Attributes:
+        rows: One a run.
+        curves: One a run.
+        published: Whether any recipe is a published one.
+        held_out: Photos that were held out from the first run.
+    """
+
+    rows: tuple[RunRow, ...]
+    curves: tuple[RunCurves, ...]
+    published: bool
+    held_out: int
+
+
+def training_section(runs: Sequence[Run]) -> TrainingSection:
+    """Describe finished runs, of which there is at least one."""
+    published = _published(runs)
+    rows = tuple(_row(run, published.get(run.label)) for run in runs)
+    curves = tuple(
+        RunCurves(run.label, _stages(run), history_charts(run.history, run.label)) for run in runs
+    )
+    return TrainingSection(rows, curves, bool(published), runs[0].data.validation_photos)
+
+
+def _row(run: Run, published: float | None) -> RunRow:
+    score = run.score
+    each = sorted(float(row["seconds"]) for row in run.history)
+    return RunRow(
+        label=run.label,
+        backbone=run.recipe.backbone,
+        image_size=run.recipe.image_size,
+        epochs=run.epochs,
+        best_epoch=run.best_epoch,
+        accuracy=score.get("accuracy"),
+        interval=tuple(score["interval"]) if "interval" in score else None,
+        log_loss=score.get("log_loss"),
+        calibration_error=score.get("calibration_error"),
+        published=published,
+        seconds=run.seconds,
+        seconds_an_epoch=each[len(each) // 2] if each else 0.0,
+        photos=run.data.training_photos,
+        megabytes=run.model_path.stat().st_size / 1e6 if run.model_path.is_file() else None,
+        peak_mebibytes=run.peak_memory_bytes / 2**20 if run.peak_memory_bytes else None,
+    )
+
+
+def _published(runs: Sequence[Run]) -> dict[str, float]:
+    """Return published accuracies of runs whose recipe is, but for words, a published one."""
+    words = {"description"}
+    shipped = {
+        (one.name, backbone): recipe
+        for one in load_shipped_sets()
+        for backbone, recipe in one.recipes.items()
+    }
+    found = {}
+    for run in runs:
+        recipe = shipped.get((run.recipe.set, run.recipe.backbone))
+        if recipe is None or recipe.published_accuracy is None:
+            continue
+        if recipe.model_dump(exclude=words) == run.recipe.model_dump(exclude=words):
+            found[run.label] = recipe.published_accuracy
+    return found
+
+
+def _stages(run: Run) -> str:
+    parts = []
+    for stage in run.recipe.stages:
+        taken = sum(row["stage"] == stage.name for row in run.history)
+        frozen = f", {stage.frozen_fraction:.0%} of the backbone frozen" * (
+            stage.frozen_fraction > 0
+        )
+        parts.append(f"{stage.name}: {taken} of {stage.epochs} epochs{frozen}")
+    return "; ".join(parts)
