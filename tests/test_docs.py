@@ -115,6 +115,20 @@ def sections() -> list[tuple[str, list[str]]]:
     return [(path, list(found.get("properties", {}))) for path, found in generate.sections()]
 
 
+def test_recipe_snippets_are_right() -> None:
+    from toolkit.data.augmentor import Augmentor
+    from toolkit.training.recipe_files import load_set
+
+    resolved = load_set("improved").recipe("efficientnetb3").model_dump(mode="json")
+    snippets = [yaml.safe_load(code) for page in PAGES for _, code in blocks(page, "yaml")]
+    assert snippets
+    for snippet in snippets:
+        if isinstance(snippet, list):
+            Augmentor(snippet)
+        else:
+            Recipe.model_validate({**resolved, **snippet})
+
+
 # Links and files
 
 
