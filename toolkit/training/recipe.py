@@ -21,7 +21,14 @@ class _Section(BaseModel):
 
 
 class Dense(_Section):
-    """A fully connected layer of the head."""
+    """A fully connected layer of the head.
+
+    Attributes:
+        units: Its outputs.
+        activation: Their function, by its name in Keras.
+        bias_l2: Weight of the L2 penalty on its bias.
+        activity_l2: Weight of the L2 penalty on its outputs.
+    """
 
     units: PositiveInt
     activation: Literal["relu", "elu", "gelu", "silu", "linear"] = "relu"
@@ -30,7 +37,11 @@ class Dense(_Section):
 
 
 class Dropout(_Section):
-    """A dropout layer of the head."""
+    """A dropout layer of the head.
+
+    Attributes:
+        rate: Share of its inputs that a training step drops.
+    """
 
     rate: Annotated[float, Field(ge=0, lt=1)]
 
@@ -40,7 +51,13 @@ class BatchNorm(_Section):
 
 
 class HeadLayer(_Section):
-    """One layer of the head: exactly one of the keys."""
+    """One layer of the head: exactly one of the keys.
+
+    Attributes:
+        dense: A fully connected layer.
+        dropout: A dropout layer.
+        batch_norm: A batch normalization layer.
+    """
 
     dense: Dense | None = None
     dropout: Dropout | None = None
@@ -54,28 +71,50 @@ class HeadLayer(_Section):
 
 
 class Head(_Section):
-    """What stands on the backbone, without the softmax, which always comes last."""
+    """What stands on the backbone, without the softmax, which always comes last.
+
+    Attributes:
+        pooling: How the backbone's maps become one number each.
+        layers: What follows, in order.
+    """
 
     pooling: Literal["max", "average"]
     layers: tuple[HeadLayer, ...] = ()
 
 
 class Optimizer(_Section):
-    """The optimizer, by its name in Keras."""
+    """The optimizer.
+
+    Attributes:
+        name: Its name in Keras.
+        learning_rate: Of every stage that gives none of its own.
+    """
 
     name: Literal["Adamax", "Adam", "AdamW", "Nadam", "RMSprop", "SGD"]
     learning_rate: PositiveFloat
 
 
 class ExponentialDecay(_Section):
-    """Multiply the learning rate by `rate` every `every_steps` steps, smoothly."""
+    """Lower the learning rate smoothly with every step.
+
+    Attributes:
+        rate: What it is multiplied by every `every_steps` steps.
+        every_steps: Training steps, counted anew in each stage.
+    """
 
     rate: Annotated[float, Field(gt=0, le=1)]
     every_steps: PositiveInt
 
 
 class ReduceOnPlateau(_Section):
-    """Multiply the learning rate by `factor` after `patience` epochs without improvement."""
+    """Lower the learning rate where an epoch's figure no longer improves.
+
+    Attributes:
+        monitor: The figure.
+        factor: What the rate is multiplied by.
+        patience: Epochs without improvement before that.
+        min_learning_rate: The rate goes no lower.
+    """
 
     monitor: Metric = "val_loss"
     factor: Annotated[float, Field(gt=0, lt=1)]
@@ -96,7 +135,11 @@ class WarmupCosine(_Section):
 
 
 class Beta(_Section):
-    """Shares drawn from Beta(alpha, alpha): 1 draws them evenly, less keeps most near 0 and 1."""
+    """Shares drawn from Beta(alpha, alpha).
+
+    Attributes:
+        alpha: 1 draws them evenly, less keeps most near 0 and 1.
+    """
 
     alpha: PositiveFloat
 
@@ -115,7 +158,12 @@ class Ema(_Section):
 
 
 class EarlyStopping(_Section):
-    """End a stage after `patience` epochs without improvement."""
+    """End a stage where an epoch's figure no longer improves.
+
+    Attributes:
+        monitor: The figure.
+        patience: Epochs without improvement before that.
+    """
 
     monitor: Metric = "val_accuracy"
     patience: PositiveInt
@@ -124,8 +172,14 @@ class EarlyStopping(_Section):
 class Stage(_Section):
     """Some epochs with a part of the backbone frozen.
 
-    `frozen_fraction` is the share of the backbone's layers, counted from the input, that keep
-    their weights; 1 trains only the head.
+    Each stage begins with the best weights of the one before.
+
+    Attributes:
+        name: For progress and history; no two are alike.
+        epochs: At most.
+        frozen_fraction: Share of the backbone's layers, counted from the input, that keep their
+            weights; 1 trains only the head.
+        learning_rate: Of this stage, in place of the optimizer's.
     """
 
     name: Annotated[str, Field(min_length=1)]
@@ -139,6 +193,37 @@ class Recipe(_Section):
 
     A key that is added later is None by default and then changes nothing: runs that were finished
     before it stay the same runs.
+
+    Attributes:
+        set: The folder's name; not to be written in a file.
+        backbone: The file's name; not to be written in a file.
+        description: What it is for.
+        image_size: Side in pixels of the square that photos are stretched to.
+        batch_size: Photos a training step.
+        validation_fraction: Share of the photos that is held out, in every class.
+        seed: Of the head's first weights, the order of photos, augmentation and dropout.
+        weights: What the backbone starts from; `--pretrained` overrules it.
+        pixels: How 0..255 enters the network: `unit` as 0..1, `raw` as it is, `symmetric` as -1..1,
+            `own` as the backbone was pretrained with.
+        batch_norm_momentum: Of the backbone's batch normalization; none leaves Keras's.
+        reestimate_batch_norm: Take the statistics of batch normalization anew from the training
+            photos, under the final weights.
+        head: What stands on the backbone.
+        loss: What is minimized.
+        optimizer: How.
+        exponential_decay: Lowers the learning rate with every step.
+        reduce_on_plateau: Lowers it where it no longer helps; not beside another schedule.
+        warmup_cosine: Raises it at first and lowers it along a cosine; not beside another schedule.
+        early_stopping: Ends a stage that no longer gets better.
+        label_smoothing: Share of each label that is spread evenly over all classes.
+        mixup: Mixes pairs of photos and their labels; not beside cutmix.
+        cutmix: Puts a part of one photo into another and mixes their labels; not beside mixup.
+        ema: Averages the weights over training steps.
+        keep_best: The figure that chooses the epoch whose weights are kept.
+        stages: One after another.
+        published_accuracy: What others reported for it, to compare with; it changes nothing.
+        augmentor: Albumentations transforms with their parameters, from the set's
+            `augmentor.yaml`; not to be written elsewhere.
     """
 
     set: str
