@@ -390,6 +390,9 @@ class TestFast:
         chosen = {"plan": "fast", "certify": "test", "tolerance": 0.1, "confidence": 0.9}
         assert manifest["options"]["plan"] == chosen
         fast = report["fast"]
+        steps = "; ".join(run for step in fast["steps"] for run in step["runs"])
+        assert report["precision"] == [kind for kind in ("fp32", "int8") if f" {kind}," in steps]
+        assert "int8" in report["precision"]
         assert fast["promise"] == promise
         assert fast["expected_ms_a_photo"] < fast["exact_ms_a_photo"] == 18
         counts = [step["photos"] for step in fast["steps"]]
@@ -406,6 +409,7 @@ class TestFast:
         assert manifest["promise"] == "every label is the exact ensemble's"
         report = json.loads((prepared / "latency.json").read_text(encoding="utf-8"))
         assert report["fast"] is None
+        assert report["precision"] == ["fp32"]
 
     def test_another_batch_writes_the_same_bytes(self, toolkit, prepared: Path) -> None:
         names = []

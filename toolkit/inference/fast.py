@@ -98,12 +98,19 @@ class FastOutcome(Outcome):
         left: Step after which each photo left, in the request's order, shape (photos,); the number
             of steps where the exact ensemble answered, -1 where the photo could not be read.
         sampled: Photos that were answered exactly for the certificate, broken ones not counted.
+        providers: What the plan's sessions ran on; empty where the exact ensemble answered all.
     """
 
     plan: Plan
     certificate: Certificate
     left: NDArray[np.int64]
     sampled: int
+    providers: tuple[str, ...]
+
+    @property
+    def precisions(self) -> set[str]:
+        """Precisions that the plan's steps were run in."""
+        return {run.precision for step in self.plan.steps for run in step if self.providers}
 
 
 def predict_fast(
@@ -171,9 +178,11 @@ def predict_fast(
             f"{job.plan.exact_ms:.2f} ms a photo. Raise the budget or --tolerance."
         )
     rest = paths[max(done, job.sample) :]
+    providers: tuple[str, ...] = ()
     if certificate.shipped:
         thresholds = [job.plan.candidates[certificate.shipped - 1].thresholds]
         cascade = _cascade(ensemble, job, thresholds, exact=True)
+        providers = tuple(cascade.providers)
         rows: Iterator[NDArray[np.float64]] = (
             np.hstack([window.left[0][:, None], window.probabilities[0]])
             for window in cascade.predict(rest)
@@ -196,6 +205,7 @@ def predict_fast(
         certificate=certificate,
         left=table[:, 0].astype(np.int64),
         sampled=int((table[order[: job.sample], 0] != BROKEN).sum()),
+        providers=providers,
     )
 
 

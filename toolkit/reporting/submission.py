@@ -136,7 +136,7 @@ def write_manifest(
         "promise": promise_of(outcome),
         "photos": len(outcome.probabilities),
         "answered_with_class_prior": outcome.broken,
-        "device": _device(ensemble),
+        "device": _device(ensemble, outcome),
         "thread_plan": ensemble.thread_plan,
         "notes": list(ensemble.notes),
         "versions": {
@@ -174,13 +174,14 @@ def latency_report(
     done = len(outcome.probabilities) - outcome.resumed
     return {
         "schema_version": SCHEMA_VERSION,
-        **_device(ensemble),
+        **_device(ensemble, outcome),
         "notes": list(ensemble.notes),
         "thread_plan": ensemble.thread_plan,
         "batch": batch,
         "views": views,
         "precision": sorted(
             {m.precision for m in ensemble.bundle.members if m.name in ensemble.member_names}
+            | (outcome.precisions if isinstance(outcome, FastOutcome) else set())
         ),
         "photos": done,
         "photos_of_an_earlier_sitting": outcome.resumed,
@@ -247,8 +248,10 @@ def fast_report(outcome: FastOutcome) -> dict[str, Any]:
     }
 
 
-def _device(ensemble: Ensemble) -> dict[str, str]:
-    return {"provider": ensemble.provider, "device": ensemble.device.name}
+def _device(ensemble: Ensemble, outcome: Outcome) -> dict[str, str]:
+    others = outcome.providers if isinstance(outcome, FastOutcome) else ()
+    providers = dict.fromkeys([ensemble.provider, *others])
+    return {"provider": ", ".join(providers), "device": ensemble.device.name}
 
 
 def _unit(work: str, batch: int, views: int) -> str:
