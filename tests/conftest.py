@@ -479,7 +479,7 @@ def finished_job(
         category = TINY_CLASSES[number % 3]
         (data / "train" / category).mkdir(parents=True, exist_ok=True)
         path = data / "train" / category / f"{number}.jpg"
-        draw_photo(900 + number % 6 if number == 6 else 900 + number, (100, 75)).save(path)
+        draw_photo(900 if number == 6 else 900 + number, (100, 75)).save(path)
         rows.append(f"{number}.jpg,{category}")
     (data / "train" / TINY_CLASSES[0] / "3.jpg").write_bytes(b"no photo")
     for number in range(6):

@@ -17,7 +17,7 @@ from toolkit.data.dataset import Dataset, Photo
 from toolkit.data.overview import Overview
 from toolkit.data.survey import PhotoFacts
 from toolkit.errors import ToolkitError
-from toolkit.exporting.weights import BEST_ALONE, cross_fitted, voting_table
+from toolkit.exporting.weights import BEST_ALONE, cross_fitting, voting_table
 from toolkit.inference.bundle import Alternative, BundleValidation, VotingTable, load_bundle
 from toolkit.metrics import score
 from toolkit.reporting.page.ensemble import ensemble_section, judge
@@ -208,7 +208,7 @@ class TestFigures:
     def test_the_best_single_network_is_not_chosen_on_the_photos_that_judge_it(self) -> None:
         validation = _validation(200, ("a", "b", "c"), 3)
         each = validation.probabilities.mean(axis=2).astype(np.float64)
-        fitted = cross_fitted(BEST_ALONE, each, validation.labels, validation.groups)
+        fitted = cross_fitting(BEST_ALONE, each, validation.labels, validation.groups)
         for fold, weights in enumerate(fitted.weights):
             others = fitted.folds != fold
             accuracy = (each[:, others].argmax(axis=2) == validation.labels[others]).mean(axis=1)

@@ -130,7 +130,7 @@ def voting_table(
     )
 
 
-def cross_fitted(
+def cross_fitting(
     voting: str,
     probabilities: Probabilities,
     labels: Labels,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.exporting.weights import BEST_ALONE, CrossFitted, cross_fitted
+from toolkit.exporting.weights import BEST_ALONE, CrossFitted, cross_fitting
 from toolkit.inference.bundle import Bundle, BundleValidation
 from toolkit.metrics import Paired, Score, agreement, calibration_error, paired, score
 from toolkit.reporting.page.charts import reliability_chart
@@ -146,7 +146,7 @@ def judge(
         weights = table.alternatives[table.choice].weights
     known = [name for name, one in table.alternatives.items() if one.weights == weights]
     voting = table.choice if table.choice in known else (known or ["custom"])[0]
-    fitted = cross_fitted(voting, each, validation.labels, validation.groups, weights)
+    fitted = cross_fitting(voting, each, validation.labels, validation.groups, weights)
     return Judged(
         voting=voting,
         views=views,
@@ -166,7 +166,7 @@ def ensemble_section(
     labels, groups, each = judged.labels, validation.groups, judged.each
     table = bundle.voting[judged.views]
     alternatives = dict(table.alternatives)
-    best_fitted = cross_fitted(BEST_ALONE, each, labels, groups)
+    best_fitted = cross_fitting(BEST_ALONE, each, labels, groups)
     best_answers = best_fitted.judge(each)
     best_labels = best_answers.argmax(axis=1)
 
@@ -181,7 +181,7 @@ def ensemble_section(
             answers = judged.final
         else:
             custom = alternatives[name].weights
-            answers = cross_fitted(name, each, labels, groups, custom).judge(each)
+            answers = cross_fitting(name, each, labels, groups, custom).judge(each)
         voters.append(voter(name, "voting", answers))
     weights = {name: one.weights for name, one in alternatives.items()}
     temperatures = {name: one.temperature for name, one in alternatives.items()}
@@ -231,7 +231,7 @@ def _contributions(judged: Judged, groups: NDArray[np.int64]) -> tuple[Contribut
         alone, missed = right[index] & ~right[others].any(0), ~right[index] & right[others].all(0)
         without = None
         if judged.voting != "custom":
-            fitted = cross_fitted(judged.voting, rest, judged.labels, groups)
+            fitted = cross_fitting(judged.voting, rest, judged.labels, groups)
             without = score(fitted.judge(rest), judged.labels)
         found.append(
             Contribution(

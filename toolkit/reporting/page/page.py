@@ -229,4 +229,6 @@ def _duration(seconds: float) -> str:
     if whole < 60:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(whole // 60, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {whole % 60} s"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {whole % 60} s" if minutes < 10 else f"{round(seconds / 60)} min"

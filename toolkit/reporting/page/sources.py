@@ -255,10 +255,11 @@ def _truth(
     sources: Sources, submission: Submission | None, missing: dict[str, str]
 ) -> Mapping[str, str] | None:
     if sources.labels is None:
-        missing["test"] = (
-            "The true labels of the submission's photos were not named. Where you have them, "
-            "pass --labels FILE."
-        )
+        if submission:
+            missing["test"] = (
+                "The true labels of the submission's photos were not named. Where you have them, "
+                "pass --labels FILE."
+            )
         return None
     if submission is None:
         raise ToolkitError(f"--labels {sources.labels}: there is no submission to score.")
