@@ -82,7 +82,9 @@ def _command(name: str) -> Iterator[str]:
         yield _text(" ".join(paragraph.split()))
         yield ""
     for option in options_of(command):
-        names = ", ".join(f"`{each}{_taken(option)}`" for each in option.opts)
+        names = ", ".join(
+            f"`{each}{_taken(option)}`" for each in (*option.opts, *option.secondary_opts)
+        )
         help, said = _help_and_default(option)
         facts = "; ".join(each for each in (said, _bounds(option)) if each)
         yield names

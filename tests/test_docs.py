@@ -191,7 +191,7 @@ def test_commands_and_options_in_the_text_exist(page: str) -> None:
         name
         for command in COMMANDS
         for option in generate.options_of(generate.command_named(command))
-        for name in option.opts
+        for name in (*option.opts, *option.secondary_opts)
     } | {"--help", "--version"}
     for span in code_spans(page):
         words = span.split()

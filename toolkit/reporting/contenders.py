@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.errors import ToolkitError
-from toolkit.exporting.weights import cross_fitted
+from toolkit.exporting.weights import cross_fitting
 from toolkit.files import sha256_json
 from toolkit.inference.bundle import MANIFEST as BUNDLE_MANIFEST
 from toolkit.inference.bundle import Bundle, BundleValidation, load_bundle, load_validation
@@ -279,7 +279,7 @@ def _answers(serving: Serving, wanted: str) -> tuple[BundleValidation, Probabili
         return validation, vote(list(seen), chosen.weights, chosen.temperature)
     mean = seen.astype(np.float64).mean(axis=2)
     custom = chosen.weights if chosen.name == "custom" else None
-    fitted = cross_fitted(chosen.name, mean, validation.labels, validation.groups, custom)
+    fitted = cross_fitting(chosen.name, mean, validation.labels, validation.groups, custom)
     return validation, fitted.judge(mean)
 
 
