@@ -188,7 +188,7 @@ def _figure(one: dict[str, float | None], factor: int, digits: int, width: int) 
 
 
 @click.command()
-@click.option("--data", type=click.Path(path_type=Path, exists=True), default="data")
+@click.option("--data", type=click.Path(path_type=Path), default="data")
 @click.option("--weights", default="imagenet", show_default=True, help="As --pretrained.")
 @click.option("--runs", type=click.Path(path_type=Path), default="runs-of-recipes")
 @click.option("--backbone", default="xception", show_default=True)
