@@ -78,7 +78,7 @@ def in_own_process(
         kind, answer = answers.recv()
     except EOFError:
         raise ToolkitError(
-            f"The process for '{function.__name__}' was ended from outside (often for lack of "
+            "A process that did a part of the work was ended from outside (often for lack of "
             "memory: see 'toolkit doctor'). Run the same command again to go on."
         ) from None
     except BaseException:

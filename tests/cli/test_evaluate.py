@@ -84,7 +84,11 @@ class TestEvaluate:
     @pytest.mark.parametrize(
         ("arguments", "code", "complaint"),
         [
-            (["nowhere"], 1, "nowhere: Expected a run folder, a bundle folder or a submission"),
+            (
+                ["nowhere"],
+                1,
+                "nowhere: no such file or folder. Name a run folder, a bundle folder or",
+            ),
             (["--data", "nowhere"], 1, "nowhere: no such folder"),
             (["--voting", "best"], 2, "no such voting"),
             (["--photos", "data/train"], 2, "--labels FILE"),

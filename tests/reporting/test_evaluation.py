@@ -260,8 +260,17 @@ class TestComparison:
         assert (found.agreement.equal, found.paired) == (0.5, None)
 
 
-@pytest.mark.parametrize("name", ["nothing", "nothing.csv", "a-folder"])
-def test_a_subject_that_is_nothing_known_is_named(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("nothing", "no such file or folder"),
+        ("nothing.csv", "no such file or folder"),
+        ("a-folder", "Expected a run folder, a bundle folder"),
+    ],
+)
+def test_a_subject_that_is_nothing_known_is_named(
+    tmp_path: Path, name: str, complaint: str
+) -> None:
     (tmp_path / "a-folder").mkdir()
-    with pytest.raises(ToolkitError, match=rf"{name}: Expected a run folder, a bundle folder"):
+    with pytest.raises(ToolkitError, match=rf"{name}: {complaint}"):
         evaluated(tmp_path / name, LabelledPhotos(data=tmp_path))

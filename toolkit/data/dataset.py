@@ -124,7 +124,7 @@ def load_labels(csv: Path, photos: Path, classes: tuple[str, ...]) -> Dataset:
         ToolkitError: The CSV is not as expected, or names a class that is not among `classes`.
     """
     labels = read_labels(csv)
-    _check_folder(photos)
+    _check_folder(photos, "the photos of --labels", "--photos")
     known = {category: index for index, category in enumerate(classes)}
     unknown = sorted(set(labels.values()) - set(known))
     if unknown:
@@ -333,6 +333,8 @@ def _extract_once(root: Path, folders: tuple[str, ...]) -> None:
             return
 
 
-def _check_folder(folder: Path, why: str = "the data is read from it") -> None:
+def _check_folder(
+    folder: Path, why: str = "the data is read from it", option: str = "--data"
+) -> None:
     if not folder.is_dir():
-        raise ToolkitError(f"{folder}: no such folder ({why}). Name another with --data.")
+        raise ToolkitError(f"{folder}: no such folder ({why}). Name another with {option}.")

@@ -148,6 +148,11 @@ def evaluate(
         return _evaluate_bundle(subject, labelled, settings, reporter)
     if subject.suffix.lower() == ".csv" and subject.is_file():
         return _evaluate_submission(subject, labelled)
+    if not subject.exists():
+        raise ToolkitError(
+            f"{subject}: no such file or folder. Name a run folder, a bundle folder or a "
+            "submission's CSV."
+        )
     raise ToolkitError(f"{subject}: Expected a run folder, a bundle folder or a submission's CSV.")
 
 
