@@ -213,23 +213,23 @@ def _epochs(panel: Axes, epochs: NDArray[np.int64]) -> None:
 
 
 def _mark_stages(panel: Axes, history: Sequence[Mapping[str, Any]]) -> None:
+    """Mark where stages begin by their numbers, where there are several."""
     names = [row["stage"] for row in history]
     starts = [n for n, name in enumerate(names) if n == 0 or name != names[n - 1]]
     if len(starts) < 2:
         return
-    for start in starts:
+    panel.set_title(panel.get_title(loc="left"), pad=20)
+    for number, start in enumerate(starts, start=1):
         edge = history[start]["epoch"] - 0.5
         if start:
             panel.axvline(edge, color=MUTED, linewidth=0.9, linestyle=":")
         panel.annotate(
-            str(names[start]),
+            f"stage {number}" if start == 0 else str(number),
             (edge, 1),
             xycoords=("data", "axes fraction"),
-            xytext=(3, -3),
+            xytext=(1, 4),
             textcoords="offset points",
-            rotation=90,
-            va="top",
-            fontsize=7.5,
+            fontsize=SMALL,
             color=MUTED,
         )
 

@@ -128,10 +128,10 @@ def _published(runs: Sequence[Run]) -> dict[str, float]:
 
 def _stages(run: Run) -> str:
     parts = []
-    for stage in run.recipe.stages:
+    for number, stage in enumerate(run.recipe.stages, start=1):
         taken = sum(row["stage"] == stage.name for row in run.history)
-        frozen = f", {stage.frozen_fraction:.0%} of the backbone frozen" * (
-            stage.frozen_fraction > 0
-        )
-        parts.append(f"{stage.name}: {taken} of {stage.epochs} epochs{frozen}")
+        name = f"{number} {stage.name}" if len(run.recipe.stages) > 1 else stage.name
+        frozen = f", {stage.frozen_fraction:.0%} of the backbone frozen"
+        told = f"{name}: {taken} of {stage.epochs} epochs"
+        parts.append(told + frozen if stage.frozen_fraction else told)
     return "; ".join(parts)
