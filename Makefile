@@ -16,6 +16,7 @@ demo: $(INSTALLED)
 	cd $(DEMO) && $(BIN)/toolkit evaluate submission.csv --labels data/test-labels.csv
 	cd $(DEMO) && $(BIN)/toolkit evaluate bundle --tta 4 --voting uniform \
 		--labels data/test-labels.csv --photos data/test_upload
+	cd $(DEMO) && $(BIN)/toolkit report --labels data/test-labels.csv
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
