@@ -129,7 +129,7 @@ def test_nothing_is_left_of_a_finished_job(folder: Path) -> None:
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder", encoding="utf-8")
     with (
-        pytest.raises(ToolkitError, match=r"file/partial: cannot be written \(Not a directory\)"),
+        pytest.raises(ToolkitError, match=r"file: cannot be written \(Not a directory\)"),
         Journal.held(tmp_path / "file" / "partial", JOB, 3, FILES),
     ):
         pass

@@ -41,7 +41,7 @@ def choose_runs(
         if not found:
             wanted = (f" of set '{set_name}'" if set_name else "") + (f" '{name}'" if name else "")
             meant = nearest(set_name or "", {run.recipe.set for run in finished} - {set_name})
-            meant = meant or nearest(name or "", {_name(run) for run in finished} - {name})
+            meant = meant or nearest(name or "", {_name(run) for run in finished} - {name, ""})
             raise ToolkitError(f"{runs}: no finished run{wanted}. {meant or TRAIN_FIRST}")
         last_set = set_name or found[-1].recipe.set
         latest = {run.recipe.backbone: run for run in found if run.recipe.set == last_set}
