@@ -13,12 +13,13 @@ import pytest
 
 from toolkit.data.pixels import BrokenPhotoError
 from toolkit.errors import ToolkitError
+from toolkit.inference import engine as engine_module
 from toolkit.inference import measured as kept_measurements
 from toolkit.inference import tuning
 from toolkit.inference.bundle import Bundle, Variant, load_bundle
 from toolkit.inference.costs import Costs, measure_costs
 from toolkit.inference.devices import Device
-from toolkit.inference.engine import RUN_IMAGES, Engine
+from toolkit.inference.engine import Engine
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.sessions import MemberSession, Threads
 from toolkit.inference.tuning import (
@@ -291,6 +292,8 @@ class TestAnswers:
         batch: int,
         most: int,
     ) -> None:
+        largest = max(member.image_size for member in bundle.members)
+        monkeypatch.setattr(engine_module, "RUN_PIXELS", 64 * largest**2)
         sizes: list[int] = []
         real = MemberSession.__init__
 
@@ -300,8 +303,7 @@ class TestAnswers:
 
         monkeypatch.setattr(MemberSession, "__init__", init)
         self.answers(bundle, photos * 2, views=views, batch=batch, threads=Threads(threads))
-        assert set(sizes) == {most}
-        assert most <= RUN_IMAGES
+        assert min(sizes) == most  # Of the largest images; smaller ones may be more.
 
     def test_members_that_run_at_once_still_complain_by_name(
         self, bundle: Bundle, photos: list[Path], monkeypatch: pytest.MonkeyPatch
