@@ -242,3 +242,15 @@ def test_costs_show_fast_plans_as_a_line_and_name_every_other_way(tmp_path: Path
     assert {text.get_text() for text in panel.texts} == {"exact, uniform ensemble", "small, 1 view"}
     pictures.draw_cost(table, "bundle", tmp_path / "costs.png")
     assert (tmp_path / "costs.png").stat().st_size > 1000
+
+
+def test_names_of_ways_of_like_cost_do_not_cover_each_other() -> None:
+    alike = [
+        {"way": f"a network called {n}, 4 views", "ms": 50.0 + n, "agreement": 0.9 + n / 500}
+        for n in range(4)
+    ]
+    table = [{"way": "exact", "ms": 160.0, "agreement": 1.0}, *alike]
+    (panel,) = pictures.cost_figure(table, "bundle").axes
+    boxes = [text.get_window_extent() for text in panel.texts]
+    assert len(boxes) == 5
+    assert all(box.count_overlaps(boxes) == 1 for box in boxes)

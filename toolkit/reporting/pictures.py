@@ -7,6 +7,7 @@ display is needed and no figure stays open.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
-from matplotlib.transforms import IdentityTransform
+from matplotlib.transforms import BboxBase, IdentityTransform
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -303,18 +304,9 @@ def cost_figure(table: Sequence[Mapping[str, Any]], title: str) -> Figure:
         if not row["way"].startswith("fast"):
             place = (round(row["ms"], 3), round(100 * (1 - row["agreement"]), 3))
             places.setdefault(place, []).append(row["way"])
-    middle = math.sqrt(min(row["ms"] for row in table) * max(row["ms"] for row in table))
     for place, ways in places.items():
-        exact, right = "exact" in ways, place[0] > middle
+        exact = "exact" in ways
         panel.plot(*place, marker="D" if exact else "s", color=INK if exact else ORANGE)
-        panel.annotate(
-            ", ".join(ways),
-            place,
-            xytext=(-6 if right else 6, 4),
-            ha="right" if right else "left",
-            textcoords="offset points",
-            fontsize=SMALL,
-        )
     panel.set_xscale("log")
     panel.set_yscale("symlog", linthresh=2)
     panel.set_ylim(-0.3, 150)
@@ -326,7 +318,32 @@ def cost_figure(table: Sequence[Mapping[str, Any]], title: str) -> Figure:
     panel.grid(visible=True)
     if fast:
         panel.legend(loc="lower left")
+    _name_places(panel, {place: ", ".join(ways) for place, ways in places.items()})
     return figure
+
+
+def _name_places(panel: Axes, names: Mapping[tuple[float, float], str]) -> None:
+    """Write a name beside each place, above or below, where it covers no other and no edge."""
+    panel.figure.draw_without_rendering()
+    inside = panel.get_window_extent()
+    taken: list[BboxBase] = []
+    for place, name in names.items():
+        free = None
+        for rows, (side, align) in itertools.product(range(6), ((6, "left"), (-6, "right"))):
+            up = (4, -12, 16, -24, 28, -36)[rows]
+            text = panel.annotate(
+                name, place, (side, up), ha=align, textcoords="offset points", fontsize=SMALL
+            )
+            box = text.get_window_extent()
+            hidden = box.x0 < inside.x0 or box.x1 > inside.x1 or box.y0 < inside.y0
+            if not hidden and box.count_overlaps(taken) == 0:
+                free = box
+                break
+            text.remove()
+        if free is None:  # So many at one spot: some cover each other.
+            text = panel.annotate(name, place, (6, 4), textcoords="offset points", fontsize=SMALL)
+            free = text.get_window_extent()
+        taken.append(free)
 
 
 def _save(figure: Figure, path: Path) -> None:
