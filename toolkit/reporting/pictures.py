@@ -318,13 +318,13 @@ def cost_figure(table: Sequence[Mapping[str, Any]], title: str) -> Figure:
     panel.grid(visible=True)
     if fast:
         panel.legend(loc="lower left")
+    figure.draw_without_rendering()  # Texts have an extent only then.
     _name_places(panel, {place: ", ".join(ways) for place, ways in places.items()})
     return figure
 
 
 def _name_places(panel: Axes, names: Mapping[tuple[float, float], str]) -> None:
     """Write a name beside each place, above or below, where it covers no other and no edge."""
-    panel.figure.draw_without_rendering()
     inside = panel.get_window_extent()
     taken: list[BboxBase] = []
     for place, name in names.items():
