@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from toolkit.reporting import pictures
+from toolkit.reporting import photo_sheets, pictures
 
 
 def rows(stages: list[str], validated: bool = True) -> list[dict[str, Any]]:
@@ -73,7 +73,7 @@ def test_curves_of_one_stage_name_no_stage() -> None:
 def test_names_of_short_stages_do_not_overlap(tmp_path: Path) -> None:
     names = ["only the head", "upper half, slowly", "everything", "polish"]
     figure = pictures.curves_figure(rows([*names, *["polish"] * 50]), "Xception")
-    pictures._save(figure, tmp_path / "curves.png")
+    pictures.save_figure(figure, tmp_path / "curves.png")
     for panel in figure.axes:
         boxes = [text.get_window_extent() for text in panel.texts]
         pairs = [(a, b) for index, a in enumerate(boxes) for b in boxes[:index]]
@@ -99,7 +99,7 @@ def test_an_epoch_without_validation_leaves_a_gap() -> None:
 
 def test_one_epoch_shows_markers_and_only_its_own_tick(tmp_path: Path) -> None:
     figure = pictures.curves_figure(rows(["head"]), "Xception")
-    pictures._save(figure, tmp_path / "one.png")
+    pictures.save_figure(figure, tmp_path / "one.png")
     for panel in figure.axes:
         assert all(line.get_marker() == "o" for line in panel.lines)
         low, high = panel.get_xlim()
@@ -146,9 +146,9 @@ def test_classes_whose_long_names_begin_alike_keep_their_own_bars() -> None:
 def test_photos_of_a_sample_sheet_keep_their_pixels(tmp_path: Path) -> None:
     samples = {"cat": [photo(1, 100), photo(2, 100)], "dog": [photo(3, 100)]}
     path = tmp_path / "new" / "sheet.png"
-    pictures.draw_sample_sheet(samples, path)
+    photo_sheets.draw_sample_sheet(samples, path)
     sheet = pixels(path)
-    figure = pictures.sample_sheet_figure(samples)
+    figure = photo_sheets.sample_sheet_figure(samples)
     assert texts(figure) == ["cat", "dog"]
     shown = [item for photos in samples.values() for item in photos]
     corners = []
@@ -163,20 +163,20 @@ def test_photos_of_a_sample_sheet_keep_their_pixels(tmp_path: Path) -> None:
 
 def test_small_photos_are_enlarged_without_blur_and_large_ones_shrunk() -> None:
     small, large = photo(1, 32), photo(2, 400)
-    (enlarged,) = pictures.sample_sheet_figure({"cat": [small]}).images
-    (shrunk,) = pictures.sample_sheet_figure({"cat": [large]}).images
+    (enlarged,) = photo_sheets.sample_sheet_figure({"cat": [small]}).images
+    (shrunk,) = photo_sheets.sample_sheet_figure({"cat": [large]}).images
     assert np.array_equal(enlarged.get_array(), small.repeat(3, axis=0).repeat(3, axis=1))
     assert shrunk.get_array().shape == (192, 192, 3)
 
 
 def test_a_sheet_without_photos_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one photo"):
-        pictures.sample_sheet_figure({"cat": []})
+        photo_sheets.sample_sheet_figure({"cat": []})
 
 
 def test_an_augmentation_sheet_frames_each_original_before_its_versions(tmp_path: Path) -> None:
     originals, versions = [photo(1), photo(2)], [[photo(3), photo(4)], [photo(5), photo(6)]]
-    figure = pictures.augmentation_sheet_figure(originals, versions, "flips")
+    figure = photo_sheets.augmentation_sheet_figure(originals, versions, "flips")
     assert texts(figure) == ["flips", "original", "augmented"]
     frames = figure.artists
     assert len(frames) == 2
@@ -187,7 +187,7 @@ def test_an_augmentation_sheet_frames_each_original_before_its_versions(tmp_path
         assert frame.get_y() == original.oy - 1
         assert original.ox < version.ox
     path = tmp_path / "sheet.png"
-    pictures.draw_augmentation_sheet(originals, versions, "flips", path)
+    photo_sheets.draw_augmentation_sheet(originals, versions, "flips", path)
     assert pixels(path).shape[1] > 3 * 96
 
 

@@ -1,4 +1,4 @@
-"""Pictures for people: learning curves, photos a class, sample sheets, confusion.
+"""Pictures for people: learning curves, photos a class, confusion, costs.
 
 Each public function builds a figure and writes it as a PNG. The builders beside them return the
 figure, so that what is drawn can be looked at without reading pixels. Nothing here uses pyplot: no
@@ -19,12 +19,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
-from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
-from matplotlib.transforms import BboxBase, IdentityTransform
+from matplotlib.transforms import BboxBase
 from numpy.typing import NDArray
-from PIL import Image
 
 from toolkit.errors import UsageError
 from toolkit.files import written_whole
@@ -34,6 +32,7 @@ INK, FAINT, LINES = "#2b2b2b", "#8a8a8a", "#dddddd"
 BLUE, ORANGE = "#0072b2", "#d55e00"  # Okabe and Ito's, told apart by colour-blind people.
 SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#9ecae1", BLUE, "#00375c"])
 TITLE, TEXT, SMALL, TINY = 12.0, 10.0, 9.0, 6.5  # Font sizes in points.
+GAP = 8  # Pixels between things.
 STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": TEXT,
@@ -55,10 +54,6 @@ STYLE: Any = {
     **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), SMALL),
 }
 COUNTED_CLASSES = 30  # Up to here the cells of a confusion matrix have room for their counts.
-PHOTO_SIDES = (96, 192)  # Pixels: smaller photos are enlarged by whole numbers, larger ones shrunk.
-SHEET_HEIGHT = 12_000  # Pixels; with more rows the photos get smaller, down to SMALLEST_SIDE.
-SMALLEST_SIDE = 48
-GAP, MARGIN, LINE = 8, 18, 30  # Pixels on photo sheets; LINE is the height of a line of text.
 
 
 def draw_curves(history: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
@@ -73,7 +68,7 @@ def draw_curves(history: Sequence[Mapping[str, Any]], title: str, path: Path) ->
     Raises:
         ValueError: The history is empty.
     """
-    _save(curves_figure(history, title), path)
+    save_figure(curves_figure(history, title), path)
 
 
 def draw_class_histogram(counts: Mapping[str, int], path: Path) -> None:
@@ -83,41 +78,7 @@ def draw_class_histogram(counts: Mapping[str, int], path: Path) -> None:
         counts: Photos by class name, drawn from top to bottom in this order.
         path: The PNG to write; its height grows with the number of classes.
     """
-    _save(class_histogram_figure(counts), path)
-
-
-def draw_sample_sheet(samples: Mapping[str, Sequence[NDArray[np.uint8]]], path: Path) -> None:
-    """Draw some photos of each class, a row a class.
-
-    Args:
-        samples: By class name, photos as uint8 RGB `(size, size, 3)`, 0 to 255, all of one size.
-            Rows may differ in length.
-        path: The PNG to write.
-
-    Raises:
-        ValueError: There is no photo at all.
-    """
-    _save(sample_sheet_figure(samples), path)
-
-
-def draw_augmentation_sheet(
-    originals: Sequence[NDArray[np.uint8]],
-    augmented: Sequence[Sequence[NDArray[np.uint8]]],
-    title: str,
-    path: Path,
-) -> None:
-    """Draw photos beside what augmentation makes of them, a row a photo.
-
-    Args:
-        originals: Photos as uint8 RGB `(size, size, 3)`, 0 to 255, all of one size.
-        augmented: For each original, its augmented versions, likewise.
-        title: Which augmentation this is.
-        path: The PNG to write.
-
-    Raises:
-        ValueError: There is no photo, or not one row of augmented photos for each original.
-    """
-    _save(augmentation_sheet_figure(originals, augmented, title), path)
+    save_figure(class_histogram_figure(counts), path)
 
 
 def check_picture(path: Path) -> None:
@@ -142,7 +103,7 @@ def draw_confusion(
         title: Whose predictions these are.
         path: The PNG to write.
     """
-    _save(confusion_figure(counts, classes, title), path)
+    save_figure(confusion_figure(counts, classes, title), path)
 
 
 def draw_cost(table: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
@@ -154,7 +115,7 @@ def draw_cost(table: Sequence[Mapping[str, Any]], title: str, path: Path) -> Non
         title: What was planned.
         path: The PNG to write.
     """
-    _save(cost_figure(table, title), path)
+    save_figure(cost_figure(table, title), path)
 
 
 @matplotlib.rc_context(STYLE)
@@ -199,7 +160,7 @@ def class_histogram_figure(counts: Mapping[str, int]) -> Figure:
     positions = np.arange(len(counts))
     bars = axes.barh(positions, list(counts.values()), height=0.72, color=BLUE)
     axes.bar_label(bars, fmt="{:,.0f}", padding=4, fontsize=size)
-    axes.set_yticks(positions, [_short(name) for name in counts], fontsize=size)
+    axes.set_yticks(positions, [short_name(name) for name in counts], fontsize=size)
     axes.set_ylim(len(counts) - 0.4, -0.6)
     axes.set_xlim(0, 1.1 * max([*counts.values(), 1]))
     axes.tick_params(length=0)
@@ -210,57 +171,14 @@ def class_histogram_figure(counts: Mapping[str, int]) -> Figure:
 
 
 @matplotlib.rc_context(STYLE)
-def sample_sheet_figure(samples: Mapping[str, Sequence[NDArray[np.uint8]]]) -> Figure:
-    """Build the picture of `draw_sample_sheet`."""
-    side = _side([photo for photos in samples.values() for photo in photos], len(samples))
-    labels = [_short(name) for name in samples]
-    left = MARGIN + max(_text_width(label, TEXT) for label in labels) + 2 * GAP
-    width = left + max(len(photos) for photos in samples.values()) * (side + GAP) - GAP + MARGIN
-    sheet = _sheet(width, 2 * MARGIN + len(samples) * (side + GAP) - GAP)
-    for row, (label, photos) in enumerate(zip(labels, samples.values(), strict=True)):
-        top = MARGIN + row * (side + GAP)
-        _write(sheet, label, left - 2 * GAP, top + side / 2, ha="right", va="center")
-        for column, photo in enumerate(photos):
-            _place(sheet, photo, left + column * (side + GAP), top, side)
-    return sheet
-
-
-@matplotlib.rc_context(STYLE)
-def augmentation_sheet_figure(
-    originals: Sequence[NDArray[np.uint8]],
-    augmented: Sequence[Sequence[NDArray[np.uint8]]],
-    title: str,
-) -> Figure:
-    """Build the picture of `draw_augmentation_sheet`."""
-    side = _side(originals, len(originals))
-    head, second = MARGIN + 2 * LINE, MARGIN + side + 4 * GAP
-    width = second + max(len(row) for row in augmented) * (side + GAP) - GAP + MARGIN
-    width = max(width, 2 * MARGIN + _text_width(title, TITLE, weight="bold"))
-    sheet = _sheet(width, head + len(originals) * (side + GAP) - GAP + MARGIN)
-    _write(sheet, title, MARGIN, MARGIN, va="top", fontsize=TITLE, fontweight="bold")
-    _write(sheet, "original", MARGIN, head - GAP - 2)
-    _write(sheet, "augmented", second, head - GAP - 2, color=FAINT)
-    for row, (original, versions) in enumerate(zip(originals, augmented, strict=True)):
-        top = head + row * (side + GAP)
-        _place(sheet, original, MARGIN, top, side)
-        bottom = sheet.bbox.height - top - side
-        frame = Rectangle((MARGIN - 1, bottom - 1), side + 2, side + 2, fill=False)
-        frame.set(transform=IdentityTransform(), edgecolor=ORANGE, linewidth=1.5, zorder=3)
-        sheet.add_artist(frame)
-        for column, photo in enumerate(versions):
-            _place(sheet, photo, second + column * (side + GAP), top, side)
-    return sheet
-
-
-@matplotlib.rc_context(STYLE)
 def confusion_figure(counts: NDArray[np.int64], classes: Sequence[str], title: str) -> Figure:
     """Build the picture of `draw_confusion`."""
     written = len(classes) <= COUNTED_CLASSES
     cell, size = (0.42, SMALL) if written else (0.13, TINY)
-    names, positions = [_short(name) for name in classes], np.arange(len(classes))
-    side, beside = max(cell * len(classes), 2.4), max(_text_width(name, size) for name in names)
+    names, positions = [short_name(name) for name in classes], np.arange(len(classes))
+    side, beside = max(cell * len(classes), 2.4), max(text_width(name, size) for name in names)
     around = beside / DPI + 0.9
-    width = max(side + around + 0.9, _text_width(title, TITLE, weight="bold") / DPI + 0.3)
+    width = max(side + around + 0.9, text_width(title, TITLE, weight="bold") / DPI + 0.3)
     figure = Figure(figsize=(width, side + around), layout="compressed")
     _head(figure, title)
     axes = figure.subplots()
@@ -346,7 +264,8 @@ def _name_places(panel: Axes, names: Mapping[tuple[float, float], str]) -> None:
         taken.append(free)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG."""
     with written_whole(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI)
 
@@ -370,7 +289,7 @@ def _mark_stages(panel: Axes, history: Sequence[Mapping[str, Any]]) -> int:
     for start in starts:
         if start:
             panel.axvline(history[start]["epoch"] - 0.5, color=FAINT, lw=1, ls=":", gid="stage")
-        width = (_text_width(names[start], SMALL) + 2 * GAP) / room
+        width = (text_width(names[start], SMALL) + 2 * GAP) / room
         left = max(0.0, min(start / len(names), 1 - width))
         row = next((row for row, end in enumerate(ends) if end <= left), len(ends))
         ends[row : row + 1] = [left + width]
@@ -380,36 +299,13 @@ def _mark_stages(panel: Axes, history: Sequence[Mapping[str, Any]]) -> int:
     return len(ends)
 
 
-def _side(photos: Sequence[NDArray[np.uint8]], rows: int) -> int:
-    """Choose how many pixels wide and high each photo of a sheet is drawn."""
-    if not photos:
-        raise ValueError("Expected at least one photo, received none.")
-    size, (least, most) = len(photos[0]), PHOTO_SIDES
-    most = min(most, max(SMALLEST_SIDE, SHEET_HEIGHT // rows))
-    return min(most, size * -(-least // size))
-
-
-def _sheet(width: int, height: int) -> Figure:
-    return Figure(figsize=(width / DPI, height / DPI))
-
-
-def _place(sheet: Figure, photo: NDArray[np.uint8], left: int, top: int, side: int) -> None:
-    """Put a photo on a sheet pixel by pixel, which an axes would not do."""
-    way = Image.Resampling.NEAREST if side % len(photo) == 0 else Image.Resampling.LANCZOS
-    pixels = np.asarray(Image.fromarray(photo).resize((side, side), way))
-    sheet.figimage(pixels, left, round(sheet.bbox.height) - top - side, origin="upper")
-
-
-def _write(sheet: Figure, text: str, left: float, top: float, **look: Any) -> None:
-    sheet.text(left / sheet.bbox.width, 1 - top / sheet.bbox.height, text, **look)
-
-
-def _text_width(text: str, size: float, weight: str = "normal") -> int:
+def text_width(text: str, size: float, weight: str = "normal") -> int:
     """Return about how many pixels wide a text is drawn."""
     font = FontProperties(family="DejaVu Sans", weight=weight)
     path = TextPath((0, 0), text.strip() or "-", size=size, prop=font)
     return math.ceil(float(path.vertices[:, 0].max()) * DPI / 72)
 
 
-def _short(name: str, most: int = 32) -> str:
+def short_name(name: str, most: int = 32) -> str:
+    """Return a name that is at most so many letters long."""
     return name if len(name) <= most else name[: most - 1] + "…"

@@ -10,12 +10,8 @@ from toolkit.data.augmentor import Augmentor, photo_seed
 from toolkit.data.dataset import load_labelled
 from toolkit.data.overview import Overview
 from toolkit.data.pixels import load
-from toolkit.reporting.pictures import (
-    check_picture,
-    draw_augmentation_sheet,
-    draw_class_histogram,
-    draw_sample_sheet,
-)
+from toolkit.reporting.photo_sheets import draw_augmentation_sheet, draw_sample_sheet
+from toolkit.reporting.pictures import check_picture, draw_class_histogram
 from toolkit.training.recipe import Recipe
 
 SHEET_PHOTOS, SHEET_CLASSES, SHEET_SIZE = 6, 20, 128
