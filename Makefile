@@ -19,7 +19,7 @@ demo: $(INSTALLED)
 	cd $(DEMO) && $(BIN)/toolkit report --labels data/test-labels.csv
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lint: $(INSTALLED)
 	$(BIN)/pip install --quiet --editable '.[dev]'
