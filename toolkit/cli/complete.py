@@ -39,7 +39,10 @@ def pretrained(ctx: click.Context, param: click.Parameter, incomplete: str) -> l
 
 def plans(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Offer the words beside a plan's file."""
-    return [*_starting(incomplete, ("exact", "fast")), CompletionItem(incomplete, type="file")]
+    return [
+        *_starting(incomplete, ("exact", "certain", "fast")),
+        CompletionItem(incomplete, type="file"),
+    ]
 
 
 def precisions(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

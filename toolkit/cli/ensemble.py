@@ -47,9 +47,10 @@ if TYPE_CHECKING:
     "--plan",
     default="exact",
     show_default=True,
-    metavar="exact|fast|FILE",
+    metavar="exact|certain|fast|FILE",
     shell_complete=complete.plans,
-    help="All members and views; or their labels at less cost, by a plan found now or in a file.",
+    help="All members and views; their labels alone, for certain at less cost; or their labels but "
+    "for a few, for far less, by a plan found now or in a file.",
 )
 @options.promise
 @click.option(
@@ -137,11 +138,16 @@ def print_fast(report: Mapping[str, Any]) -> None:
     ]
     if fast["sampled"]:
         share = 100 * fast["sampled"] / fast["certificate"]["photos"]
-        rows.append(
-            ("sample", "the exact ensemble, and the steps", fast["sampled"], figure(share, 1))
-        )
+        rows.append(("sample", "the exact label, and the steps", fast["sampled"], figure(share, 1)))
     exact = fast["exact"]
-    rows.append(("rest", "the exact ensemble", exact["photos"], figure(100 * exact["share"], 1)))
+    rows.append(
+        (
+            "rest",
+            "until the exact label is certain",
+            exact["photos"],
+            figure(100 * exact["share"], 1),
+        )
+    )
     print_table("Where photos left", ["<step", "<runs", "photos", "%"], rows)
     inference = report["inference"]
     sitting = " of this sitting" if report["photos_of_an_earlier_sitting"] else ""

@@ -111,18 +111,19 @@ def _print(planned: Planned) -> None:
         "is what counts.",
     )
     photos = counted(planned.photos, "photo")
-    share = planned.expected_ms / plan.exact_ms
-    if planned.sample:
-        print_line(
-            f"for {photos}: {planned.sample} of them exactly to certify on, "
-            f"{figure(planned.expected_ms, 2)} ms of inference a photo expected in all "
-            f"({percent(share)} of exact)"
-        )
+    if planned.promise:
+        basis = f"promise: {planned.promise}"
+    elif planned.sample:
+        basis = f"for {photos}: {planned.sample} of them get their exact label to certify on"
     else:
-        print_line(
-            f"for {photos} the exact ensemble is the cheapest: to certify that "
-            f"{percent(plan.tolerance)} of them differ at most would take too many exact answers. "
-            "More photos or a larger --tolerance make a plan pay."
+        basis = (
+            f"for {photos} exact labels alone are the cheapest: to certify that "
+            f"{percent(plan.tolerance)} of them differ at most would take too many. More photos or "
+            "a larger --tolerance make a plan pay"
         )
+    print_line(
+        f"{basis}; {figure(planned.expected_ms, 2)} ms of inference a photo expected in all "
+        f"({percent(planned.expected_ms / plan.exact_ms)} of exact)"
+    )
     picture = planned.file.with_suffix(".png")
     print_line(f"planned in {planned.seconds:.1f} s: {planned.file}, drawn in {picture}")

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 
 from toolkit.data.pixels import BrokenPhotoError, Pixels, decode, from_array, resize
 from toolkit.errors import ToolkitError
-from toolkit.inference.bundle import Bundle, Member
-from toolkit.inference.devices import Device
 from toolkit.inference.engine import Source
 from toolkit.inference.plan import (
     BATCHES_A_WINDOW,
@@ -25,10 +23,12 @@ from toolkit.inference.plan import (
     exact_runs,
     margins,
 )
-from toolkit.inference.sessions import Session, Threads, open_session
-from toolkit.inference.timing import Timings, milliseconds_since
+from toolkit.inference.sessions import Sessions
+from toolkit.inference.settling import settled, settling_order
+from toolkit.inference.timing import milliseconds_since
 from toolkit.inference.views import VIEWS
 from toolkit.inference.voting import soften, vote
+from toolkit.machine import usable_cores
 
 BROKEN = -1
 
@@ -41,7 +41,7 @@ class Window:
         probabilities: By candidate plan, shape (candidates, photos, classes); a broken photo's rows
             are NaN.
         left: Step after which each photo left, shape (candidates, photos); the number of steps
-            where the exact ensemble answered it, `BROKEN` where it could not be read.
+            where the exact ensemble's label was settled, `BROKEN` where it could not be read.
         broken: Why a photo could not be read, by its number in the window.
     """
 
@@ -55,65 +55,38 @@ class Cascade:
 
     def __init__(
         self,
-        bundle: Bundle,
+        sessions: Sessions,
         plan: Plan,
         thresholds: Sequence[Sequence[float]],
         *,
         exact: bool,
-        device: Device,
-        threads: Threads,
-        batch: int,
-        decoders: int,
-        timings: Timings,
     ) -> None:
-        """Load the networks of all steps.
+        """Load the networks of all steps that are not loaded yet.
 
         Args:
-            bundle: The bundle.
+            sessions: Of the bundle.
             plan: Its steps are carried out.
             thresholds: By candidate, one a step. With several, photos go on until they have left
                 under each.
-            exact: Whether photos that never leave are answered by the exact ensemble; else their
-                rows stay NaN.
-            device: Where to compute.
-            threads: Of sessions on the CPU.
-            batch: Images a run; every run of lower precision has exactly this many.
-            decoders: Threads that decode photos and make views.
-            timings: Where times are kept.
+            exact: Whether photos that never leave get the exact ensemble's label; else their rows
+                stay NaN.
 
         Raises:
             ToolkitError: A file of the bundle was changed, or cannot be loaded here.
         """
         self._plan, self._thresholds, self._exact = plan, np.array(thresholds), exact
-        self._batch, self._decoders, self._timings = batch, decoders, timings
-        self._classes = len(bundle.classes)
+        self._sessions, self._timings = sessions, sessions.timings
+        self._classes = len(sessions.bundle.classes)
         self._weights = {name: w for name, w in plan.voting["weights"].items() if w > 0}
-        self._members: dict[str, Member] = {member.name: member for member in bundle.members}
-        self._rest = [
-            run
-            for run in exact_runs(self._weights, plan.views)
-            if not any(run in step for step in plan.steps)
-        ]
-        runs = [run for step in plan.steps for run in step] + (self._rest if exact else [])
-        # Variants' files are checked only with all others.
-        lower = any(run.precision != EXACT for run in runs)
-        bundle.check_files(
-            None if lower else [self._members[name] for name in {run.member for run in runs}]
+        self._image_sizes = {member.name: member.image_size for member in sessions.bundle.members}
+        seen = {run for step in plan.steps for run in step}
+        self._rest = settling_order(
+            (run for run in exact_runs(self._weights, plan.views) if run not in seen),
+            self._weights,
+            plan.costs,
         )
-        self._sessions: dict[tuple[str, str], Session] = {}
-        for run in runs:
-            key = (run.member, run.precision)
-            if key not in self._sessions:
-                started = perf_counter()
-                self._sessions[key] = open_session(
-                    bundle.folder, self._members[run.member], run.precision, device, threads, batch
-                )
-                timings.load[" ".join(key)] = milliseconds_since(started)
-
-    @property
-    def providers(self) -> list[str]:
-        """What the sessions say they run on."""
-        return sorted({session.provider for session in self._sessions.values()})
+        runs = [run for step in plan.steps for run in step] + (self._rest if exact else [])
+        sessions.load((run.member, run.precision) for run in runs)
 
     def predict(self, photos: Sequence[Source]) -> Iterator[Window]:
         """Predict photos window by window, in memory that does not grow with their number.
@@ -127,12 +100,12 @@ class Cascade:
         if not photos:
             return
         first = self._sizes(self._plan.steps[:1]) if self._plan.steps else self._sizes([self._rest])
-        length = BATCHES_A_WINDOW * self._batch
+        length = BATCHES_A_WINDOW * self._sessions.batch
         windows = (photos[start : start + length] for start in range(0, len(photos), length))
         # Views have threads of their own: they would wait until all of the next window is decoded.
         with (
-            ThreadPoolExecutor(self._decoders, "decode") as pool,
-            ThreadPoolExecutor(self._decoders, "view") as viewers,
+            ThreadPoolExecutor(usable_cores(), "decode") as pool,
+            ThreadPoolExecutor(usable_cores(), "view") as viewers,
         ):
 
             def submitted(window: Sequence[Source]) -> list[Future[dict[int, Pixels]]]:
@@ -159,7 +132,7 @@ class Cascade:
         return seen
 
     def _sizes(self, steps: Sequence[Sequence[Run]]) -> frozenset[int]:
-        return frozenset(self._members[run.member].image_size for step in steps for run in step)
+        return frozenset(self._image_sizes[run.member] for step in steps for run in step)
 
     def _answer(
         self,
@@ -179,7 +152,7 @@ class Cascade:
         left = np.full(shape, BROKEN, dtype=np.int64)
         left[:, sound] = len(self._plan.steps)
         probabilities = np.full((*shape, self._classes), np.nan)
-        staying, kept = sound, _Seen(self._weights, seen, self._classes)
+        staying, kept = sound, _Seen(self._weights, self._plan.views, seen, self._classes)
         for number, step in enumerate(self._plan.steps):
             if not len(staying):
                 break
@@ -201,13 +174,32 @@ class Cascade:
             staying = staying[stays]
         if self._exact and len(staying):
             self._complete(kept, [photos[index] for index in staying], len(self._plan.steps), pool)
-            for run in self._rest:
-                kept.add(run, self._run(run, kept, pool))
-            exact = self._vote(kept)
+            exact = self._settle(kept, pool)
             for candidate in range(len(self._thresholds)):
                 undecided = left[candidate, staying] == len(self._plan.steps)
                 probabilities[candidate, staying[undecided]] = exact[undecided]
         return Window(probabilities, left, broken)
+
+    def _settle(self, kept: _Seen, pool: ThreadPoolExecutor) -> NDArray[np.float64]:
+        """Run what remains until each photo's label is certain.
+
+        Returns:
+            Mean of the exact ensemble's runs that were made, shape (photos, classes); where all
+            were, its answer to the last bit.
+        """
+        places = np.arange(len(kept.photos))
+        answers = np.empty((len(places), self._classes))
+        for run in self._rest:
+            certain = settled(kept.votes, kept.to_come)
+            mean = kept.votes[certain] / (1 - kept.to_come)
+            answers[places[certain]] = soften(mean, self._plan.voting["temperature"])
+            kept.keep(~certain)
+            places = places[~certain]
+            if not len(places):
+                return answers
+            kept.add(run, self._run(run, kept, pool))
+        answers[places] = self._vote(kept)
+        return answers
 
     def _complete(
         self, kept: _Seen, photos: Sequence[Source], number: int, pool: ThreadPoolExecutor
@@ -227,7 +219,7 @@ class Cascade:
             known.update(more)
 
     def _run(self, run: Run, kept: _Seen, pool: ThreadPoolExecutor) -> NDArray[np.float32]:
-        size = self._members[run.member].image_size
+        size = self._image_sizes[run.member]
         started = perf_counter()
         views = list(pool.map(VIEWS[run.view], [photo[size] for photo in kept.photos]))
         images = np.stack(views)
@@ -262,11 +254,18 @@ class _Seen:
     """The photos of a window that are still undecided, and what was said of them."""
 
     def __init__(
-        self, weights: Mapping[str, float], photos: list[dict[int, Pixels]], classes: int
+        self,
+        weights: Mapping[str, float],
+        views: int,
+        photos: list[dict[int, Pixels]],
+        classes: int,
     ) -> None:
         self.photos = photos
         self.mixture = Mixture(weights, len(photos), classes)
         self.exact: dict[Run, NDArray[np.float32]] = {}
+        self.votes = np.zeros((len(photos), classes))
+        self.to_come = 1.0
+        self._shares = {name: weight / views for name, weight in weights.items()}
 
     @property
     def sizes(self) -> frozenset[int]:
@@ -276,8 +275,11 @@ class _Seen:
         self.mixture.add(run, answer)
         if run.precision == EXACT:
             self.exact[run] = answer
+            self.votes += self._shares[run.member] * answer.astype(np.float64)
+            self.to_come -= self._shares[run.member]
 
     def keep(self, chosen: NDArray[np.bool_]) -> None:
         self.photos = [photo for photo, stays in zip(self.photos, chosen, strict=True) if stays]
         self.mixture.keep(chosen)
+        self.votes = self.votes[chosen]
         self.exact = {run: answer[chosen] for run, answer in self.exact.items()}

@@ -86,7 +86,7 @@ def sample_size(plan: Plan, photos: int, certify: Certify) -> int:
         [candidate.figures["risk"] for candidate in plan.candidates],
         plan.photos,
         [candidate.figures["ms"] for candidate in plan.candidates],
-        plan.exact_ms,
+        plan.settled_ms,
     ).size
 
 
@@ -97,9 +97,9 @@ def mean_ms(plan: Plan, candidate: Candidate, photos: int, sample: int) -> float
         plan: The plan.
         candidate: The one of its candidates that is accepted.
         photos: All that are predicted.
-        sample: Of them are answered exactly, and by the most conservative candidate.
+        sample: Of them get their exact label, and are answered by the most conservative candidate.
     """
-    certificate = plan.exact_ms + float(plan.candidates[0].figures["ms"])
+    certificate = plan.settled_ms + float(plan.candidates[0].figures["ms"])
     rest = float(candidate.figures["ms"])
     return (sample * certificate + (photos - sample) * rest) / photos
 

@@ -135,10 +135,11 @@ class Engine:
                     else FixedViews(views)
                 )
 
-    @property
-    def provider(self) -> str:
-        """What the sessions say they run on."""
-        return self._sessions[0].provider
+        self.provider = self._sessions[0].provider  # What the sessions say they run on.
+
+    def release(self) -> None:
+        """Let go of the networks and their memory; nothing can be predicted any more."""
+        self._sessions.clear()
 
     def predict(self, photos: Sequence[Source], first: int = 0) -> Iterator[Answer]:
         """Predict photos batch by batch.

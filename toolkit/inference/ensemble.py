@@ -228,6 +228,10 @@ class Ensemble:
         ]
         return self._engine.predict(sources, first)
 
+    def release(self) -> None:
+        """Let go of the networks and their memory; nothing can be predicted any more."""
+        self._engine.release()
+
     def labels(self, probabilities: NDArray[np.floating]) -> list[str]:
         """Return the category value of each row's largest probability."""
         return [self.classes[index] for index in probabilities.argmax(axis=1)]

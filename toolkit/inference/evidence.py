@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from toolkit.inference.plan import (
     margins,
     run_cost,
 )
+from toolkit.inference.settling import settled, settling_order
 from toolkit.inference.voting import Voting, vote
 
 WASTE = 0.5 / BATCHES_A_WINDOW
@@ -26,11 +27,25 @@ WASTE = 0.5 / BATCHES_A_WINDOW
 
 
 @dataclass(frozen=True)
+class Settling:
+    """What it takes to make the exact ensemble's label certain, where steps left it open.
+
+    Attributes:
+        ms: Milliseconds, shape (photos,).
+        runs: Network runs, shape (photos,).
+    """
+
+    ms: NDArray[np.float64]
+    runs: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What is known of the held-out photos.
 
     Attributes:
-        answers: By run, shape (photos, classes).
+        answers: By run that a plan may make, shape (photos, classes).
+        votes: By run of the exact ensemble, shape (photos, classes).
         exact: The exact ensemble's answer, shape (photos, classes).
         labels: The true classes, shape (photos,).
         weights: Of the members that vote.
@@ -39,38 +54,62 @@ class Evidence:
     """
 
     answers: Mapping[Run, NDArray[np.float32]]
+    votes: Mapping[Run, NDArray[np.float32]]
     exact: NDArray[np.float64]
     labels: NDArray[np.int64]
     weights: Mapping[str, float]
     costs: Mapping[str, float]
     views: int
+    _known: dict[frozenset[Run], Settling] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def exact_ms(self) -> float:
         """Cost a photo of the exact ensemble."""
         return run_cost(exact_runs(self.weights, self.views), self.costs)
 
-    def rest(self, steps: Sequence[Sequence[Run]]) -> list[Run]:
-        """Return the exact ensemble's runs that are not among the steps'."""
-        seen = {run for step in steps for run in step}
-        return [run for run in exact_runs(self.weights, self.views) if run not in seen]
+    @property
+    def settled_ms(self) -> float:
+        """Cost a photo of the exact ensemble's labels alone."""
+        return float(self.settling(()).ms.mean())
 
-    def rest_ms(self, steps: Sequence[Sequence[Run]]) -> float:
-        """Return what these runs cost a photo."""
-        return run_cost(self.rest(steps), self.costs)
+    def settling(self, steps: Sequence[Sequence[Run]]) -> Settling:
+        """Return what each photo costs after steps of which none gave its label."""
+        done = frozenset(run for step in steps for run in step if run.precision == EXACT)
+        if done not in self._known:
+            self._known[done] = self._settling(done)
+        return self._known[done]
 
-    def expected_ms(self, steps: Sequence[Sequence[Run]], reached: Sequence[float]) -> float:
+    def _settling(self, done: frozenset[Run]) -> Settling:
+        votes, to_come = np.zeros(self.exact.shape), 1.0
+        runs = exact_runs(self.weights, self.views)
+        rest = settling_order((run for run in runs if run not in done), self.weights, self.costs)
+        ms, made = np.zeros(len(votes)), np.zeros(len(votes), dtype=np.int64)
+        for run in [*sorted(done), *rest]:
+            if run not in done:
+                open_ones = ~settled(votes, to_come)
+                ms[open_ones] += run_cost([run], self.costs)
+                made[open_ones] += 1
+            share = self.weights[run.member] / self.views
+            votes += share * self.votes[run]
+            to_come -= share
+        return Settling(ms, made)
+
+    def expected_ms(self, steps: Sequence[Sequence[Run]], left: NDArray[np.int64]) -> float:
         """Return the expected cost a photo.
 
         Args:
             steps: Of a plan.
-            reached: Share of the photos that come to each step, and to the exact ensemble.
+            left: Step after which each photo leaves, shape (photos,); the number of steps where
+                the exact ensemble's label has to be settled.
         """
         ms = 0.0
-        for runs, share in zip([*steps, self.rest(steps)], reached, strict=True):
+        for number, runs in enumerate(steps):
+            share = float((left >= number).mean())
             wasted = WASTE if 0 < share < 1 else 0.0
             ms += (share + wasted) * run_cost(runs, self.costs)
-        return ms
+        return ms + float(self.settling(steps).ms[left == len(steps)].sum()) / len(left)
 
 
 def gather(
@@ -114,6 +153,7 @@ def gather(
                     answers[Run(member.name, precision, view)] = seen[:, view]
     return Evidence(
         answers=answers,
+        votes={run: answers[run] for run in exact_runs(weights, views)},
         exact=vote(exact, list(weights.values()), voting.temperature),
         labels=validation.labels,
         weights=weights,
@@ -128,7 +168,7 @@ class CarriedOut:
 
     Attributes:
         left: Step after which each photo leaves, shape (photos,); the number of steps where the
-            exact ensemble answers it.
+            exact ensemble's label has to be settled.
         answers: Shape (photos, classes).
     """
 
@@ -176,11 +216,10 @@ def learn_thresholds(evidence: Evidence, steps: Sequence[Sequence[Run]], risk: f
     expected = 0.0
     labels = evidence.exact.argmax(axis=1)
     staying = np.arange(len(labels))
+    left = np.full(len(labels), len(steps), dtype=np.int64)
     mixture = Mixture(evidence.weights, *evidence.exact.shape)
     thresholds: list[float] = []
-    reached: list[float] = []
-    for runs in steps:
-        reached.append(len(staying) / len(labels))
+    for number, runs in enumerate(steps):
         if not len(staying):
             thresholds.append(float("inf"))
             continue
@@ -192,7 +231,7 @@ def learn_thresholds(evidence: Evidence, steps: Sequence[Sequence[Run]], risk: f
         thresholds.append(rule.threshold(risk))
         stays = clear < thresholds[-1]
         expected += float(rule.risk(clear[~stays]).sum())
+        left[staying[~stays]] = number
         mixture.keep(stays)
         staying = staying[stays]
-    ms = evidence.expected_ms(steps, [*reached, len(staying) / len(labels)])
-    return Learnt(tuple(thresholds), expected / len(labels), ms)
+    return Learnt(tuple(thresholds), expected / len(labels), evidence.expected_ms(steps, left))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -28,10 +28,12 @@ from toolkit.inference.job import Outcome, broken_reason, refuse_broken, refuse_
 from toolkit.inference.journal import Journal
 from toolkit.inference.plan import Plan
 from toolkit.inference.promise import draw_sample
-from toolkit.machine import usable_cores
+from toolkit.inference.sessions import Sessions
 from toolkit.progress import SILENT, Reporter, counted
 
 CERTIFICATE = "certificate"
+
+CERTAIN_REASON = "runs that could not change it were skipped"
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class FastJob:
         plan: The plan.
         certify: What the promise shall rest on.
         photos: That are predicted.
-        sample: Of them are answered exactly first.
+        sample: Of them get their exact label first.
         seed: Of the sample's draw.
         batch: Photos a batch.
         budget_ms: Largest mean inference cost a photo; None sets no limit.
@@ -96,9 +98,9 @@ class FastOutcome(Outcome):
         plan: What was carried out.
         certificate: What is promised of the labels.
         left: Step after which each photo left, in the request's order, shape (photos,); the number
-            of steps where the exact ensemble answered, -1 where the photo could not be read.
-        sampled: Photos that were answered exactly for the certificate, broken ones not counted.
-        providers: What the plan's sessions ran on; empty where the exact ensemble answered all.
+            of steps where it got its exact label, -1 where the photo could not be read.
+        sampled: Photos that got their exact label for the certificate, broken ones not counted.
+        providers: What the sessions ran on.
     """
 
     plan: Plan
@@ -110,7 +112,8 @@ class FastOutcome(Outcome):
     @property
     def precisions(self) -> set[str]:
         """Precisions that the plan's steps were run in."""
-        return {run.precision for step in self.plan.steps for run in step if self.providers}
+        steps = self.plan.steps if self.certificate.shipped else ()
+        return {run.precision for step in steps for run in step}
 
 
 def predict_fast(
@@ -125,7 +128,7 @@ def predict_fast(
     """Predict every photo of a request by a plan; none is ever dropped.
 
     Args:
-        ensemble: The exact one.
+        ensemble: The exact one. It lets go of its networks: a plan runs them in its own way.
         request: What to predict.
         job: How.
         journal: Of rows in `job.order`: step left, then probabilities. Rows that it holds already
@@ -159,10 +162,18 @@ def predict_fast(
                 journal.append(each)
                 advance(len(each))
 
-    steps = len(job.plan.steps)
-    predicted("exact sample", _exact(ensemble, paths[done : job.sample], steps), job.sample)
+    ensemble.release()
+    sessions = Sessions(
+        ensemble.bundle,
+        device=ensemble.device,
+        threads=ensemble.threads.one_by_one(),
+        batch=job.batch,
+        timings=ensemble.timings,
+    )
+    predicted("exact sample", _exactly(sessions, job.plan, paths[done : job.sample]), job.sample)
     found = journal.remember(
-        CERTIFICATE, lambda: asdict(_certificate(ensemble, job, journal, paths, reporter))
+        CERTIFICATE,
+        lambda: asdict(_certificate(ensemble, sessions, job, journal, paths, reporter)),
     )
     certificate = Certificate(
         **{
@@ -172,23 +183,17 @@ def predict_fast(
         }
     )
     reporter.say(f"promise: {certificate.promise}")
-    if not certificate.shipped and job.budget_ms and job.plan.exact_ms > job.budget_ms:
+    if not certificate.shipped and job.budget_ms and job.plan.settled_ms > job.budget_ms:
         raise ToolkitError(
-            f"--budget-ms {job.budget_ms:g}: {certificate.reason}, and the exact ensemble takes "
-            f"{job.plan.exact_ms:.2f} ms a photo. Raise the budget or --tolerance."
+            f"--budget-ms {job.budget_ms:g}: {certificate.reason}, and exact labels take "
+            f"{job.plan.settled_ms:.2f} ms a photo. Raise the budget or --tolerance."
         )
     rest = paths[max(done, job.sample) :]
-    providers: tuple[str, ...] = ()
     if certificate.shipped:
-        thresholds = [job.plan.candidates[certificate.shipped - 1].thresholds]
-        cascade = _cascade(ensemble, job, thresholds, exact=True)
-        providers = tuple(cascade.providers)
-        rows: Iterator[NDArray[np.float64]] = (
-            np.hstack([window.left[0][:, None], window.probabilities[0]])
-            for window in cascade.predict(rest)
-        )
+        thresholds = job.plan.candidates[certificate.shipped - 1].thresholds
+        rows = _rows(Cascade(sessions, job.plan, [thresholds], exact=True), rest)
     else:
-        rows = _exact(ensemble, rest, steps)
+        rows = _exactly(sessions, job.plan, rest)
     predicted("predicting", rows, job.photos)
     seconds = perf_counter() - started
     table = np.empty_like(journal.rows())
@@ -205,22 +210,37 @@ def predict_fast(
         certificate=certificate,
         left=table[:, 0].astype(np.int64),
         sampled=int((table[order[: job.sample], 0] != BROKEN).sum()),
-        providers=providers,
+        providers=tuple(sessions.providers),
     )
 
 
-def _exact(ensemble: Ensemble, paths: Sequence[Path], steps: int) -> Iterator[NDArray[np.float64]]:
-    for answer in ensemble.answers(paths):
-        left = np.where(np.isnan(answer.probabilities[:, 0]), BROKEN, steps)
-        yield np.hstack([left[:, None], answer.probabilities])
+def _exactly(
+    sessions: Sessions, plan: Plan, paths: Sequence[Path]
+) -> Iterator[NDArray[np.float64]]:
+    """Give every photo its exact label, at no less than is needed to be certain of it."""
+    cascade = Cascade(sessions, replace(plan, steps=()), [()], exact=True)
+    for row in _rows(cascade, paths):
+        row[:, 0] = np.where(row[:, 0] == BROKEN, BROKEN, len(plan.steps))
+        yield row
+
+
+def _rows(cascade: Cascade, paths: Sequence[Path]) -> Iterator[NDArray[np.float64]]:
+    for window in cascade.predict(paths):
+        yield np.hstack([window.left[0][:, None], window.probabilities[0]])
 
 
 def _certificate(
-    ensemble: Ensemble, job: FastJob, journal: Journal, paths: Sequence[Path], reporter: Reporter
+    ensemble: Ensemble,
+    sessions: Sessions,
+    job: FastJob,
+    journal: Journal,
+    paths: Sequence[Path],
+    reporter: Reporter,
 ) -> Certificate:
     plan = job.plan
     if not plan.candidates:
-        return exactly(plan, job.photos, job.certify, "nothing cheaper was found")
+        reason = "nothing cheaper was found" if plan.photos else CERTAIN_REASON
+        return exactly(plan, job.photos, job.certify, reason)
     if job.certify == "off":
         return uncertified(plan, job.photos)
     if job.certify == "validation":
@@ -230,7 +250,8 @@ def _certificate(
             plan, job.photos, "test", "for so few photos a certificate costs more than it saves"
         )
     exact = journal.rows()[: job.sample, 1:]
-    cascade = _cascade(ensemble, job, [each.thresholds for each in plan.candidates], exact=False)
+    thresholds = [each.thresholds for each in plan.candidates]
+    cascade = Cascade(sessions, plan, thresholds, exact=False)
     labels: list[NDArray[np.int64]] = []
     with reporter.track("plans on the sample", job.sample) as advance:
         for window in cascade.predict(paths[: job.sample]):
@@ -246,19 +267,3 @@ def _labels(probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return the labels of rows of any leading shape; -1 where a row is NaN."""
     labels: NDArray[np.int64] = np.nan_to_num(probabilities, nan=-1.0).argmax(axis=-1)
     return np.where(np.isnan(probabilities[..., 0]), -1, labels)
-
-
-def _cascade(
-    ensemble: Ensemble, job: FastJob, thresholds: Sequence[Sequence[float]], *, exact: bool
-) -> Cascade:
-    return Cascade(
-        ensemble.bundle,
-        job.plan,
-        thresholds,
-        exact=exact,
-        device=ensemble.device,
-        threads=ensemble.threads.one_by_one(),
-        batch=job.batch,
-        decoders=usable_cores(),
-        timings=ensemble.timings,
-    )

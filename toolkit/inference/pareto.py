@@ -25,14 +25,22 @@ def pareto_table(evidence: Evidence, candidates: Sequence[Candidate]) -> list[di
         exact_runs(evidence.weights, evidence.views),
         dict.fromkeys(names, 1.0),
     )
+    accuracy = float((evidence.exact.argmax(axis=1) == evidence.labels).mean())
     rows = [
         {
             "way": "exact",
             "ms": evidence.exact_ms,
             "runs": len(names) * len(views),
             "agreement": 1.0,
-            "accuracy": float((evidence.exact.argmax(axis=1) == evidence.labels).mean()),
-        }
+            "accuracy": accuracy,
+        },
+        {
+            "way": "exact labels alone",
+            "ms": evidence.settled_ms,
+            "runs": float(evidence.settling(()).runs.mean()),
+            "agreement": 1.0,
+            "accuracy": accuracy,
+        },
     ]
     for way, (runs, weights) in ways.items():
         mixture = Mixture(weights, *evidence.exact.shape)

@@ -15,7 +15,7 @@ from toolkit.files import read_json, sha256_json, write_json
 from toolkit.inference.bundle import Bundle
 from toolkit.inference.voting import Voting
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 EXACT = "fp32"
 BATCHES_A_WINDOW = 32
 """Batches of photos that go through the steps together.
@@ -62,7 +62,8 @@ class Candidate:
 class Plan:
     """A way to give the exact ensemble's labels at less cost.
 
-    A photo that has not left after the last step is answered by the exact ensemble.
+    A photo that has not left after the last step has the exact ensemble's label; what runs remain
+    are made until it is certain (see `settling`).
 
     Attributes:
         bundle: Hash of the bundle it was made for.
@@ -71,8 +72,10 @@ class Plan:
         device: `cpu`, `cuda` or `tensorrt`, and its name: what the costs were measured on.
         tolerance: Largest share of labels that may differ.
         confidence: That they do not.
-        photos: Held-out photos that it was found on.
+        photos: Held-out photos that it was found on; 0 where none were needed.
         exact_ms: Cost a photo of the exact ensemble.
+        settled_ms: Cost a photo of its labels alone (see `settling`), by held-out photos; where
+            there are none, `exact_ms`.
         costs: Milliseconds an image by `MEMBER PRECISION`.
         steps: What is run after what.
         candidates: From conservative to aggressive.
@@ -87,6 +90,7 @@ class Plan:
     confidence: float
     photos: int
     exact_ms: float
+    settled_ms: float
     costs: Mapping[str, float]
     steps: tuple[tuple[Run, ...], ...]
     candidates: tuple[Candidate, ...]

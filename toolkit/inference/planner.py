@@ -62,7 +62,7 @@ def make_plan(
 
     def priced(steps: Steps) -> tuple[float, Steps, list[Candidate]]:
         candidates = find_candidates(evidence, steps)
-        cost = price(candidates, evidence.exact_ms, promise, photos, len(evidence.labels))
+        cost = price(candidates, evidence.settled_ms, promise, photos, len(evidence.labels))
         return cost, steps, candidates
 
     greedy = [
@@ -83,6 +83,7 @@ def make_plan(
         confidence=promise.confidence,
         photos=len(evidence.labels),
         exact_ms=evidence.exact_ms,
+        settled_ms=evidence.settled_ms,
         costs=evidence.costs,
         steps=steps if found else (),
         candidates=tuple(found),
@@ -92,7 +93,7 @@ def make_plan(
 
 def price(
     candidates: Sequence[Candidate],
-    exact_ms: float,
+    settled_ms: float,
     promise: Promise,
     photos: int,
     known: int,
@@ -104,7 +105,7 @@ def price(
         [candidate.figures["risk"] for candidate in candidates],
         known,
         [candidate.figures["ms"] for candidate in candidates],
-        exact_ms,
+        settled_ms,
     ).expected_cost
 
 
@@ -116,7 +117,7 @@ def find_candidates(evidence: Evidence, steps: Sequence[Sequence[Run]]) -> list[
         steps: From `find_steps`.
     """
     found: list[Candidate] = []
-    cheapest = evidence.exact_ms
+    cheapest = evidence.settled_ms
     for risk in RISKS if steps else ():
         learnt = learn_thresholds(evidence, steps, risk)
         done = carry_out(evidence, steps, learnt.thresholds)
@@ -131,12 +132,13 @@ def _figures(
     evidence: Evidence, steps: Sequence[Sequence[Run]], done: CarriedOut
 ) -> dict[str, Any]:
     share = [float((done.left == number).mean()) for number in range(len(steps))]
-    reached = [float((done.left >= number).mean()) for number in range(len(steps) + 1)]
     labels = done.answers.argmax(axis=1)
-    runs = [len(step) for step in [*steps, evidence.rest(steps)]]
+    runs = np.append(np.cumsum([len(step) for step in steps]), 0)[done.left]
+    stayed = done.left == len(steps)
+    runs[stayed] = sum(len(step) for step in steps) + evidence.settling(steps).runs[stayed]
     return {
-        "ms": evidence.expected_ms(steps, reached),
-        "runs": float(np.dot(reached, runs)),
+        "ms": evidence.expected_ms(steps, done.left),
+        "runs": float(runs.mean()),
         "left": share,
         "agreement": float((labels == evidence.exact.argmax(axis=1)).mean()),
         "accuracy": float((labels == evidence.labels).mean()),

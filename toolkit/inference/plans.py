@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,15 +12,23 @@ from toolkit.errors import ToolkitError, UsageError, nearest
 from toolkit.files import sha256_json
 from toolkit.inference.bundle import Bundle, load_validation
 from toolkit.inference.certificate import Certify, held_back, mean_ms, part_of, sample_size
-from toolkit.inference.costs import measure_costs
+from toolkit.inference.costs import Costs, measure_costs
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.evidence import gather
-from toolkit.inference.plan import Plan, described, load_plan, save_plan
+from toolkit.inference.plan import (
+    EXACT,
+    Plan,
+    described,
+    exact_runs,
+    load_plan,
+    run_cost,
+    save_plan,
+)
 from toolkit.inference.planner import make_plan
 from toolkit.inference.promise import Promise
 from toolkit.progress import SILENT, Reporter
 
-FAST = "fast"
+FAST, CERTAIN = "fast", "certain"
 FOLDER = "plans"
 DEFAULT_TOLERANCE, DEFAULT_CONFIDENCE = 0.01, 0.95
 
@@ -29,7 +38,7 @@ class FastOptions:
     """What a user may choose of the fast ensemble.
 
     Attributes:
-        plan: `fast` to find one, or a plan's file.
+        plan: `fast` to find one, `certain` for exact labels alone, or a plan's file.
         tolerance: Largest share of labels that may differ from the exact ensemble's; None takes the
             plan's, or 0.01.
         confidence: That no more differ; None takes the plan's, or 0.95.
@@ -48,10 +57,16 @@ class FastOptions:
         for name, value in (("tolerance", self.tolerance), ("confidence", self.confidence)):
             if value is not None and not 0 < value < 1:
                 raise UsageError(f"--{name}: Expected a number between 0 and 1, received {value}.")
-        if self.plan != FAST and not Path(self.plan).is_file():
+        if self.plan not in (FAST, CERTAIN) and not Path(self.plan).is_file():
             raise UsageError(
-                f"--plan {self.plan}: no such file. Expected exact, fast, or a file that 'toolkit "
-                f"plan' made. {nearest(self.plan, ('exact', FAST))}".rstrip()
+                f"--plan {self.plan}: no such file. Expected exact, certain, fast, or a file that "
+                f"'toolkit plan' made. {nearest(self.plan, ('exact', CERTAIN, FAST))}".rstrip()
+            )
+        chosen = (self.tolerance, self.confidence, self.budget_ms)
+        if self.plan == CERTAIN and any(each is not None for each in chosen):
+            raise UsageError(
+                "--tolerance, --confidence and --budget-ms: Expected with --plan fast or a plan's "
+                "file, received --plan certain, of which every label is exact."
             )
 
     @property
@@ -81,17 +96,19 @@ def chosen_plan(
         reporter: Where progress is told.
 
     Returns:
-        The plan of the given file; or the one found, which is kept in `plans/` beside the bundle
+        The plan of the given file; or the one made, which is kept in `plans/` beside the bundle
         and taken from there the next time.
 
     Raises:
         ToolkitError: The file holds no plan for this ensemble, or no plan is within the budget.
     """
-    if options.plan == FAST:
-        path = kept_path(ensemble, options, photos)
-        kept = _kept(path)
-        if kept is not None:
-            plan = kept
+    if options.plan not in (FAST, CERTAIN):
+        plan = given_plan(options)
+    elif kept := _kept(path := kept_path(ensemble, options, photos)):
+        plan = kept
+    else:
+        if options.plan == CERTAIN:
+            plan = certain_plan(ensemble, batch=batch, reporter=reporter)
         else:
             plan = find_plan(
                 ensemble,
@@ -101,10 +118,8 @@ def chosen_plan(
                 hold_back=options.certify == "validation",
                 reporter=reporter,
             )
-            save_plan(plan, path)
-            reporter.say(f"plan: {path}")
-    else:
-        plan = given_plan(options)
+        save_plan(plan, path)
+        reporter.say(f"plan: {path}")
     plan.check(ensemble.bundle, ensemble.voting, ensemble.views)
     return within_budget(plan, options.budget_ms, photos, options.certify)
 
@@ -135,6 +150,10 @@ def kept_path(ensemble: Ensemble, options: FastOptions, photos: int) -> Path:
         "voting": described(ensemble.bundle, ensemble.voting),
         "views": ensemble.views,
         "device": [ensemble.device.kind, ensemble.device.name],
+    }
+    if options.plan == CERTAIN:
+        return folder_beside(ensemble.bundle) / f"{CERTAIN}-{sha256_json(key)[:10]}.json"
+    key |= {
         "photos": photos,
         "promise": [options.promise.tolerance, options.promise.confidence],
         "hold_back": options.certify == "validation",
@@ -180,15 +199,7 @@ def find_plan(
     """
     bundle = ensemble.bundle
     validation = load_validation(bundle)
-    costs = measure_costs(
-        bundle,
-        bundle.all_precisions,
-        device=ensemble.device,
-        threads=ensemble.threads.one_by_one(),
-        batch=batch,
-        fresh=fresh,
-        reporter=reporter,
-    )
+    costs = _costs(ensemble, bundle.all_precisions, batch, fresh, reporter)
     for member in bundle.members:
         for variant in member.variants:
             reason = costs.skipped.get((member.name, variant.precision))
@@ -198,8 +209,58 @@ def find_plan(
     evidence = gather(
         bundle, part_of(validation, chosen), ensemble.voting, ensemble.views, costs.ms
     )
-    device = {"kind": ensemble.device.kind, "name": ensemble.device.name}
-    return make_plan(bundle, ensemble.voting, evidence, promise, photos, device)
+    return make_plan(bundle, ensemble.voting, evidence, promise, photos, _device(ensemble))
+
+
+def certain_plan(ensemble: Ensemble, *, batch: int, reporter: Reporter = SILENT) -> Plan:
+    """Return the plan of exact labels alone; runs come in the order of their cost by weight.
+
+    Args:
+        ensemble: The exact one.
+        batch: Images a run.
+        reporter: Where progress is told.
+    """
+    bundle, voting, views = ensemble.bundle, ensemble.voting, ensemble.views
+    costs = _costs(ensemble, [EXACT], batch, False, reporter).ms
+    said = described(bundle, voting)
+    by_name = {f"{name} {precision}": ms for (name, precision), ms in costs.items()}
+    exact_ms = run_cost(exact_runs(said["weights"], views), by_name)
+    known = bundle.validation_sha256 and gather(
+        bundle, load_validation(bundle), voting, views, costs
+    )
+    return Plan(
+        bundle=bundle.sha256,
+        views=views,
+        voting=said,
+        device=_device(ensemble),
+        tolerance=0.0,
+        confidence=1.0,
+        photos=0,
+        exact_ms=exact_ms,
+        settled_ms=known.settled_ms if known else exact_ms,
+        costs=by_name,
+        steps=(),
+        candidates=(),
+        table=(),
+    )
+
+
+def _costs(
+    ensemble: Ensemble, precisions: Sequence[str], batch: int, fresh: bool, reporter: Reporter
+) -> Costs:
+    return measure_costs(
+        ensemble.bundle,
+        precisions,
+        device=ensemble.device,
+        threads=ensemble.threads.one_by_one(),
+        batch=batch,
+        fresh=fresh,
+        reporter=reporter,
+    )
+
+
+def _device(ensemble: Ensemble) -> dict[str, str]:
+    return {"kind": ensemble.device.kind, "name": ensemble.device.name}
 
 
 def within_budget(
@@ -218,12 +279,12 @@ def within_budget(
     """
     if budget_ms is None:
         return plan
-    ways = [plan.exact_ms]
+    ways = [plan.settled_ms]
     kept = plan
     while kept.candidates:
         sample = sample_size(kept, photos, certify)
         if certify == "test" and not sample:
-            kept = replace(kept, candidates=())  # The exact ensemble costs less than a certificate.
+            kept = replace(kept, candidates=())  # Exact labels cost less than a certificate.
             break
         costs = [mean_ms(kept, each, photos, sample) for each in kept.candidates]
         ways += costs
@@ -233,7 +294,7 @@ def within_budget(
         if len(affordable) == len(kept.candidates):
             break
         kept = replace(kept, candidates=affordable)
-    if not kept.candidates and plan.exact_ms > budget_ms:
+    if not kept.candidates and plan.settled_ms > budget_ms:
         raise ToolkitError(
             f"--budget-ms {budget_ms:g}: no plan meets it; the cheapest takes {min(ways):.2f} ms a "
             f"photo for {photos} photos, its certificate included. Raise the budget or --tolerance."

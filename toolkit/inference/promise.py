@@ -99,9 +99,9 @@ class SampleChoice:
     """How many photos to certify on.
 
     Attributes:
-        size: The sample's size; 0 where the exact ensemble is cheaper than any certificate.
+        size: The sample's size; 0 where exact labels are cheaper than any certificate.
         expected_cost: Of the whole job, the chance of rejection priced in.
-        exact_cost: Of predicting every photo exactly.
+        exact_cost: Of every photo's exact label.
     """
 
     size: int
@@ -130,7 +130,7 @@ def choose_sample(
         risks: Expected share of photos on which each candidate disagrees, careful ones first.
         known: Photos that the risks were estimated from.
         costs: Expected cost a photo of each candidate.
-        exact_cost: Cost a photo of the exact ensemble.
+        exact_cost: Cost a photo of an exact label.
         seed: Of the draws.
 
     Returns:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,8 +16,9 @@ from numpy.typing import NDArray
 
 from toolkit.data.pixels import Pixels
 from toolkit.errors import ToolkitError
-from toolkit.inference.bundle import INPUT, OUTPUT, Member
+from toolkit.inference.bundle import INPUT, OUTPUT, Bundle, Member
 from toolkit.inference.devices import Device, DeviceError
+from toolkit.inference.timing import Timings, milliseconds_since
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,62 @@ def open_session(
 
         return OpenVinoSession(path, precision, threads, batch)
     return MemberSession(path, device, threads, batch)
+
+
+class Sessions:
+    """The networks of a bundle, each loaded once in a precision, when it is first needed."""
+
+    def __init__(
+        self, bundle: Bundle, *, device: Device, threads: Threads, batch: int, timings: Timings
+    ) -> None:
+        """Load nothing yet.
+
+        Args:
+            bundle: The bundle.
+            device: Where they shall compute.
+            threads: Of each on the CPU.
+            batch: Images a run; every run of lower precision has exactly this many.
+            timings: Where the time to load is kept.
+        """
+        self.bundle, self.batch, self.timings = bundle, batch, timings
+        self._members = {member.name: member for member in bundle.members}
+        self._device, self._threads = device, threads
+        self._open: dict[tuple[str, str], Session] = {}
+
+    def load(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Load members in precisions, those that are not loaded yet.
+
+        Raises:
+            ToolkitError: A file of the bundle was changed, or cannot be loaded here.
+        """
+        wanted = [pair for pair in dict.fromkeys(pairs) if pair not in self._open]
+        members = [self._members[name] for name, _ in wanted]
+        lower = any(
+            member.variant(precision)
+            for member, (_, precision) in zip(members, wanted, strict=True)
+        )
+        if wanted:
+            # Variants' files are checked only with all others.
+            self.bundle.check_files(None if lower else members)
+        for member, (name, precision) in zip(members, wanted, strict=True):
+            started = perf_counter()
+            self._open[name, precision] = open_session(
+                self.bundle.folder, member, precision, self._device, self._threads, self.batch
+            )
+            self.timings.load[f"{name} {precision}"] = milliseconds_since(started)
+
+    def __getitem__(self, pair: tuple[str, str]) -> Session:
+        """Return a loaded one."""
+        return self._open[pair]
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        """Give member and precision of all that are loaded."""
+        return iter(self._open)
+
+    @property
+    def providers(self) -> list[str]:
+        """What they say they run on."""
+        return sorted({session.provider for session in self._open.values()})
 
 
 class MemberSession:

@@ -49,7 +49,7 @@ def find_steps(evidence: Evidence, risk: float) -> Steps:
     seen: set[tuple[str, int]] = set()
     steps: list[tuple[Run, ...]] = []
     while len(staying):
-        least, chosen = len(staying) * evidence.rest_ms(steps), None
+        least, chosen = float(evidence.settling(steps).ms[staying].sum()), None
         least -= LEAST_SAVING * evidence.exact_ms * len(labels)
         for runs in _groups(evidence, seen):
             trial = mixture.copy()
@@ -60,7 +60,7 @@ def find_steps(evidence: Evidence, risk: float) -> Steps:
             rule = LeavingRule.fitted(clear, mean.argmax(axis=1) != labels[staying])
             stays = clear < rule.threshold(risk)
             cost = len(staying) * run_cost(runs, evidence.costs)
-            cost += stays.sum() * evidence.rest_ms([*steps, runs])
+            cost += float(evidence.settling([*steps, runs]).ms[staying[stays]].sum())
             if cost < least:
                 least, chosen = cost, (runs, trial, stays)
         if chosen is None:

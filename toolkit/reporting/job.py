@@ -23,7 +23,7 @@ from toolkit.inference.job import (
 )
 from toolkit.inference.journal import Journal
 from toolkit.inference.plan import Plan
-from toolkit.inference.plans import FAST, FastOptions, chosen_plan, kept_path
+from toolkit.inference.plans import CERTAIN, FAST, FastOptions, chosen_plan, kept_path
 from toolkit.progress import SILENT, Reporter, counted
 from toolkit.reporting.provenance import recorded
 from toolkit.reporting.submission import (
@@ -169,7 +169,7 @@ def submit(
 
 def _plan_file(ensemble: Ensemble, fast: FastOptions, photos: int) -> Path:
     """Return the file of the plan that was taken, relative where the bundle was named so."""
-    if fast.plan != FAST:
+    if fast.plan not in (FAST, CERTAIN):
         return Path(fast.plan)
     kept = kept_path(ensemble, fast, photos)
     return kept if ensemble.bundle.folder.is_absolute() else Path(os.path.relpath(kept))
@@ -177,6 +177,8 @@ def _plan_file(ensemble: Ensemble, fast: FastOptions, photos: int) -> Path:
 
 def _said(fast: FastOptions, plan: Plan) -> dict[str, Any]:
     """Return what was asked of a plan, defaults filled in, without what played no part."""
+    if not plan.photos:
+        return {"plan": fast.plan}
     said: dict[str, Any] = {"plan": fast.plan, "certify": fast.certify, "tolerance": plan.tolerance}
     if fast.certify != "off":
         said["confidence"] = plan.confidence

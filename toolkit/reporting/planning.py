@@ -9,8 +9,8 @@ from time import perf_counter
 from typing import Any
 
 from toolkit.data.dataset import load_request
+from toolkit.inference.certificate import certify_by_validation, sample_size
 from toolkit.inference.ensemble import Ensemble
-from toolkit.inference.fast import FastJob
 from toolkit.inference.plan import Plan, save_plan
 from toolkit.inference.planner import price
 from toolkit.inference.plans import FastOptions, find_plan, kept_path, within_budget
@@ -27,8 +27,9 @@ class Planned:
         plan: The plan.
         file: Where it is kept; its picture has the suffix `.png`.
         photos: How many it was made for.
-        sample: Of them would be answered exactly to certify it; 0 where the exact ensemble is
-            cheapest.
+        sample: Of them would get their exact label to certify it; 0 where that costs more than it
+            saves, or the promise rests on held-out photos.
+        promise: What would hold, in words, where it rests on held-out photos; else empty.
         expected_ms: Mean inference cost a photo, the certificate and its chance of failing
             included.
         seconds: What planning took.
@@ -38,6 +39,7 @@ class Planned:
     file: Path
     photos: int
     sample: int
+    promise: str
     expected_ms: float
     seconds: float
 
@@ -89,7 +91,12 @@ def make_and_draw(
     file = out or kept_path(ensemble, options, count)
     save_plan(plan, file)
     draw_cost(plan.table, f"{bundle}, {counted(ensemble.views, 'view')}", file.with_suffix(".png"))
-    job = FastJob.of(affordable, "test", count, seed=0, batch=settings["batch"])
+    if options.certify == "validation":
+        certificate = certify_by_validation(ensemble, affordable, count)
+        ways = [plan.settled_ms, *(each.figures["ms"] for each in affordable.candidates)]
+        ms = float(ways[certificate.shipped])
+        return Planned(plan, file, count, 0, certificate.promise, ms, seconds)
+    sample = sample_size(affordable, count, "test")
     promise = Promise(plan.tolerance, plan.confidence)
-    cost = price(affordable.candidates, plan.exact_ms, promise, count, plan.photos)
-    return Planned(plan, file, count, job.sample, cost / count, seconds)
+    cost = price(affordable.candidates, plan.settled_ms, promise, count, plan.photos)
+    return Planned(plan, file, count, sample, "", cost / count, seconds)

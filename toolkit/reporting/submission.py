@@ -216,7 +216,7 @@ def fast_report(outcome: FastOutcome) -> dict[str, Any]:
 
     Returns:
         `promise` in words, the `certificate`, the `steps` with the runs of each and how many photos
-        left after it, and how many were `sampled` and left to the `exact` ensemble.
+        left after it, and how many were `sampled` and got their `exact` label in the end.
     """
     plan, certificate = outcome.plan, outcome.certificate
     photos = len(outcome.left)
@@ -238,7 +238,7 @@ def fast_report(outcome: FastOutcome) -> dict[str, Any]:
         "expected_ms_a_photo": (
             plan.candidates[certificate.shipped - 1].figures["ms"]
             if certificate.shipped
-            else plan.exact_ms
+            else plan.settled_ms
         ),
         "exact_ms_a_photo": plan.exact_ms,
         "certificate": asdict(certificate),
