@@ -257,7 +257,7 @@ class TestCost:
         rest = [self.settling(found, photo) for photo in np.flatnonzero(done.left == 2)]
         assert rest
         share = np.array([1.0, 1 - never.figures["left"][0]])
-        step_ms = (share + [0, 0.5 / BATCHES_A_WINDOW]) @ [10, 0.1 + 1]
+        step_ms = (share + np.array([0, 0.5 / BATCHES_A_WINDOW])) @ [10, 0.1 + 1]
         rest_ms, rest_runs = np.sum(rest, axis=0) / PHOTOS
         assert never.figures["ms"] == pytest.approx(step_ms + rest_ms)
         assert never.figures["runs"] == pytest.approx(share @ [1, 2] + rest_runs)

@@ -1,4 +1,4 @@
-"""A label is called certain where no outcome of the runs to come can change it, and nowhere else."""
+"""A label is called certain where no runs to come can change it, and nowhere else."""
 
 from __future__ import annotations
 
