@@ -7,6 +7,7 @@ Sides, in turns within one run, on the same photos, views and weights:
   onnxruntime    the same loop over default sessions
   openvino fp32  the same loop over networks compiled for throughput; bf16 likewise
   exact          `toolkit ensemble`
+  certain        `toolkit ensemble --plan certain`
   fast 0.01      `toolkit ensemble --plan fast --tolerance 0.01`; others likewise
 
 All but the fast sides predict a slice of the rows: their rates are taken for the rate on all rows.
@@ -49,7 +50,14 @@ from toolkit.files import write_json
 from toolkit.inference.bundle import Bundle, load_bundle
 from toolkit.inference.devices import choose_device
 from toolkit.inference.ensemble import Ensemble
-from toolkit.inference.plans import FastOptions, find_plan, kept_path, save_plan
+from toolkit.inference.plans import (
+    CERTAIN,
+    FastOptions,
+    chosen_plan,
+    find_plan,
+    kept_path,
+    save_plan,
+)
 from toolkit.inference.tuning import measure_threads, saved_threads
 from toolkit.inference.voting import Voting, choose_voting
 from toolkit.machine import package_versions, processor_name, usable_cores
@@ -143,6 +151,21 @@ def plan_ahead(
         "steps": len(plan.steps),
         "candidates": len(plan.candidates),
     }
+
+
+def plans_ahead(
+    ensemble: Ensemble, tolerances: Sequence[float], rows: int, own: int
+) -> dict[str, Any]:
+    """Find the plans of all sides, and of the data's own size where that is not 0."""
+    planning = {}
+    for number, tolerance in enumerate(tolerances):
+        say(f"planning: {fast_name(tolerance)}")
+        planning[fast_name(tolerance)] = plan_ahead(ensemble, tolerance, rows, fresh=number == 0)
+    if own:
+        planned = plan_ahead(ensemble, QUOTED, own, fresh=False)
+        planning[f"{fast_name(QUOTED)}, own size"] = planned
+    chosen_plan(ensemble, FastOptions(CERTAIN), rows, batch=BATCH)
+    return planning
 
 
 def own_size(
@@ -282,16 +305,13 @@ def main(
     load_before = os.getloadavg()
     ensure_threads(task, request.paths)
     ensemble = task.ensemble()
-    planning = {}
-    for number, tolerance in enumerate(tolerances):
-        say(f"planning: {fast_name(tolerance)}")
-        planning[fast_name(tolerance)] = plan_ahead(ensemble, tolerance, rows, fresh=number == 0)
-    if with_own:
-        planned = plan_ahead(ensemble, QUOTED, len(request.ids), fresh=False)
-        planning[f"{fast_name(QUOTED)}, own size"] = planned
+    planning = plans_ahead(ensemble, tolerances, rows, len(request.ids) if with_own else 0)
     del ensemble
     loops, skipped = loop_sides(runs, manifest, task.voting, tta, BATCH)
-    ours = {"exact": SubmitSide(bundle, settings)} | {
+    ours = {
+        "exact": SubmitSide(bundle, settings),
+        CERTAIN: SubmitSide(bundle, settings, FastOptions(CERTAIN)),
+    } | {
         fast_name(each): SubmitSide(bundle, settings, FastOptions(tolerance=each))
         for each in tolerances
     }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.stats import binomtest
 
+from toolkit.inference.plans import CERTAIN
 from toolkit.machine import usable_cores
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ def ratios(sides: Mapping[str, Any], own: Mapping[str, Any] | None) -> dict[str,
         "exact_over_plain_ort_end_to_end": ratio("exact", "onnxruntime", "end_to_end"),
         "fast_over_keras_end_to_end": ratio(name, "keras", "end_to_end"),
         "fast_over_exact_inference": ratio(name, "exact", "inference"),
+        "certain_over_exact_inference": ratio(CERTAIN, "exact", "inference"),
         "agreement_fast_exact": (own or quoted["against_exact"])["agreement"],
     }
 
@@ -183,7 +185,7 @@ def peak_report(
         "share_reached_by": {
             name: photo * side["inference"]["median"] / peak
             for name, side in sides.items()
-            if not name.startswith("fast")
+            if name != CERTAIN and not name.startswith("fast")
         },
         "samples": list(samples),
     }

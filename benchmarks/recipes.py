@@ -44,8 +44,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "base+cosine+ema": {**COSINE, **EMA},
     "base+mixing+ema": {**MIXING, **EMA},
     "base+all": {**COSINE, **MIXING, **EMA},
+    "own": {},
+    "own+rate": {"optimizer": {"name": "Adamax", "learning_rate": 2e-3}},
+    "own+ema": EMA,
 }
-"""What each changes; `base` is `improved` with the network's own pixels and the head first."""
+"""What each changes; `own` is `improved` with the network's own pixels, `base` has the head first
+too, in one of the passes."""
 
 DRAWS = 10_000
 
@@ -58,7 +62,7 @@ def variant(name: str, backbone: str, size: int, passes: int) -> Recipe:
     rest = {"name": "all", "epochs": passes - 1, "frozen_fraction": 0}
     alone = {"name": "all", "epochs": passes, "frozen_fraction": 0}
     changes = {} if published else {"pixels": "own", **VARIANTS[name]}
-    in_two = not published or len(start["stages"]) > 1
+    in_two = len(start["stages"]) > 1 if published else name.startswith("base")
     return Recipe.model_validate(
         {
             **start,
