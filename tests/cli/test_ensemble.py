@@ -247,10 +247,10 @@ class TestRefusals:
         assert told.err.startswith("error: elsewhere: no such folder")
 
     def test_another_process_at_the_same_result(self, toolkit, home: Path) -> None:
-        with Journal.held(home / ".submission.csv.partial", {}, 3, np.zeros(0)):
+        with Journal.held(home / "submission.csv", {}, 3, np.zeros(0)):
             told = toolkit("ensemble")
             assert told.code == 1
-            assert "another process writes the same result" in told.err
+            assert "error: submission.csv: another process is writing it" in told.err
             assert toolkit("ensemble", "--out", "other.csv").code == 0
 
 

@@ -55,20 +55,27 @@ class Journal:
     @classmethod
     @contextmanager
     def held(
-        cls, folder: Path, job: Mapping[str, Any], columns: int, files: NDArray[np.float64]
+        cls, result: Path, job: Mapping[str, Any], columns: int, files: NDArray[np.float64]
     ) -> Iterator[Journal]:
-        """Open the journal for one process at a time.
+        """Open the journal of a result, hidden beside it, for one process at a time.
+
+        Args:
+            result: The file that the job will write.
+            job: See `Journal`.
+            columns: See `Journal`.
+            files: See `Journal`.
 
         Raises:
             ToolkitError: Another process is at the same job, or the folder cannot be written.
         """
+        folder = result.with_name(f".{result.name}.partial")
         lock = filelock.FileLock(folder / LOCK)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
         except filelock.Timeout:
             raise ToolkitError(
-                f"{folder}: another process writes the same result. Wait for it, or pass --out."
+                f"{result}: another process is writing it. Wait for it, or pass another --out."
             ) from None
         except OSError as error:
             raise ToolkitError(f"{folder.parent}: cannot be written ({error.strerror}).") from None

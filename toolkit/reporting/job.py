@@ -133,9 +133,8 @@ def submit(
         )
         job = {**job, **plan_job.identity}
         numbers, columns = numbers[plan_job.order], 1 + classes
-    partial = out.with_name(f".{out.name}.partial")
     outcome: Outcome
-    with Journal.held(partial, job, columns, numbers) as journal:
+    with Journal.held(out, job, columns, numbers) as journal:
         if plan_job:
             outcome = predict_fast(
                 ensemble, request, plan_job, journal, skip_broken=skip_broken, reporter=reporter
