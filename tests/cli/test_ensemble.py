@@ -411,6 +411,34 @@ class TestFast:
         assert report["fast"] is None
         assert report["precision"] == ["fp32"]
 
+    def test_certain_labels_are_the_exact_ones_for_fewer_runs(
+        self, toolkit, prepared: Path
+    ) -> None:
+        toolkit(*self.COMMAND, "--out", "exact.csv")
+        told = toolkit(*self.COMMAND, "--plan", "certain")
+        assert told.code == 0, told.err
+        assert (prepared / "submission.csv").read_bytes() == (prepared / "exact.csv").read_bytes()
+        manifest = json.loads((prepared / "submission.json").read_text(encoding="utf-8"))
+        assert manifest["options"]["plan"] == {"plan": "certain"}
+        assert manifest["promise"] == (
+            "every label is the exact ensemble's (runs that could not change it were skipped)"
+        )
+        report = json.loads((prepared / "latency.json").read_text(encoding="utf-8"))
+        assert 3 < report["inference"]["runs_a_photo"] < 5 < 3 * 2
+        assert "until the exact label is certain" in told.out
+        again = toolkit("reproduce", "submission.json", "--json")
+        assert again.code == 0, again.err
+
+    def test_a_plan_on_held_out_photos_says_what_it_promises(self, toolkit, prepared: Path) -> None:
+        """And what `ensemble` promises then."""
+        promise = ("--certify", "validation", "--tolerance", "0.1", "--confidence", "0.9")
+        told = toolkit("plan", *self.COMMAND[1:], *promise)
+        assert told.code == 0, told.err
+        said = "promise: at most 12 of 120 labels differ from the exact ensemble's, with 90% confid"
+        assert said in told.out
+        assert "to certify on" not in told.out
+        assert said in toolkit(*self.COMMAND, "--plan", "fast", *promise).out
+
     def test_another_batch_writes_the_same_bytes(self, toolkit, prepared: Path) -> None:
         names = []
         for batch in (3, 16):
@@ -453,6 +481,7 @@ class TestFast:
             (["--budget-ms", "3"], "Expected with --plan fast or a plan's file"),
             (["--plan", "fast", "--tta-views", "augmentor"], "a plan is made of fixed views"),
             (["--plan", "fast", "--tolerance", "1"], "--tolerance"),
+            (["--plan", "certain", "--tolerance", "0.1"], "of which every label is exact"),
         ],
     )
     def test_what_does_not_fit_together_is_bad_usage(
