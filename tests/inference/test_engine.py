@@ -220,6 +220,13 @@ def test_decoding_stops_when_the_caller_leaves(
     assert not [t for t in threading.enumerate() if t.name.startswith("decode")]
 
 
+def test_released_it_says_so(tiny_bundle, photos: list[Path]) -> None:
+    ensemble = loaded(tiny_bundle)
+    ensemble.release()
+    with pytest.raises(ToolkitError, match="let go of its networks"):
+        ensemble.predict(photos)
+
+
 class TestRandomViews:
     """`tta_views="augmentor"`: as training drew them, but the same at every call."""
 

@@ -152,8 +152,10 @@ class Engine:
             One answer a batch, in order. A broken photo is reported there, not raised.
 
         Raises:
-            ToolkitError: A member's answer is not finite.
+            ToolkitError: A member's answer is not finite, or the networks were let go of.
         """
+        if not self._sessions:
+            raise ToolkitError("the ensemble let go of its networks. Load it again.")
         with ThreadPoolExecutor(self._decoders, "decode") as pool:
             numbered = enumerate(photos, start=first)
             ahead: deque[Future[_Seen]] = deque(
