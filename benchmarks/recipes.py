@@ -47,6 +47,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "own": {},
     "own+rate": {"optimizer": {"name": "Adamax", "learning_rate": 2e-3}},
     "own+ema": EMA,
+    "own+average": {"pooling": "average"},
 }
 """What each changes; `own` is `improved` with the network's own pixels, `base` has the head first
 too, in one of the passes."""
@@ -62,6 +63,7 @@ def variant(name: str, backbone: str, size: int, passes: int) -> Recipe:
     rest = {"name": "all", "epochs": passes - 1, "frozen_fraction": 0}
     alone = {"name": "all", "epochs": passes, "frozen_fraction": 0}
     changes = {} if published else {"pixels": "own", **VARIANTS[name]}
+    start["head"]["pooling"] = changes.pop("pooling", start["head"]["pooling"])
     in_two = len(start["stages"]) > 1 if published else name.startswith("base")
     return Recipe.model_validate(
         {

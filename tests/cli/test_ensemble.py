@@ -23,6 +23,7 @@ from toolkit.inference import devices, plans
 from toolkit.inference.bundle import load_bundle, save_bundle
 from toolkit.inference.costs import Costs
 from toolkit.inference.journal import ROWS, Journal
+from toolkit.machine import usable_cores
 
 ROW_BYTES = 8 * (1 + 3)
 """Of the journal: the file's state and three probabilities."""
@@ -426,6 +427,9 @@ class TestFast:
         report = json.loads((prepared / "latency.json").read_text(encoding="utf-8"))
         assert 3 < report["inference"]["runs_a_photo"] < 5 < 3 * 2
         assert "until the exact label is certain" in told.out
+        assert report["thread_plan"] == {
+            "intra_op": usable_cores(), "spinning": False, "parallel": 1, "measured": None
+        }  # fmt: skip
         again = toolkit("reproduce", "submission.json", "--json")
         assert again.code == 0, again.err
 

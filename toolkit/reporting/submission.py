@@ -137,7 +137,7 @@ def write_manifest(
         "photos": len(outcome.probabilities),
         "answered_with_class_prior": outcome.broken,
         "device": _device(ensemble, outcome),
-        "thread_plan": ensemble.thread_plan,
+        "thread_plan": _thread_plan(ensemble, outcome),
         "notes": list(ensemble.notes),
         "versions": {
             "toolkit": toolkit.__version__,
@@ -176,7 +176,7 @@ def latency_report(
         "schema_version": SCHEMA_VERSION,
         **_device(ensemble, outcome),
         "notes": list(ensemble.notes),
-        "thread_plan": ensemble.thread_plan,
+        "thread_plan": _thread_plan(ensemble, outcome),
         "batch": batch,
         "views": views,
         "precision": sorted(
@@ -252,6 +252,13 @@ def _device(ensemble: Ensemble, outcome: Outcome) -> dict[str, str]:
     others = outcome.providers if isinstance(outcome, FastOutcome) else ()
     providers = dict.fromkeys([ensemble.provider, *others])
     return {"provider": ", ".join(providers), "device": ensemble.device.name}
+
+
+def _thread_plan(ensemble: Ensemble, outcome: Outcome) -> dict[str, Any]:
+    """Return what sessions on the CPU really ran by; a plan's run one after another."""
+    if isinstance(outcome, FastOutcome):
+        return {**asdict(ensemble.threads.one_by_one()), "measured": None}
+    return ensemble.thread_plan
 
 
 def _unit(work: str, batch: int, views: int) -> str:

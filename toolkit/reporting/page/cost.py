@@ -132,6 +132,8 @@ def _threads(plan: Mapping[str, Any]) -> str:
     words = f"{threads} thread{'s' * (threads != 1)} a network, "
     words += f"{beside} networks at a time" if beside > 1 else "one network after another"
     words += ", spinning" if plan["spinning"] else ", no spinning"
+    if plan["measured"] is None:
+        return words
     return words + (" (measured)" if plan["measured"] else " (not measured: 'toolkit tune' does)")
 
 
