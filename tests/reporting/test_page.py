@@ -19,6 +19,7 @@ from toolkit.data.survey import PhotoFacts
 from toolkit.errors import ToolkitError
 from toolkit.exporting.weights import BEST_ALONE, cross_fitting, voting_table
 from toolkit.inference.bundle import Alternative, BundleValidation, VotingTable, load_bundle
+from toolkit.inference.voting import Voting
 from toolkit.metrics import score
 from toolkit.reporting.page.ensemble import ensemble_section, judge
 from toolkit.reporting.page.page import page_of, render, report
@@ -204,6 +205,26 @@ class TestFigures:
             assert found[name].log_loss == pytest.approx(alternative.log_loss)
         assert found["best alone"].accuracy == pytest.approx(table.best_single["accuracy"])
         assert section.chosen.name == table.choice
+
+    def test_weights_of_a_submission_that_the_bundle_has_not_are_listed_as_such(
+        self, finished_job: Path
+    ) -> None:
+        bundle = load_bundle(finished_job / "bundle")
+        validation = _validation(200, ("alpha", "beta", "gamma"), 3)
+        averaged = validation.probabilities[:, :, :4].mean(axis=2).astype(np.float64)
+        names = [member.name for member in bundle.members]
+        exported = (0.5, 0.5, 0.0)
+        table = voting_table(averaged, validation.labels, validation.groups, names, exported)
+        bundle = replace(bundle, voting={4: replace(table, choice="custom")})
+        judged = judge(bundle, validation, 4, Voting("custom", (0.9, 0.1, 0.0)))
+        assert judged is not None
+        section = ensemble_section(bundle, validation, judged, bundle.classes)
+        assert section.weights["custom"] == exported
+        assert section.weights[section.chosen.name] == (0.9, 0.1, 0.0)
+        assert section.temperatures[section.chosen.name] == 1.0
+        whole = score(0.9 * averaged[0] + 0.1 * averaged[1], validation.labels)
+        assert section.chosen.score.accuracy == whole.accuracy
+        assert section.chosen.score.log_loss == pytest.approx(whole.log_loss)
 
     def test_the_best_single_network_is_not_chosen_on_the_photos_that_judge_it(self) -> None:
         validation = _validation(200, ("a", "b", "c"), 3)

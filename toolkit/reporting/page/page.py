@@ -15,6 +15,7 @@ import markupsafe
 
 import toolkit
 from toolkit.files import write_text
+from toolkit.inference.voting import Voting
 from toolkit.progress import SILENT, Reporter
 from toolkit.reporting.page.album import Album
 from toolkit.reporting.page.cost import CostSection, cost_section
@@ -172,11 +173,12 @@ def _judged(found: Artifacts, missing: dict[str, str]) -> Judged | None:
     if not (bundle and validation):
         return None
     manifest = found.submission.manifest if found.submission else {}
-    weights = None
+    submitted = None
     if manifest and manifest["bundle"]["sha256"] == bundle.sha256:
-        voted = manifest["voting"]["weights"]
-        weights = tuple(voted[member.name] for member in bundle.members)
-    judged = judge(bundle, validation, found.views, weights)
+        voted = manifest["voting"]
+        weights = tuple(voted["weights"][member.name] for member in bundle.members)
+        submitted = Voting(voted["name"], weights, voted["temperature"])
+    judged = judge(bundle, validation, found.views, submitted)
     if judged is None:
         missing["ensemble"] = "Too few photos were held out to judge the ensemble on."
     return judged
