@@ -163,7 +163,8 @@ def render(page: Page) -> str:
 
 
 def _album(found: Artifacts, photos: bool) -> Album:
-    if found.overview is None:
+    bundle = found.bundle
+    if found.overview is None or (bundle and not found.holds(str(bundle.data.get("fingerprint")))):
         return Album({}, photos)
     return Album({photo.id: photo.path for photo in found.overview.dataset.photos}, photos)
 
