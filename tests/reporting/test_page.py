@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from toolkit.data.augmentor import Augmentor
 from toolkit.data.dataset import Dataset, Photo
 from toolkit.data.overview import Overview
 from toolkit.data.survey import PhotoFacts
@@ -22,7 +25,9 @@ from toolkit.exporting.weights import BEST_ALONE, cross_fitting, voting_table
 from toolkit.inference.bundle import Alternative, BundleValidation, VotingTable, load_bundle
 from toolkit.inference.voting import Voting
 from toolkit.metrics import score
+from toolkit.reporting.page.album import Album
 from toolkit.reporting.page.commands import commands
+from toolkit.reporting.page.data import data_section
 from toolkit.reporting.page.ensemble import ensemble_section, judge
 from toolkit.reporting.page.page import page_of, render, report
 from toolkit.reporting.page.sources import Artifacts, Sources, gather
@@ -193,6 +198,33 @@ class TestPage:
         assert "Keras on tensorflow (improved/efficientnetb3); jax (improved/xception)" in text
         assert "40 to train on, 20 held out (improved/xception)" in text
         assert "<td>3</td>" in text
+
+    def test_the_ring_is_at_the_epoch_whose_weights_were_kept(
+        self, finished_job: Path, nowhere: Path
+    ) -> None:
+        found = gather(sources(finished_job, "runs"))
+        text = render(page_of(replace(found, runs=(replace(found.runs[0], best_epoch=1),))))
+        assert "it is 0.500 in epoch 1, whose weights were kept" in text
+        assert "it is 1.200 in epoch 1, whose weights were kept" in text
+
+    def test_the_augmentor_is_shown_at_the_size_of_training(
+        self, finished_job: Path, nowhere: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        sizes = set()
+        real = Augmentor.__call__
+
+        def seen(self: Augmentor, pixels: np.ndarray, seed: int) -> np.ndarray:
+            sizes.add(pixels.shape)
+            return real(self, pixels, seed)
+
+        monkeypatch.setattr(Augmentor, "__call__", seen)
+        found = gather(sources(finished_job, "data", "runs"))
+        small = found.runs[0].recipe.model_copy(update={"image_size": 75})
+        assert found.overview is not None
+        section = data_section(found.overview, Album({}), small)
+        assert sizes == {(75, 75, 3)}
+        picture = base64.b64decode(section.augmented[0][1].partition(",")[2])
+        assert Image.open(io.BytesIO(picture)).size == (112, 112)
 
     def test_a_changed_recipe_has_no_published_figure(
         self, finished_job: Path, nowhere: Path

@@ -18,35 +18,37 @@ from toolkit.reporting.page.svg import INK, LINES, MUTED, SERIES, Chart, chart, 
 SMALL = 8.5
 
 
-def history_charts(history: Sequence[Mapping[str, Any]], label: str) -> tuple[Chart, ...]:
-    """Draw accuracy, loss and learning rate over the epochs, with stages marked."""
+def history_charts(
+    history: Sequence[Mapping[str, Any]], label: str, best_epoch: int
+) -> tuple[Chart, ...]:
+    """Draw accuracy, loss and learning rate over the epochs, with stages and best epoch marked."""
     if not history:
         return ()
     epochs = np.array([row["epoch"] for row in history])
     charts = []
-    for key, best in (("accuracy", np.argmax), ("loss", np.argmin)):
+    kept = epochs == best_epoch
+    for key in ("accuracy", "loss"):
         training, validation = _values(history, key), _values(history, f"val_{key}")
         words = f"{label}: {key} on training photos ends at {training[-1]:.3f}"
         with drawn((4.2, 2.9)) as figure:
             panel = _panel(figure, key)
             look: Any = {"marker": "o", "markersize": 3.5 if len(history) <= 40 else 0}
             panel.plot(epochs, training, "--", color=SERIES[0], label="training", **look)
-            usable = np.flatnonzero(np.isfinite(validation))
-            if len(usable):
+            if np.isfinite(validation).any():
                 panel.plot(epochs, validation, color=SERIES[1], label="held out", **look)
-                chosen = usable[best(validation[usable])]
                 panel.plot(
-                    [epochs[chosen]],
-                    [validation[chosen]],
+                    epochs[kept],
+                    validation[kept],
                     "o",
                     color=SERIES[1],
                     markersize=9,
                     markerfacecolor="none",
                     markeredgewidth=1.6,
                 )
-                words += (
-                    f"; on held-out photos it is best, {validation[chosen]:.3f}, in epoch "
-                    f"{epochs[chosen]}"
+                words += "".join(
+                    f"; on held-out photos it is {value:.3f} in epoch {best_epoch}, whose weights "
+                    "were kept"
+                    for value in validation[kept]
                 )
             _mark_stages(panel, history)
             _epochs(panel, epochs)

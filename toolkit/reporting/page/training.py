@@ -83,7 +83,8 @@ def training_section(runs: Sequence[Run]) -> TrainingSection:
     published = _published(runs)
     rows = tuple(_row(run, published.get(run.label)) for run in runs)
     curves = tuple(
-        RunCurves(run.label, _stages(run), history_charts(run.history, run.label)) for run in runs
+        RunCurves(run.label, _stages(run), history_charts(run.history, run.label, run.best_epoch))
+        for run in runs
     )
     held_out = tuple(sorted({row.held_out for row in rows}))
     return TrainingSection(rows, curves, bool(published), held_out)
