@@ -14,12 +14,15 @@ import jinja2
 import markupsafe
 
 import toolkit
+from toolkit.data.duplicates import NEAR_BITS
+from toolkit.exporting.weights import FOLDS
 from toolkit.files import write_text
+from toolkit.inference.timing import SAMPLES_FOR_P90, SAMPLES_FOR_P99
 from toolkit.inference.voting import Voting
 from toolkit.progress import SILENT, Reporter
 from toolkit.reporting.page.album import Album
 from toolkit.reporting.page.cost import CostSection, cost_section
-from toolkit.reporting.page.data import DataSection, data_section
+from toolkit.reporting.page.data import SAMPLE_CLASSES, DataSection, data_section
 from toolkit.reporting.page.ensemble import EnsembleSection, Judged, ensemble_section, judge
 from toolkit.reporting.page.gallery import Galleries, embedded, galleries
 from toolkit.reporting.page.provenance import ProvenanceSection, provenance_section
@@ -27,6 +30,18 @@ from toolkit.reporting.page.scored import ScoredSection, scored_section
 from toolkit.reporting.page.sources import Artifacts, Sources, gather
 from toolkit.reporting.page.training import TrainingSection, training_section
 from toolkit.reporting.page.views import ViewsSection, views_section
+from toolkit.reporting.pictures import COUNTED_CLASSES
+
+SAID: Mapping[str, Any] = {
+    "folds": FOLDS,
+    "samples": {"p90": SAMPLES_FOR_P90, "p99": SAMPLES_FOR_P99},
+    "limits": {
+        "matrix_classes": COUNTED_CLASSES,
+        "sample_classes": SAMPLE_CLASSES,
+        "near_bits": NEAR_BITS,
+    },
+}
+"""Numbers that the page's sentences say, from where they are decided."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +168,7 @@ def render(page: Page) -> str:
         chance=_chance,
         chart=_chart,
     )
+    environment.globals.update(SAID)
     parts = {
         name: markupsafe.Markup((folder / f"page.{name}").read_text(encoding="utf-8"))
         for name in ("css", "js")
