@@ -468,6 +468,7 @@ def finished_job(
     """
     from dataclasses import replace
 
+    from toolkit.data.dataset import load_labelled
     from toolkit.inference import bundle as module
     from toolkit.reporting.job import submit
 
@@ -502,9 +503,11 @@ def finished_job(
         )
         for views, table in bundle.voting.items()
     }
-    module.save_bundle(replace(bundle, names=HOSTILE_NAMES, voting=judged))
+    fingerprint = load_labelled(data).without(["3.jpg"]).fingerprint
+    seen = {**bundle.data, "fingerprint": fingerprint}
+    module.save_bundle(replace(bundle, names=HOSTILE_NAMES, voting=judged, data=seen))
     for backbone in ("xception", "efficientnetb3"):
-        write_run(folder / "runs" / "improved" / backbone, backbone)
+        write_run(folder / "runs" / "improved" / backbone, backbone, fingerprint)
     settings = {"tta": 2, "tta_views": "fixed", "voting": "auto", "device": "cpu"}
     settings |= {"batch": 4, "threads": 1, "seed": 0}
     with pytest.MonkeyPatch.context() as session:
@@ -513,7 +516,7 @@ def finished_job(
     return folder
 
 
-def write_run(folder: Path, backbone: str) -> None:
+def write_run(folder: Path, backbone: str, fingerprint: str) -> None:
     """Write a run of the improved set as if it had been trained: three epochs in two stages."""
     from toolkit.training.recipe_files import load_set
     from toolkit.training.run import DataSeen, Run, save_run, write_history
@@ -529,7 +532,7 @@ def write_run(folder: Path, backbone: str) -> None:
             for row in figures
         ],
     )
-    data = DataSeen("elsewhere", "of other photos", TINY_CLASSES, (4, 4, 4), 42, 0.2, 48, 12)
+    data = DataSeen("/elsewhere", fingerprint, TINY_CLASSES, (4, 4, 4), 42, 0.2, 48, 12, ("3.jpg",))
     interval = (0.47, 0.91)
     score = {"accuracy": 0.75, "interval": interval, "log_loss": 0.8, "calibration_error": 0.1}
     recipe = load_set("improved").recipe(backbone)

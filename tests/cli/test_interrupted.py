@@ -76,15 +76,31 @@ def test_a_drawing_that_was_interrupted_leaves_nothing(here: Path) -> None:
     assert list(here.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["doctor", "train-all"])
-def test_what_is_said_fits_the_command(toolkit, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    def interrupted(*_: object) -> None:
+@pytest.mark.parametrize(
+    ("command", "way"),
+    [
+        ("doctor", "The same command starts over."),
+        (
+            "train-all",
+            "The same command, without --fresh, goes on after the last finished epoch.",
+        ),
+        (
+            "reproduce",
+            "With --keep, the same command goes on with the photos that are not answered yet; "
+            "without, it starts over.",
+        ),
+    ],
+)
+def test_what_is_said_fits_the_command(
+    toolkit, monkeypatch: pytest.MonkeyPatch, command: str, way: str
+) -> None:
+    def interrupted(*_: object, **named: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("toolkit.reporting.doctor.diagnose", interrupted)
     monkeypatch.setattr("toolkit.training.recipe_files.load_set", interrupted)
-    told = toolkit(name)
-    way = GO_ON.get(name, "The same command starts over.")
+    monkeypatch.setattr("toolkit.reporting.reproduction.reproduce", interrupted)
+    told = toolkit(command)
     assert (told.code, told.out, told.err) == (130, "", f"Interrupted. {way}\n")
 
 

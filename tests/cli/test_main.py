@@ -16,6 +16,7 @@ from click.shell_completion import ShellComplete
 import toolkit as package
 from toolkit.cli.main import COMMANDS, cli
 from toolkit.errors import ToolkitError, UsageError
+from toolkit.exporting.precision import PRECISIONS
 
 HEAVY = ("numpy", "pandas", "onnxruntime", "PIL", "cv2", "rich", "keras", "tensorflow")
 
@@ -146,6 +147,11 @@ class TestAlike:
         complete = ShellComplete(cli, {}, "toolkit", "_TOOLKIT_COMPLETE")
         found = complete.get_completions(words[:-1], words[-1])
         assert [item.value for item in found if item.type == "plain"] == offered
+
+    def test_the_shell_offers_every_precision(self) -> None:
+        complete = ShellComplete(cli, {}, "toolkit", "_TOOLKIT_COMPLETE")
+        found = complete.get_completions(["export", "--precision"], "")
+        assert tuple(item.value for item in found) == PRECISIONS
 
 
 class TestMistakes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import json
 import stat
@@ -16,6 +17,8 @@ import toolkit
 from toolkit.inference.devices import obstacle
 from toolkit.reporting import doctor
 
+REAL_VERSION = importlib.metadata.version
+
 
 @pytest.fixture(autouse=True)
 def tensorflow_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,6 +31,18 @@ def program(folder: Path, name: str, script: str) -> None:
     path = folder / name
     path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+def installed(monkeypatch: pytest.MonkeyPatch, **versions: str | None) -> None:
+    """Let packages have these versions, or not be there; the others are as they are."""
+
+    def version(name: str, real: Any = REAL_VERSION) -> str:
+        found = versions.get(name, "")
+        if found is None:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return found or str(real(name))
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
 
 
 def test_everything_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,15 +71,18 @@ def test_a_provider_that_cannot_load_comes_with_the_reason(
 
 
 class TestOpenVino:
-    def test_without_it_the_way_to_it_is_told(self) -> None:
-        assert "pip install 'toolkit[openvino]'" in doctor._openvino({})
+    def test_without_it_the_way_to_it_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        installed(monkeypatch, openvino=None)
+        assert "pip install 'toolkit[openvino]'" in doctor.diagnose()["openvino"]
 
-    def test_what_it_computes_in_is_told(self) -> None:
+    def test_what_it_computes_in_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.importorskip("openvino")
-        found = doctor._openvino({"openvino": "2026"})
+        installed(monkeypatch, openvino="2026", nncf=None)
+        found = doctor.diagnose()["openvino"]
         assert found.startswith("runs on the CPU: bf16 ")
         assert "nncf is missing" in found
-        assert "nncf is missing" not in doctor._openvino({"openvino": "2026", "nncf": "3"})
+        installed(monkeypatch, openvino="2026", nncf="3")
+        assert "nncf is missing" not in doctor.diagnose()["openvino"]
 
 
 class TestTensorFlow:
@@ -97,40 +115,39 @@ class TestGpus:
         monkeypatch.setenv("PATH", str(tmp_path))
         assert doctor.diagnose()["gpus"] == ["Tesla T4, 15360 MiB, 580.65", "Second, 1, 2"]
 
-    @pytest.mark.parametrize("script", ["exit 9", "/bin/sleep 60"])
-    def test_a_driver_that_does_not_answer_has_none(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+    @pytest.mark.parametrize(
+        ("script", "why"),
+        [
+            ("echo 'No driver.'; exit 9", "nvidia-smi ended with code 9 No driver."),
+            ("/bin/sleep 60", "nvidia-smi does not answer within 0.5 s"),
+            ("true", "none seen by nvidia-smi"),
+        ],
+    )
+    def test_where_there_is_none_it_is_told_why(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, why: str
     ) -> None:
         program(tmp_path, "nvidia-smi", f"exec {script}" if "sleep" in script else script)
         monkeypatch.setenv("PATH", str(tmp_path))
         monkeypatch.setattr(doctor, "NVIDIA_TIMEOUT_S", 0.5)
-        assert doctor.diagnose()["gpus"] == []
+        found = doctor.diagnose()
+        assert (found["gpus"], found["no_gpu"]) == ([], why)
 
     def test_without_a_driver_there_are_none(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("PATH", str(tmp_path))
-        assert doctor.diagnose()["gpus"] == []
+        found = doctor.diagnose()
+        assert (found["gpus"], found["no_gpu"]) == ([], "nvidia-smi is not installed")
 
 
 def test_two_runtimes_in_one_environment_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    def version(name: str) -> str:
-        return "1.31.1"
-
-    monkeypatch.setattr(doctor.importlib.metadata, "version", version)
+    installed(monkeypatch, **{"onnxruntime": "1.31.1", "onnxruntime-gpu": "1.31.1"})
     (warning,) = doctor.diagnose()["warnings"]
     assert "onnxruntime and onnxruntime-gpu are both installed" in warning
 
 
 def test_one_runtime_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
-    real: Any = doctor.importlib.metadata.version
-
-    def version(name: str) -> str:
-        if name == "onnxruntime":
-            raise doctor.importlib.metadata.PackageNotFoundError(name)
-        return str(real("numpy")) if name == "onnxruntime-gpu" else str(real(name))
-
-    monkeypatch.setattr(doctor.importlib.metadata, "version", version)
+    installed(monkeypatch, **{"onnxruntime": None, "onnxruntime-gpu": "1.31.1"})
     assert doctor.diagnose()["warnings"] == []
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -13,13 +16,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from toolkit.data.augmentor import Augmentor
 from toolkit.data.dataset import Dataset, Photo
 from toolkit.data.overview import Overview
 from toolkit.data.survey import PhotoFacts
 from toolkit.errors import ToolkitError
 from toolkit.exporting.weights import BEST_ALONE, cross_fitting, voting_table
 from toolkit.inference.bundle import Alternative, BundleValidation, VotingTable, load_bundle
+from toolkit.inference.voting import Voting
 from toolkit.metrics import score
+from toolkit.reporting.page.album import Album
+from toolkit.reporting.page.commands import commands
+from toolkit.reporting.page.data import data_section
 from toolkit.reporting.page.ensemble import ensemble_section, judge
 from toolkit.reporting.page.page import page_of, render, report
 from toolkit.reporting.page.sources import Artifacts, Sources, gather
@@ -70,6 +78,7 @@ def sources(folder: Path, *parts: str) -> Sources:
     return Sources(**{part: places[part] for part in parts})
 
 
+TINY = ("alpha", "beta", "gamma")
 ALL = ("data", "runs", "bundle", "submission", "labels")
 
 
@@ -134,9 +143,88 @@ class TestPage:
         assert "91.87 %" in page
         assert "<em>augmented</em> validation photos with last-epoch weights" in page
 
-    def test_the_commands_make_it_again(self, page: str) -> None:
-        assert "toolkit train xception --recipes improved<" in page
-        assert re.search("toolkit ensemble --tta 2 .*--device cpu --batch 4 --threads 1", page)
+    def test_the_commands_make_it_again(
+        self, finished_job: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        found = gather(sources(finished_job, "data", "runs", "bundle", "submission"))
+        monkeypatch.chdir(finished_job)
+        members = "--member runs/tiny/alpha --member runs/tiny/beta --member runs/tiny/gamma"
+        assert [one.line for one in commands(found)] == [
+            "toolkit train efficientnetb3 --recipes improved --skip-broken",
+            "toolkit train xception --recipes improved --skip-broken",
+            f"toolkit export {members}",
+            "toolkit ensemble --tta 2 --device cpu --batch 4 --threads 1",
+        ]
+
+    def test_the_commands_name_every_place_that_is_not_the_usual_one(
+        self, finished_job: Path, nowhere: Path
+    ) -> None:
+        copy = Path(shutil.copytree(finished_job, nowhere / "my job"))
+        (copy / "submission.csv").rename(copy / "mine.csv")
+        (copy / "submission.json").rename(copy / "mine.json")
+        wanted = sources(copy, "data", "runs", "bundle")
+        found = gather(replace(wanted, submission=copy / "mine.csv"))
+        local = replace(
+            found.runs[0],
+            identity={"seed": 42, "pretrained": "imagenet 0123456789ab"},
+            weights_folder="/weights",
+        )
+        older = replace(local, weights_folder="")
+        lines = [one.line for one in commands(replace(found, runs=(local, older)))]
+        places = "--data 'my job/data' --runs 'my job/runs'"
+        train = f"toolkit train efficientnetb3 --recipes improved {places} --pretrained"
+        assert lines[:2] == [f"{train} /weights --skip-broken", f"{train} DIR --skip-broken"]
+        members = " ".join(f"--member 'my job/runs/tiny/{name}'" for name in TINY)
+        where = "--data 'my job/data' --bundle 'my job/bundle'"
+        assert lines[2] == f"toolkit export {members} {where}"
+        where = f"--bundle 'my job/bundle' --data {finished_job / 'data'}"
+        cpu = "--tta 2 --device cpu --batch 4 --threads 1"
+        assert lines[3] == f"toolkit ensemble {where} {cpu} --out 'my job/mine.csv'"
+        words = commands(replace(found, runs=(older,)))[0].words
+        assert "from weights in a folder, whose SHA-256 begins 0123456789ab" in words
+        alone = commands(replace(found, overview=None, runs=(local,)))[0].line
+        assert "--data /elsewhere " in alone
+
+    def test_where_runs_differ_each_is_described(self, finished_job: Path, nowhere: Path) -> None:
+        found = gather(sources(finished_job, "runs"))
+        first, second = found.runs
+        second = replace(
+            second,
+            data=replace(second.data, training_photos=40, validation_photos=20),
+            versions={"backend": "jax", "keras": "3"},
+        )
+        text = render(page_of(replace(found, runs=(first, second))))
+        assert "judged on 12 or 20 held-out photos" in text
+        assert "Keras on tensorflow (improved/efficientnetb3); jax (improved/xception)" in text
+        assert "40 to train on, 20 held out (improved/xception)" in text
+        assert "<td>3</td>" in text
+
+    def test_the_ring_is_at_the_epoch_whose_weights_were_kept(
+        self, finished_job: Path, nowhere: Path
+    ) -> None:
+        found = gather(sources(finished_job, "runs"))
+        text = render(page_of(replace(found, runs=(replace(found.runs[0], best_epoch=1),))))
+        assert "it is 0.500 in epoch 1, whose weights were kept" in text
+        assert "it is 1.200 in epoch 1, whose weights were kept" in text
+
+    def test_the_augmentor_is_shown_at_the_size_of_training(
+        self, finished_job: Path, nowhere: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        sizes = set()
+        real = Augmentor.__call__
+
+        def seen(self: Augmentor, pixels: np.ndarray, seed: int) -> np.ndarray:
+            sizes.add(pixels.shape)
+            return real(self, pixels, seed)
+
+        monkeypatch.setattr(Augmentor, "__call__", seen)
+        found = gather(sources(finished_job, "data", "runs"))
+        small = found.runs[0].recipe.model_copy(update={"image_size": 75})
+        assert found.overview is not None
+        section = data_section(found.overview, Album({}), small)
+        assert sizes == {(75, 75, 3)}
+        picture = base64.b64decode(section.augmented[0][1].partition(",")[2])
+        assert Image.open(io.BytesIO(picture)).size == (112, 112)
 
     def test_a_changed_recipe_has_no_published_figure(
         self, finished_job: Path, nowhere: Path
@@ -176,6 +264,40 @@ class TestPage:
         wanted = replace(sources(finished_job, "submission"), bundle=tiny_bundle.folder)
         assert "made with another bundle" in render(page_of(gather(wanted)))
 
+    @pytest.mark.parametrize("name", ["submission.json", "latency.json"])
+    @pytest.mark.parametrize("content", ['{"schema_version": 1, "mine": 2}', "[]", "none"])
+    def test_a_foreign_file_beside_the_submission_is_left_out_and_told(
+        self, finished_job: Path, nowhere: Path, name: str, content: str
+    ) -> None:
+        for part in ("submission.csv", "submission.json", "latency.json"):
+            shutil.copy(finished_job / part, nowhere)
+        (nowhere / name).write_text(content, encoding="utf-8")
+        text = render(page_of(gather(Sources(bundle=finished_job / "bundle"))))
+        assert re.search(f'<p class="remark">[^<]*{name}[^<]*It is left out.</p>', text)
+
+    def test_the_latency_report_of_another_submission_is_left_out_and_told(
+        self, finished_job: Path, nowhere: Path
+    ) -> None:
+        for part in ("submission.csv", "submission.json", "latency.json"):
+            shutil.copy(finished_job / part, nowhere)
+        spent = json.loads((nowhere / "latency.json").read_text(encoding="utf-8"))
+        spent["inference"]["ms_a_photo"] = 7777.7
+        (nowhere / "latency.json").write_text(json.dumps(spent), encoding="utf-8")
+        text = render(page_of(gather(Sources(bundle=finished_job / "bundle"))))
+        assert "latency.json is not of submission.csv" in text
+        assert "7,777.7" not in text
+
+    def test_photos_of_other_data_are_not_shown_as_those_that_were_held_out(
+        self, finished_job: Path, nowhere: Path
+    ) -> None:
+        other = Path(shutil.copytree(finished_job / "data", nowhere / "data"))
+        table = (other / "train.csv").read_text(encoding="utf-8")
+        (other / "train.csv").write_text(table.replace("0.jpg,2", "0.jpg,10"), encoding="utf-8")
+        page = page_of(gather(replace(sources(finished_job, "bundle"), data=other)))
+        assert page.galleries is not None
+        assert not any(card.photo for card in page.galleries.highest_loss)
+        assert "The data folder holds other photos or labels" in render(page)
+
     def test_nothing_at_all_is_an_error(self, nowhere: Path) -> None:
         with pytest.raises(ToolkitError, match="nothing to report on"):
             gather(Sources())
@@ -205,6 +327,26 @@ class TestFigures:
         assert found["best alone"].accuracy == pytest.approx(table.best_single["accuracy"])
         assert section.chosen.name == table.choice
 
+    def test_weights_of_a_submission_that_the_bundle_has_not_are_listed_as_such(
+        self, finished_job: Path
+    ) -> None:
+        bundle = load_bundle(finished_job / "bundle")
+        validation = _validation(200, ("alpha", "beta", "gamma"), 3)
+        averaged = validation.probabilities[:, :, :4].mean(axis=2).astype(np.float64)
+        names = [member.name for member in bundle.members]
+        exported = (0.5, 0.5, 0.0)
+        table = voting_table(averaged, validation.labels, validation.groups, names, exported)
+        bundle = replace(bundle, voting={4: replace(table, choice="custom")})
+        judged = judge(bundle, validation, 4, Voting("custom", (0.9, 0.1, 0.0)))
+        assert judged is not None
+        section = ensemble_section(bundle, validation, judged, bundle.classes)
+        assert section.weights["custom"] == exported
+        assert section.weights[section.chosen.name] == (0.9, 0.1, 0.0)
+        assert section.temperatures[section.chosen.name] == 1.0
+        whole = score(0.9 * averaged[0] + 0.1 * averaged[1], validation.labels)
+        assert section.chosen.score.accuracy == whole.accuracy
+        assert section.chosen.score.log_loss == pytest.approx(whole.log_loss)
+
     def test_the_best_single_network_is_not_chosen_on_the_photos_that_judge_it(self) -> None:
         validation = _validation(200, ("a", "b", "c"), 3)
         each = validation.probabilities.mean(axis=2).astype(np.float64)
@@ -222,16 +364,6 @@ def test_a_page_of_15000_photos_is_less_than_20_megabytes(
     members = ("alpha", "beta", "gamma", "delta")
     classes = tuple(str(number) for number in range(10))
     made = load_bundle(finished_job / "bundle")
-    uniform = Alternative((0.25,) * 4, 1.0, 0.5, 1.0)
-    table = VotingTable("uniform", "", {"uniform": uniform, "fitted": uniform}, {})
-    bundle = replace(
-        made,
-        classes=classes,
-        names={},
-        class_prior=(0.1,) * 10,
-        members=tuple(replace(made.members[0], name=name) for name in members),
-        voting={2: table},
-    )
     validation = _validation(15_000, members, 10, views=2)
     path = tmp_path / "photo.jpg"
     noise = np.random.default_rng(0).integers(0, 255, (320, 320, 3), dtype=np.uint8)
@@ -244,6 +376,17 @@ def test_a_page_of_15000_photos_is_less_than_20_megabytes(
     facts = [PhotoFacts("", 200 + n % 97, 150 + n % 89, n, "") for n in range(len(photos))]
     found = Overview(
         Dataset(tmp_path, classes, photos), None, counts, facts, [], [[path] * 2] * 500, [], []
+    )
+    uniform = Alternative((0.25,) * 4, 1.0, 0.5, 1.0)
+    table = VotingTable("uniform", "", {"uniform": uniform, "fitted": uniform}, {})
+    bundle = replace(
+        made,
+        classes=classes,
+        names={},
+        data=made.data | {"fingerprint": found.dataset.fingerprint},
+        class_prior=(0.1,) * 10,
+        members=tuple(replace(made.members[0], name=name) for name in members),
+        voting={2: table},
     )
     submission = gather(sources(finished_job, "submission")).submission
     page = page_of(Artifacts(found, (), bundle, validation, submission))

@@ -123,11 +123,14 @@ class TestManifest:
     def test_it_tells_what_made_the_submission(self, predicted: Predicted, tmp_path: Path) -> None:
         out, path = tmp_path / "submission.csv", tmp_path / "submission.json"
         write_submission(out, predicted.request, predicted.outcome, CLASSES)
+        (tmp_path / "latency.json").write_text("{}", encoding="utf-8")
         options = {"tta": 2, "data": "data", "threads": None}
         write_manifest(path, out, predicted.ensemble, predicted.outcome, options, {"plan": None})
         content = json.loads(path.read_text(encoding="utf-8"))
         bundle = predicted.ensemble.bundle
         assert content["submission"] == {"file": "submission.csv", "sha256": sha256_file(out)}
+        latency = {"file": "latency.json", "sha256": sha256_file(tmp_path / "latency.json")}
+        assert content["latency"] == latency
         assert content["bundle"] == {"folder": str(bundle.folder), "sha256": bundle.sha256}
         assert content["options"] == options
         assert content["plan"] is None
@@ -146,6 +149,7 @@ class TestManifest:
         out, path = tmp_path / "submission.csv", tmp_path / "submission.json"
         broken = Outcome(predicted.outcome.probabilities, {"9.png": "the file is empty"}, 0, 1.0)
         write_submission(out, predicted.request, broken, CLASSES)
+        (tmp_path / "latency.json").write_text("{}", encoding="utf-8")
         write_manifest(path, out, predicted.ensemble, broken, {}, {})
         content = json.loads(path.read_text(encoding="utf-8"))
         assert content["answered_with_class_prior"] == {"9.png": "the file is empty"}

@@ -208,6 +208,16 @@ def test_training_killed_after_every_epoch_ends_as_if_it_had_not_been(
     assert_same_run(whole, pieces)
 
 
+def test_a_run_says_where_the_weights_lay_that_it_started_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "load_imagenet", lambda model, backbone, folder: None)
+    chosen = recipe(stages=[{"name": "all", "epochs": 1, "frozen_fraction": 0}])
+    lay = {"pretrained": True, "weights_folder": tmp_path / "weights"}
+    in_a_new_process(job(tmp_path / "run", chosen, **lay))
+    assert load_run(tmp_path / "run").weights_folder == str(tmp_path / "weights")
+
+
 def test_the_number_of_workers_changes_nothing_and_another_seed_does(tmp_path: Path) -> None:
     chosen = recipe(stages=[{"name": "all", "epochs": 2, "frozen_fraction": 0}])
     one, four, other = (

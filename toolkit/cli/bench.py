@@ -55,7 +55,7 @@ def command(
     from toolkit.files import write_json
     from toolkit.inference.bench import offline, single_stream
     from toolkit.inference.ensemble import Ensemble
-    from toolkit.inference.timing import percentiles
+    from toolkit.inference.timing import SAMPLES_FOR_P90, SAMPLES_FOR_P99, percentiles
     from toolkit.progress import counted
 
     if scenario == "single-stream":
@@ -103,4 +103,7 @@ def command(
         note="Latency of a photo." if scenario == "single-stream" else "Latency of a batch.",
     )
     if latency["short_run"]:
-        print_line("short run: too few samples for p99 (459) or even p90 (44).")
+        print_line(
+            f"short run: too few samples for p99 ({SAMPLES_FOR_P99}) or even p90 "
+            f"({SAMPLES_FOR_P90})."
+        )

@@ -254,8 +254,8 @@ def _print_cost(found: SideBySide, views: int) -> None:
 
 _SOURCES: Mapping[str, str] = {
     "tune": "'toolkit tune', the whole ensemble on photos",
-    "plan": "'toolkit plan', each member by itself",
-    "compare": "--measure, each member by itself",
+    "members": "an earlier --measure or plan, each member by itself",
+    "compare": "--measure now, each member by itself",
     "ensemble": "'toolkit ensemble', the job whose latency.json is beside the bundle",
 }
 

@@ -48,7 +48,8 @@ def plans(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[C
 def precisions(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Offer a further precision after the last comma."""
     before, comma, begun = incomplete.rpartition(",")
-    names = ("fp32", "int8", "bf16", "fp16")
+    # As toolkit.exporting.precision has them, which takes seconds to import.
+    names = ("fp32", "fp16", "bf16", "int8")
     free = (name for name in names if name not in before.split(","))
     return _starting(begun, free, prefix=before + comma)
 
@@ -66,9 +67,10 @@ def _members(ctx: click.Context) -> list[str]:
     """Return the members of the bundle that the command line names."""
     from toolkit.errors import ToolkitError
     from toolkit.files import read_json
+    from toolkit.inference.bundle import MANIFEST
 
     try:
-        manifest = read_json(Path(ctx.params.get("bundle") or "bundle") / "bundle.json")
+        manifest = read_json(Path(ctx.params.get("bundle") or "bundle") / MANIFEST)
         return [str(member["name"]) for member in manifest["members"]]
     except (ToolkitError, KeyError, TypeError):
         return []

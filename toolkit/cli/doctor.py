@@ -19,7 +19,7 @@ def command(as_json: bool) -> None:
         print_json(found)
         return
     print_table("Machine", ["<", "<"], found["machine"].items())
-    print_line(f"GPUs: {', '.join(found['gpus']) or 'none seen by nvidia-smi'}\n")
+    print_line(f"GPUs: {', '.join(found['gpus']) or found['no_gpu']}\n")
     print_table(
         f"onnxruntime {found['onnxruntime']}: providers that were tried",
         ["<provider", "<loads", "<why not"],

@@ -38,6 +38,8 @@ GO_ON = {
     "train": "The same command, without --fresh, goes on after the last finished epoch.",
     "export": "The same command goes on with what is not exported yet.",
     "ensemble": "The same command goes on with the photos that are not answered yet.",
+    "reproduce": "With --keep, the same command goes on with the photos that are not answered yet; "
+    "without, it starts over.",
     "plan": "The same command, without --fresh, starts over with the costs that were measured.",
 }
 """How to go on after Ctrl-C; all other commands start over."""

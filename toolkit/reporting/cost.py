@@ -30,7 +30,8 @@ class InferenceCost:
 
     Attributes:
         ms: Milliseconds a photo, all members and views; decoding is not in it.
-        by: The command that measured it.
+        by: What measured it: `tune`, `compare` now, `ensemble`, or `members` where it is the sum of
+            what any command measured of the members.
     """
 
     ms: float
@@ -83,7 +84,7 @@ class Serving:
         """Return what the exact ensemble costs, or None where that was never measured here.
 
         What was measured just now goes first, so that several bundles are measured alike; then
-        what `tune`, `plan` and a job beside the bundle measured.
+        what `tune`, the commands that measure members and a job beside the bundle did.
         """
         if self.measured is None:
             tuned = saved_threads(
@@ -106,7 +107,7 @@ class Serving:
         if costs is None or any(pair not in costs.ms for pair in pairs):
             return None
         ms = views * sum(costs.ms[pair] for pair in pairs)
-        return InferenceCost(ms, "compare" if self.measured else "plan")
+        return InferenceCost(ms, "compare" if self.measured else "members")
 
     @property
     def _threads(self) -> Threads:

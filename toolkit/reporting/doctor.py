@@ -54,14 +54,16 @@ def diagnose() -> dict[str, Any]:
     """Look at the machine.
 
     Returns:
-        `machine`, `gpus`, `providers` (empty string: it loads; else why not), `tensorflow`
-        (devices, or why there are none), `openvino` (what it can compute in here, or why it cannot
-        be used), `cache`, `packages` and `warnings`.
+        `machine`, `gpus`, `no_gpu` (why there is none), `providers` (empty string: it loads; else
+        why not), `tensorflow` (devices, or why there are none), `openvino` (what it can compute in
+        here, or why it cannot be used), `cache`, `packages` and `warnings`.
     """
     packages = package_versions(PACKAGES)
+    gpus, no_gpu = _gpus()
     return {
         "machine": _machine(),
-        "gpus": _gpus(),
+        "gpus": gpus,
+        "no_gpu": no_gpu,
         "providers": {
             "CPUExecutionProvider": "",
             "CUDAExecutionProvider": obstacle("cuda"),
@@ -88,18 +90,22 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def _gpus() -> list[str]:
+def _gpus() -> tuple[list[str], str]:
     program = shutil.which("nvidia-smi")
     if program is None:
-        return []
+        return [], "nvidia-smi is not installed"
     query = [program, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     try:
         found = subprocess.run(
             query, capture_output=True, text=True, timeout=NVIDIA_TIMEOUT_S, check=False
         )
     except subprocess.TimeoutExpired:
-        return []
-    return found.stdout.strip().splitlines() if found.returncode == 0 else []
+        return [], f"nvidia-smi does not answer within {NVIDIA_TIMEOUT_S:g} s"
+    if found.returncode:
+        complaint = [*(found.stdout + found.stderr).strip().splitlines(), ""][0]
+        return [], f"nvidia-smi ended with code {found.returncode} {complaint}".rstrip()
+    gpus = found.stdout.strip().splitlines()
+    return gpus, "" if gpus else "none seen by nvidia-smi"
 
 
 def _tensorflow_devices() -> str:

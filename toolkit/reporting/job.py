@@ -151,7 +151,6 @@ def submit(
         inputs = recorded(
             manifest_path(out), request, outcome, plan=plan_used, probabilities=probabilities
         )
-        write_manifest(manifest_path(out), out, ensemble, outcome, asked, inputs)
         latency = latency_report(
             ensemble,
             outcome,
@@ -159,6 +158,7 @@ def submit(
             views=settings["tta"],
         )
         write_json(latency_path(out), latency)
+        write_manifest(manifest_path(out), out, ensemble, outcome, asked, inputs)
         journal.remove()
     files = {"submission": out, "manifest": manifest_path(out), "latency": latency_path(out)}
     if probabilities:

@@ -7,8 +7,6 @@ display is needed and no figure stays open.
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,21 +16,25 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import TextPath
-from matplotlib.ticker import MaxNLocator
-from matplotlib.transforms import BboxBase
 from numpy.typing import NDArray
 
 from toolkit.errors import UsageError
 from toolkit.files import written_whole
+from toolkit.reporting.plots import (
+    DPI,
+    Palette,
+    draw_costs,
+    draw_history,
+    mark_stages,
+    name_ways,
+    stages,
+    text_width,
+)
 
-DPI = 120
 INK, FAINT, LINES = "#2b2b2b", "#8a8a8a", "#dddddd"
 BLUE, ORANGE = "#0072b2", "#d55e00"  # Okabe and Ito's, told apart by colour-blind people.
 SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#9ecae1", BLUE, "#00375c"])
 TITLE, TEXT, SMALL, TINY = 12.0, 10.0, 9.0, 6.5  # Font sizes in points.
-GAP = 8  # Pixels between things.
 STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": TEXT,
@@ -53,6 +55,7 @@ STYLE: Any = {
     **dict.fromkeys(("axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), INK),
     **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), SMALL),
 }
+PALETTE = Palette(INK, FAINT, BLUE, ORANGE, SMALL)
 COUNTED_CLASSES = 30  # Up to here the cells of a confusion matrix have room for their counts.
 
 
@@ -126,22 +129,16 @@ def curves_figure(history: Sequence[Mapping[str, Any]], title: str) -> Figure:
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     _head(figure, title)
     panels: list[Axes] = list(figure.subplots(1, 2))
-    epochs = np.array([row["epoch"] for row in history])
     for panel, key, best in zip(panels, ("accuracy", "loss"), (np.argmax, np.argmin), strict=True):
-        panel.set(xlabel="epoch", xlim=(epochs[0] - 0.5, epochs[-1] + 0.5))
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
         panel.margins(y=0.1)
         panel.grid(axis="y")
-        pad = 6 + 1.4 * SMALL * _mark_stages(panel, history)
+        validation = draw_history(panel, history, key, "validation", PALETTE)
+        pad = 6 + mark_stages(panel, history, stages(history), PALETTE)
         panel.set_title(key, pad=pad)
-        look: dict[str, Any] = {"marker": "o", "markersize": 4 if len(history) <= 40 else 2}
-        panel.plot(epochs, _values(history, key), "--", color=BLUE, label="training", **look)
-        validation = _values(history, f"val_{key}")
         usable = np.flatnonzero(np.isfinite(validation))
         if len(usable):
-            panel.plot(epochs, validation, "-", color=ORANGE, label="validation", **look)
             chosen = usable[best(validation[usable])]
-            epoch, value = epochs[chosen], validation[chosen]
+            epoch, value = history[chosen]["epoch"], validation[chosen]
             ring: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 2}
             panel.plot([epoch], [value], "o", color=ORANGE, ms=9, label="best validation", **ring)
             told = f"best validation {value:.3f}, epoch {epoch}"
@@ -208,60 +205,10 @@ def cost_figure(table: Sequence[Mapping[str, Any]], title: str) -> Figure:
     figure = Figure((7.5, 4.8), layout="constrained")
     panel = figure.add_subplot()
     _head(figure, title)
-    fast = [row for row in table if row["way"].startswith("fast")]
-    panel.plot(
-        [row["ms"] for row in fast],
-        [100 * (1 - row["agreement"]) for row in fast],
-        color=BLUE,
-        marker="o",
-        markersize=5,
-        label="fast plans, careful to bold",
-    )
-    places: dict[tuple[float, float], list[str]] = {}
-    for row in table:
-        if not row["way"].startswith("fast"):
-            place = (round(row["ms"], 3), round(100 * (1 - row["agreement"]), 3))
-            places.setdefault(place, []).append(row["way"])
-    for place, ways in places.items():
-        exact = "exact" in ways
-        panel.plot(*place, marker="D" if exact else "s", color=INK if exact else ORANGE)
-    panel.set_xscale("log")
-    panel.set_yscale("symlog", linthresh=2)
-    panel.set_ylim(-0.3, 150)
-    for axis in (panel.xaxis, panel.yaxis):
-        axis.set_major_formatter("{x:g}")
-    panel.xaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:g}"[0] in "25" else "")
-    panel.set_xlabel("inference, ms a photo (logarithmic)")
+    draw_costs(panel, table, PALETTE)
     panel.set_ylabel("labels other than the exact ensemble's, %")
-    panel.grid(visible=True)
-    if fast:
-        panel.legend(loc="lower left")
-    figure.draw_without_rendering()  # Texts have an extent only then.
-    _name_places(panel, {place: ", ".join(ways) for place, ways in places.items()})
+    name_ways(panel, table, PALETTE)
     return figure
-
-
-def _name_places(panel: Axes, names: Mapping[tuple[float, float], str]) -> None:
-    """Write a name beside each place, above or below, where it covers no other and no edge."""
-    inside = panel.get_window_extent()
-    taken: list[BboxBase] = []
-    for place, name in names.items():
-        free = None
-        for rows, (side, align) in itertools.product(range(6), ((6, "left"), (-6, "right"))):
-            up = (4, -12, 16, -24, 28, -36)[rows]
-            text = panel.annotate(
-                name, place, (side, up), ha=align, textcoords="offset points", fontsize=SMALL
-            )
-            box = text.get_window_extent()
-            hidden = box.x0 < inside.x0 or box.x1 > inside.x1 or box.y0 < inside.y0
-            if not hidden and box.count_overlaps(taken) == 0:
-                free = box
-                break
-            text.remove()
-        if free is None:  # So many at one spot: some cover each other.
-            text = panel.annotate(name, place, (6, 4), textcoords="offset points", fontsize=SMALL)
-            free = text.get_window_extent()
-        taken.append(free)
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -270,40 +217,8 @@ def save_figure(figure: Figure, path: Path) -> None:
         figure.savefig(temporary, format="png", dpi=DPI)
 
 
-def _values(history: Sequence[Mapping[str, Any]], key: str) -> NDArray[np.float64]:
-    return np.array([np.nan if row[key] is None else row[key] for row in history], dtype=float)
-
-
 def _head(figure: Figure, title: str) -> None:
     figure.suptitle(title, x=0.01, ha="left")
-
-
-def _mark_stages(panel: Axes, history: Sequence[Mapping[str, Any]]) -> int:
-    """Mark where stages begin; return how many rows of names that took above the panel."""
-    names = [row["stage"] for row in history]
-    starts = [index for index, name in enumerate(names) if index == 0 or name != names[index - 1]]
-    if len(starts) < 2:
-        return 0
-    room = 490.0  # Pixels, about the width of a panel.
-    ends: list[float] = []  # Of each row of names: where its last name ends.
-    for start in starts:
-        if start:
-            panel.axvline(history[start]["epoch"] - 0.5, color=FAINT, lw=1, ls=":", gid="stage")
-        width = (text_width(names[start], SMALL) + 2 * GAP) / room
-        left = max(0.0, min(start / len(names), 1 - width))
-        row = next((row for row, end in enumerate(ends) if end <= left), len(ends))
-        ends[row : row + 1] = [left + width]
-        where: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
-        where["xytext"] = (0, 4 + row * 1.4 * SMALL)
-        panel.annotate(names[start], (left, 1), color=FAINT, fontsize=SMALL, **where)
-    return len(ends)
-
-
-def text_width(text: str, size: float, weight: str = "normal") -> int:
-    """Return about how many pixels wide a text is drawn."""
-    font = FontProperties(family="DejaVu Sans", weight=weight)
-    path = TextPath((0, 0), text.strip() or "-", size=size, prop=font)
-    return math.ceil(float(path.vertices[:, 0].max()) * DPI / 72)
 
 
 def short_name(name: str, most: int = 32) -> str:

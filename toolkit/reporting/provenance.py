@@ -52,7 +52,7 @@ class Made:
                 f"{path}: an older version wrote it, which recorded too little to make the "
                 "submission again. Make it with 'toolkit ensemble'."
             )
-        hole = next(_holes(content), None)
+        hole = next(holes(content, {**MANIFEST_KEYS, **_RECORDED}), None)
         if hole:
             raise ToolkitError(f"{path}: is no whole manifest: '{hole}' is missing.")
         return cls(path, content)
@@ -80,28 +80,33 @@ class Made:
 SETTINGS = ("tta", "tta_views", "voting", "device", "batch", "threads", "seed")
 """Options that the ensemble is loaded with."""
 
-_ALWAYS = {
+MANIFEST_KEYS: Mapping[str, tuple[str, ...]] = {
     "created": (),
     "submission": ("file", "sha256"),
     "bundle": ("folder", "sha256"),
     "options": ("data", "skip_broken", "plan", *SETTINGS),
+    "voting": ("name", "weights", "temperature"),
     "promise": (),
     "photos": (),
+    "answered_with_class_prior": (),
     "device": ("provider", "device"),
     "versions": (),
 }
-_RECORDED = {
+"""Keys that every manifest has, with the keys in them."""
+
+_RECORDED: Mapping[str, tuple[str, ...]] = {
     "typed_in": (),
     "request": ("ids_sha256", "photos_sha256", "photos"),
     "plan": ("file", "sha256"),
     "probabilities": ("values_sha256", "file", "sha256"),
     "thread_plan": ("intra_op", "spinning", "parallel"),
 }
-"""Keys of a manifest with the keys in them; of the second, older versions had none."""
+"""Likewise; older versions had none of these."""
 
 
-def _holes(content: Mapping[str, Any]) -> Iterator[str]:
-    for key, parts in {**_ALWAYS, **_RECORDED}.items():
+def holes(content: Mapping[str, Any], keys: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
+    """Return what is missing in a JSON object, as `key` or `key.part`."""
+    for key, parts in keys.items():
         if key not in content:
             yield key
         elif content[key] is not None:  # An exact submission follows no plan.

@@ -111,18 +111,18 @@ def write_manifest(
 
     Args:
         path: The manifest.
-        submission: Its submission, already written.
+        submission: Its submission, already written, as its latency report is.
         ensemble: What answered.
         outcome: The answers.
         options: What was asked for.
         inputs: As `toolkit.reporting.provenance.recorded` gives them.
     """
-    bundle = ensemble.bundle
+    bundle, latency = ensemble.bundle, latency_path(submission)
     content = {
         "schema_version": SCHEMA_VERSION,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "submission": {"file": submission.name, "sha256": sha256_file(submission)},
-        "latency": {"file": latency_path(submission).name},
+        "latency": {"file": latency.name, "sha256": sha256_file(latency)},
         "bundle": {"folder": str(bundle.folder), "sha256": bundle.sha256},
         "options": dict(options),
         **inputs,

@@ -295,6 +295,7 @@ def _finish(job: Job, progress: Progress, photos: Pixels) -> Run:
         versions={"backend": keras.backend.backend(), **package_versions(VERSIONED)},
         model_sha256=sha256_file(job.folder / MODEL),
         peak_memory_bytes=peak_memory_bytes(),
+        weights_folder=str(job.weights_folder.absolute()) if job.weights_folder else "",
     )
     write_history(job.folder, progress.history)
     save_run(run)

@@ -107,6 +107,8 @@ class Run:
         model_sha256: Of `model.keras`.
         peak_memory_bytes: Largest resident memory of the process that trained it, in its last
             sitting; None where it is not known.
+        weights_folder: Absolute folder of the weights that it started from; empty where they were
+            downloaded, where there were none, and in runs of older versions.
     """
 
     folder: Path
@@ -121,6 +123,7 @@ class Run:
     versions: dict[str, str]
     model_sha256: str
     peak_memory_bytes: int | None = None
+    weights_folder: str = ""
 
     @property
     def label(self) -> str:
@@ -155,6 +158,7 @@ def save_run(run: Run) -> None:
         "set": run.recipe.set,
         **{key: getattr(run, key) for key in _PLAIN_KEYS},
         "peak_memory_bytes": run.peak_memory_bytes,
+        "weights_folder": run.weights_folder,
         "data": asdict(run.data),
     }
     write_json(run.folder / MANIFEST, content)
@@ -196,6 +200,7 @@ def load_run(folder: Path) -> Run:
         data=DataSeen(**data),
         **{key: content[key] for key in _PLAIN_KEYS},
         peak_memory_bytes=content.get("peak_memory_bytes"),
+        weights_folder=content.get("weights_folder", ""),
     )
 
 

@@ -42,9 +42,12 @@ class Album:
         image.thumbnail((side, side), Image.Resampling.LANCZOS)
         return _data_uri(image)
 
-    def of_pixels(self, pixels: Pixels) -> str:
-        """Return pixels as they are, shape (height, width, 3), uint8."""
-        return _data_uri(Image.fromarray(pixels)) if self.shown else ""
+    def of_pixels(self, pixels: Pixels, least: int) -> str:
+        """Return a square, shape (side, side, 3), uint8, enlarged to at least `least` a side."""
+        if not self.shown:
+            return ""
+        image, side = Image.fromarray(pixels), max(least, len(pixels))
+        return _data_uri(image.resize((side, side), Image.Resampling.BICUBIC))
 
 
 def _data_uri(image: Image.Image) -> str:

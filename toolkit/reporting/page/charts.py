@@ -9,60 +9,68 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
-from numpy.typing import NDArray
 
 from toolkit.inference.bundle import VotingTable
 from toolkit.reporting.page.figures import ReliabilityBin
 from toolkit.reporting.page.svg import INK, LINES, MUTED, SERIES, Chart, chart, drawn
+from toolkit.reporting.plots import (
+    Palette,
+    draw_costs,
+    draw_history,
+    epochs_axis,
+    mark_stages,
+    name_ways,
+    stages,
+    values,
+)
 
-SMALL = 8.5
+PALETTE = Palette(INK, MUTED, SERIES[0], SERIES[1], small=8.5)
+PAD = 9
+"""Points between a title and its panel."""
 
 
-def history_charts(history: Sequence[Mapping[str, Any]], label: str) -> tuple[Chart, ...]:
-    """Draw accuracy, loss and learning rate over the epochs, with stages marked."""
+def history_charts(
+    history: Sequence[Mapping[str, Any]], label: str, best_epoch: int
+) -> tuple[Chart, ...]:
+    """Draw accuracy, loss and learning rate over the epochs, with stages and best epoch marked."""
     if not history:
         return ()
-    epochs = np.array([row["epoch"] for row in history])
+    names = [f"stage {n}" if n == 1 else str(n) for n, _ in enumerate(stages(history), start=1)]
+    kept = np.array([row["epoch"] == best_epoch for row in history])
     charts = []
-    for key, best in (("accuracy", np.argmax), ("loss", np.argmin)):
-        training, validation = _values(history, key), _values(history, f"val_{key}")
-        words = f"{label}: {key} on training photos ends at {training[-1]:.3f}"
+    for key in ("accuracy", "loss"):
         with drawn((4.2, 2.9)) as figure:
             panel = _panel(figure, key)
-            look: Any = {"marker": "o", "markersize": 3.5 if len(history) <= 40 else 0}
-            panel.plot(epochs, training, "--", color=SERIES[0], label="training", **look)
-            usable = np.flatnonzero(np.isfinite(validation))
-            if len(usable):
-                panel.plot(epochs, validation, color=SERIES[1], label="held out", **look)
-                chosen = usable[best(validation[usable])]
-                panel.plot(
-                    [epochs[chosen]],
-                    [validation[chosen]],
-                    "o",
-                    color=SERIES[1],
-                    markersize=9,
-                    markerfacecolor="none",
-                    markeredgewidth=1.6,
-                )
-                words += (
-                    f"; on held-out photos it is best, {validation[chosen]:.3f}, in epoch "
-                    f"{epochs[chosen]}"
-                )
-            _mark_stages(panel, history)
-            _epochs(panel, epochs)
+            held_out = draw_history(panel, history, key, "held out", PALETTE)[kept]
+            panel.plot(
+                [best_epoch] * len(held_out),
+                held_out,
+                "o",
+                color=SERIES[1],
+                markersize=9,
+                markerfacecolor="none",
+                markeredgewidth=1.6,
+            )
+            panel.set_title(key, pad=PAD + mark_stages(panel, history, names, PALETTE))
             panel.legend(loc="best", labelcolor=INK)
+            words = f"{label}: {key} on training photos ends at {history[-1][key]:.3f}" + "".join(
+                f"; on held-out photos it is {value:.3f} in epoch {best_epoch}, whose weights were "
+                "kept"
+                for value in held_out
+                if np.isfinite(value)
+            )
             charts.append(chart(figure, f"{label} {key}", words))
-    rates = _values(history, "learning_rate")
+    rates = values(history, "learning_rate")
     with drawn((4.2, 2.9)) as figure:
         panel = _panel(figure, "learning rate")
+        epochs = epochs_axis(panel, history)
         panel.plot(epochs, rates, color=SERIES[2], drawstyle="steps-mid")
         if np.nanmin(rates) > 0 and np.nanmax(rates) > 5 * np.nanmin(rates):
             panel.set_yscale("log")
         else:
             panel.set_ylim(0, 1.15 * np.nanmax(rates))
         panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
-        _mark_stages(panel, history)
-        _epochs(panel, epochs)
+        panel.set_title("learning rate", pad=PAD + mark_stages(panel, history, names, PALETTE))
         words = f"{label}: learning rate from {rates[0]:.2g} to {rates[-1]:.2g}"
         charts.append(chart(figure, f"{label} rate", words))
     return tuple(charts)
@@ -158,38 +166,11 @@ def views_chart(voting: Mapping[int, VotingTable], chosen: int) -> Chart | None:
 
 def cost_chart(table: Sequence[Mapping[str, Any]]) -> Chart:
     """Draw ways to predict: inference cost against labels unlike the exact ensemble's."""
-    fast = [row for row in table if row["way"].startswith("fast")]
     others = [row for row in table if not row["way"].startswith("fast")]
     with drawn((6.4, 4.2)) as figure:
         panel = _panel(figure, "labels other than the exact ensemble's, %")
-        if fast:
-            panel.plot(
-                [row["ms"] for row in fast],
-                [100 * (1 - row["agreement"]) for row in fast],
-                "o-",
-                color=SERIES[0],
-                markersize=4.5,
-                label="fast plans, careful to bold",
-            )
-        places: dict[tuple[float, float], list[str]] = {}
-        for row in others:
-            place = (round(row["ms"], 3), round(100 * (1 - row["agreement"]), 3))
-            places.setdefault(place, []).append(row["way"])
-        for place, ways in places.items():
-            exact = "exact" in ways
-            colour = INK if exact else SERIES[1]
-            panel.plot(*place, marker="D" if exact else "s", markersize=5, color=colour)
-        panel.set_xscale("log")
-        panel.set_yscale("symlog", linthresh=2)
-        panel.set_ylim(-0.3, 150)
-        for axis in (panel.xaxis, panel.yaxis):
-            axis.set_major_formatter("{x:g}")
-        panel.xaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:g}"[0] in "25" else "")
-        panel.set_xlabel("inference, ms a photo (logarithmic)")
-        panel.grid(visible=True, axis="x")
-        if fast:
-            panel.legend(loc="upper right", labelcolor=INK)
-        _name_places(figure, panel, {place: ", ".join(ways) for place, ways in places.items()})
+        draw_costs(panel, table, PALETTE)
+        name_ways(panel, table, PALETTE)
         exact_ms = max(row["ms"] for row in table)
         words = (
             f"Cost against agreement: the exact ensemble takes {exact_ms:.1f} ms a photo; "
@@ -200,74 +181,8 @@ def cost_chart(table: Sequence[Mapping[str, Any]]) -> Chart:
 
 def _panel(figure: Figure, title: str) -> Axes:
     panel = figure.add_subplot()
-    panel.set_title(title, pad=9)
+    panel.set_title(title, pad=PAD)
     panel.grid(axis="y")
     panel.tick_params(length=0)
     panel.spines["left"].set_visible(False)
     return panel
-
-
-def _epochs(panel: Axes, epochs: NDArray[np.int64]) -> None:
-    panel.set(xlabel="epoch", xlim=(epochs[0] - 0.4, epochs[-1] + 0.4))
-    panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
-
-
-def _mark_stages(panel: Axes, history: Sequence[Mapping[str, Any]]) -> None:
-    """Mark where stages begin by their numbers, where there are several."""
-    names = [row["stage"] for row in history]
-    starts = [n for n, name in enumerate(names) if n == 0 or name != names[n - 1]]
-    if len(starts) < 2:
-        return
-    panel.set_title(panel.get_title(loc="left"), pad=20)
-    for number, start in enumerate(starts, start=1):
-        edge = history[start]["epoch"] - 0.5
-        if start:
-            panel.axvline(edge, color=MUTED, linewidth=0.9, linestyle=":")
-        panel.annotate(
-            f"stage {number}" if start == 0 else str(number),
-            (edge, 1),
-            xycoords=("data", "axes fraction"),
-            xytext=(1, 4),
-            textcoords="offset points",
-            fontsize=SMALL,
-            color=MUTED,
-        )
-
-
-def _name_places(figure: Figure, panel: Axes, names: Mapping[tuple[float, float], str]) -> None:
-    """Write names beside points where there is room; what finds none stands in the table."""
-    figure.draw_without_rendering()  # Before that, no point has a place on paper.
-    scale = 72 / figure.dpi
-    centres = {place: np.asarray(panel.transData.transform(place)) * scale for place in names}
-    border = np.asarray(panel.get_window_extent().extents) * scale
-    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in centres.values()]
-    for place, name in names.items():
-        x, y = centres[place]
-        wide, high = 0.6 * SMALL * len(name), 1.15 * SMALL
-        for side, below in ((1, 0), (-1, 0), (1, 1), (-1, 1)):
-            left = x + 6 if side > 0 else x - 6 - wide
-            bottom = y - 6 - high if below else y + 4
-            box = (left, bottom, left + wide, bottom + high)
-            inside = box[0] >= border[0] and box[2] <= border[2] and box[1] >= border[1]
-            if inside and not any(_overlap(box, other) for other in taken):
-                taken.append(box)
-                panel.annotate(
-                    name,
-                    place,
-                    xytext=(6 * side, -6 if below else 4),
-                    textcoords="offset points",
-                    ha="left" if side > 0 else "right",
-                    va="top" if below else "bottom",
-                    fontsize=SMALL,
-                    color=MUTED,
-                )
-                break
-
-
-def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:
-    apart = one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
-    return not apart
-
-
-def _values(history: Sequence[Mapping[str, Any]], key: str) -> NDArray[np.float64]:
-    return np.array([np.nan if row.get(key) is None else row[key] for row in history], dtype=float)

@@ -149,12 +149,13 @@ def _augmented(found: Overview, album: Album, recipe: Recipe) -> tuple[tuple[str
     rows: list[tuple[str, ...]] = []
     for index in np.random.default_rng(0).permutation(len(found.dataset.photos)):
         try:
-            original = load(found.dataset.photos[index].path, max(recipe.image_size, PREVIEW_SIDE))
+            original = load(found.dataset.photos[index].path, recipe.image_size)
         except BrokenPhotoError:
             continue
         seeds = [photo_seed(0, version, len(rows)) for version in range(VERSIONS)]
         versions = [augmentor(original, seed) for seed in seeds]
-        rows.append(tuple(album.of_pixels(pixels) for pixels in (original, *versions)))
+        shown = (album.of_pixels(pixels, PREVIEW_SIDE) for pixels in (original, *versions))
+        rows.append(tuple(shown))
         if len(rows) == ORIGINALS:
             break
     return tuple(rows)

@@ -13,15 +13,19 @@ from numpy.typing import NDArray
 
 from toolkit.exporting.weights import BEST_ALONE, CrossFitted, cross_fitting
 from toolkit.inference.bundle import Bundle, BundleValidation
+from toolkit.inference.voting import Voting
 from toolkit.metrics import Paired, Score, agreement, calibration_error, paired, score
 from toolkit.reporting.page.charts import reliability_chart
 from toolkit.reporting.page.figures import Mistakes, mistakes, reliability
 from toolkit.reporting.page.svg import Chart
 
+AS_SUBMITTED = "as submitted"
+"""Weights that a submission was made with and that are none of the bundle's."""
+
 
 @dataclass(frozen=True)
 class Judged:
-    """Every held-out photo with the answer that it gets by weights found on others.
+    """Every held-out photo with the answer by weights found on others, or those submitted with.
 
     Attributes:
         voting: Name of the way to weigh.
@@ -120,12 +124,17 @@ class EnsembleSection:
     errors: tuple[float, float]
     mistakes: Mistakes
 
+    @property
+    def as_submitted(self) -> bool:
+        """Whether the ensemble is judged by the submission's own weights, not by fitted ones."""
+        return self.chosen.name == AS_SUBMITTED
+
 
 def judge(
     bundle: Bundle,
     validation: BundleValidation,
     views: int,
-    weights: tuple[float, ...] | None = None,
+    submitted: Voting | None = None,
 ) -> Judged | None:
     """Let every held-out photo be judged by weights that were found on the others.
 
@@ -133,7 +142,8 @@ def judge(
         bundle: Its manifest says which way to vote was chosen.
         validation: What its members say.
         views: Views a photo.
-        weights: Those that a submission was made with; None are the ones that the bundle chose.
+        submitted: What a submission was made with; None is what the bundle chose. Where it is none
+            of the bundle's ways nothing was fitted, and it judges as it is.
 
     Returns:
         The answers; None where fewer than two photos differ, so that nothing can be cross-fitted.
@@ -142,11 +152,14 @@ def judge(
         return None
     each = validation.probabilities[:, :, :views].mean(axis=2).astype(np.float64)
     table = bundle.voting[views]
-    if weights is None:
-        weights = table.alternatives[table.choice].weights
+    weights = submitted.weights if submitted else table.alternatives[table.choice].weights
     known = [name for name, one in table.alternatives.items() if one.weights == weights]
-    voting = table.choice if table.choice in known else (known or ["custom"])[0]
-    fitted = cross_fitting(voting, each, validation.labels, validation.groups, weights)
+    if submitted and not known:
+        voting, one_fold = AS_SUBMITTED, np.zeros(len(validation.labels), dtype=np.int64)
+        fitted = CrossFitted(one_fold, (np.array(weights),), (submitted.temperature,))
+    else:
+        voting = table.choice if table.choice in known else known[0]
+        fitted = cross_fitting(voting, each, validation.labels, validation.groups, weights)
     return Judged(
         voting=voting,
         views=views,
@@ -185,7 +198,7 @@ def ensemble_section(
         voters.append(voter(name, "voting", answers))
     weights = {name: one.weights for name, one in alternatives.items()}
     temperatures = {name: one.temperature for name, one in alternatives.items()}
-    if judged.voting not in weights:
+    if judged.voting == AS_SUBMITTED:
         weights[judged.voting] = tuple(judged.fitted.weights[0].tolist())
         temperatures[judged.voting] = judged.fitted.temperatures[0]
     errors = (
@@ -230,7 +243,7 @@ def _contributions(judged: Judged, groups: NDArray[np.int64]) -> tuple[Contribut
         rest = judged.each[others]
         alone, missed = right[index] & ~right[others].any(0), ~right[index] & right[others].all(0)
         without = None
-        if judged.voting != "custom":
+        if judged.voting not in ("custom", AS_SUBMITTED):
             fitted = cross_fitting(judged.voting, rest, judged.labels, groups)
             without = score(fitted.judge(rest), judged.labels)
         found.append(

@@ -14,11 +14,15 @@ import jinja2
 import markupsafe
 
 import toolkit
+from toolkit.data.duplicates import NEAR_BITS
+from toolkit.exporting.weights import FOLDS
 from toolkit.files import write_text
+from toolkit.inference.timing import SAMPLES_FOR_P90, SAMPLES_FOR_P99
+from toolkit.inference.voting import Voting
 from toolkit.progress import SILENT, Reporter
 from toolkit.reporting.page.album import Album
 from toolkit.reporting.page.cost import CostSection, cost_section
-from toolkit.reporting.page.data import DataSection, data_section
+from toolkit.reporting.page.data import SAMPLE_CLASSES, DataSection, data_section
 from toolkit.reporting.page.ensemble import EnsembleSection, Judged, ensemble_section, judge
 from toolkit.reporting.page.gallery import Galleries, embedded, galleries
 from toolkit.reporting.page.provenance import ProvenanceSection, provenance_section
@@ -26,6 +30,18 @@ from toolkit.reporting.page.scored import ScoredSection, scored_section
 from toolkit.reporting.page.sources import Artifacts, Sources, gather
 from toolkit.reporting.page.training import TrainingSection, training_section
 from toolkit.reporting.page.views import ViewsSection, views_section
+from toolkit.reporting.pictures import COUNTED_CLASSES
+
+SAID: Mapping[str, Any] = {
+    "folds": FOLDS,
+    "samples": {"p90": SAMPLES_FOR_P90, "p99": SAMPLES_FOR_P99},
+    "limits": {
+        "matrix_classes": COUNTED_CLASSES,
+        "sample_classes": SAMPLE_CLASSES,
+        "near_bits": NEAR_BITS,
+    },
+}
+"""Numbers that the page's sentences say, from where they are decided."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +168,7 @@ def render(page: Page) -> str:
         chance=_chance,
         chart=_chart,
     )
+    environment.globals.update(SAID)
     parts = {
         name: markupsafe.Markup((folder / f"page.{name}").read_text(encoding="utf-8"))
         for name in ("css", "js")
@@ -162,7 +179,8 @@ def render(page: Page) -> str:
 
 
 def _album(found: Artifacts, photos: bool) -> Album:
-    if found.overview is None:
+    bundle = found.bundle
+    if found.overview is None or (bundle and not found.holds(str(bundle.data.get("fingerprint")))):
         return Album({}, photos)
     return Album({photo.id: photo.path for photo in found.overview.dataset.photos}, photos)
 
@@ -172,11 +190,12 @@ def _judged(found: Artifacts, missing: dict[str, str]) -> Judged | None:
     if not (bundle and validation):
         return None
     manifest = found.submission.manifest if found.submission else {}
-    weights = None
+    submitted = None
     if manifest and manifest["bundle"]["sha256"] == bundle.sha256:
-        voted = manifest["voting"]["weights"]
-        weights = tuple(voted[member.name] for member in bundle.members)
-    judged = judge(bundle, validation, found.views, weights)
+        voted = manifest["voting"]
+        weights = tuple(voted["weights"][member.name] for member in bundle.members)
+        submitted = Voting(voted["name"], weights, voted["temperature"])
+    judged = judge(bundle, validation, found.views, submitted)
     if judged is None:
         missing["ensemble"] = "Too few photos were held out to judge the ensemble on."
     return judged

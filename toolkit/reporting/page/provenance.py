@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from toolkit.reporting.page.commands import Command, commands
 from toolkit.reporting.page.sources import Artifacts
 from toolkit.training.run import Run
-
-
-@dataclass(frozen=True)
-class Command:
-    """A command, and what it does."""
-
-    line: str
-    words: str
 
 
 @dataclass(frozen=True)
@@ -39,100 +31,19 @@ class ProvenanceSection:
 def provenance_section(found: Artifacts) -> ProvenanceSection:
     """Describe how the artifacts came to be."""
     manifest = found.submission.manifest if found.submission else {}
-    sources = (
-        found.runs[0].versions if found.runs else {},
-        found.bundle.versions if found.bundle else {},
-        manifest.get("versions", {}),
-    )
-    names = sorted({name for versions in sources for name in versions})
+    exported = found.bundle.versions if found.bundle else {}
+    predicted = manifest.get("versions", {})
+    trained = {name for run in found.runs for name in run.versions}
+    names = sorted({*trained, *exported, *predicted})
     return ProvenanceSection(
-        commands=tuple(_commands(found, manifest)),
+        commands=commands(found),
         hashes=tuple(_hashes(found, manifest)),
         versions={
-            name: (sources[0].get(name, ""), sources[1].get(name, ""), sources[2].get(name, ""))
+            name: (_version(found.runs, name), exported.get(name, ""), predicted.get(name, ""))
             for name in names
         },
         facts=tuple(_facts(found, manifest)),
     )
-
-
-def _commands(found: Artifacts, manifest: Mapping[str, Any]) -> list[Command]:
-    commands = [
-        Command(_training_command(run), f"trained {run.label}, {_moment(run.finished)}")
-        for run in found.runs
-    ]
-    if found.bundle:
-        parts = ["toolkit", "export"]
-        for member in found.bundle.members:
-            parts += ["--member", f"runs/{member.run}"]
-        tried = {row["precision"] for row in found.bundle.precisions}
-        if tried:
-            parts += ["--precision", ",".join(["fp32", *sorted(tried)])]
-        if found.bundle.requested_voting != "auto":
-            parts += ["--voting", found.bundle.requested_voting]
-        commands.append(
-            Command(shlex.join(parts), f"made the bundle, {_moment(found.bundle.created)}")
-        )
-    if manifest:
-        made = _moment(manifest["created"])
-        commands.append(Command(_ensemble_command(found, manifest), f"made the submission, {made}"))
-    return commands
-
-
-def _moment(iso: str) -> str:
-    return f"{iso[:16].replace('T', ' ')} UTC"
-
-
-def _training_command(run: Run) -> str:
-    recipe, identity = run.recipe, run.identity
-    parts = ["toolkit", "train", recipe.backbone, "--recipes", recipe.set]
-    name = run.folder.name.removeprefix(recipe.backbone).removeprefix("-")
-    if name:
-        parts += ["--name", name]
-    if identity.get("seed", recipe.seed) != recipe.seed:
-        parts += ["--seed", str(identity["seed"])]
-    if run.data.split_seed != 42:
-        parts += ["--split-seed", str(run.data.split_seed)]
-    start = str(identity.get("pretrained", recipe.weights)).partition(" ")[0]
-    if start != recipe.weights:
-        parts += ["--pretrained", start]
-    if run.data.left_out:
-        parts.append("--skip-broken")
-    if identity.get("mixed_precision"):
-        parts.append("--mixed-precision")
-    if run.data.validation_fraction == 0:
-        parts.append("--refit-all")
-    return shlex.join(parts)
-
-
-def _ensemble_command(found: Artifacts, manifest: Mapping[str, Any]) -> str:
-    asked = manifest["options"]
-    usual = {
-        "data": "data",
-        "tta_views": "fixed",
-        "voting": "auto",
-        "device": "auto",
-        "batch": 16,
-        "threads": None,
-        "seed": 0,
-    }
-    parts = ["toolkit", "ensemble", "--tta", str(asked["tta"])]
-    for key, value in usual.items():
-        if asked.get(key, value) != value:
-            parts += [f"--{key.replace('_', '-')}", str(asked[key])]
-    if manifest["bundle"]["folder"] != "bundle":
-        parts += ["--bundle", manifest["bundle"]["folder"]]
-    if asked.get("skip_broken"):
-        parts.append("--skip-broken")
-    plan = asked.get("plan", "exact")
-    if isinstance(plan, Mapping):
-        parts += ["--plan", str(plan["plan"])]
-        for key, value in plan.items():
-            if key != "plan" and value is not None and (key, value) != ("certify", "test"):
-                parts += [f"--{key.replace('_', '-')}", str(value)]
-    if found.submission and found.submission.path.name != "submission.csv":
-        parts += ["--out", found.submission.path.name]
-    return shlex.join(parts)
 
 
 def _hashes(found: Artifacts, manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -151,7 +62,10 @@ def _hashes(found: Artifacts, manifest: Mapping[str, Any]) -> list[tuple[str, st
                 hashes += list(variant.files.items())
         hashes.append(("ids and labels", str(found.bundle.data["fingerprint"])))
     elif found.runs:
-        hashes.append(("ids and labels", found.runs[0].data.fingerprint))
+        hashes += [
+            ("ids and labels", value)
+            for value in dict.fromkeys(run.data.fingerprint for run in found.runs)
+        ]
     hashes += [(f"{run.label} (Keras model)", run.model_sha256) for run in found.runs]
     return hashes
 
@@ -169,15 +83,29 @@ def _facts(found: Artifacts, manifest: Mapping[str, Any]) -> list[tuple[str, str
         facts.append(("pixels", f"{pixels.get('decoder_version')}; {pixels.get('resize')}"))
         facts.append(("split seed", str(found.bundle.data.get("split_seed"))))
     if found.runs:
-        run = found.runs[0]
         starts = sorted({str(each.identity.get("pretrained", "")) for each in found.runs} - {""})
-        facts.append(("trained with", f"Keras on {run.versions.get('backend', 'tensorflow')}"))
+        backends = _by_run(found.runs, lambda run: run.versions.get("backend", "tensorflow"))
+        facts.append(("trained with", f"Keras on {backends}"))
         facts.append(("weights to start from", " and ".join(starts)))
-        facts.append(
-            (
-                "photos",
-                f"{run.data.training_photos} to train on, {run.data.validation_photos} held out",
-            )
-        )
+        facts.append(("photos", _by_run(found.runs, _photos)))
     notes = manifest.get("notes", []) if manifest else []
     return [*facts, *(("note", str(note)) for note in notes)]
+
+
+def _version(runs: Sequence[Run], name: str) -> str:
+    known = [run for run in runs if name in run.versions]
+    return _by_run(known, lambda run: run.versions[name]) if known else ""
+
+
+def _photos(run: Run) -> str:
+    return f"{run.data.training_photos} to train on, {run.data.validation_photos} held out"
+
+
+def _by_run(runs: Sequence[Run], said: Callable[[Run], str]) -> str:
+    """Return what is true of all runs, or, where they differ, of which of them each is true."""
+    labels: dict[str, list[str]] = {}
+    for run in runs:
+        labels.setdefault(said(run), []).append(run.label)
+    if len(labels) == 1:
+        return next(iter(labels))
+    return "; ".join(f"{value} ({', '.join(some)})" for value, some in labels.items())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from toolkit.inference.bundle import Bundle, BundleValidation, load_bundle, load
 from toolkit.inference.plan import Plan, load_plan
 from toolkit.inference.plans import folder_beside
 from toolkit.progress import SILENT, Reporter
-from toolkit.reporting.submission import latency_path, manifest_path
+from toolkit.reporting.provenance import MANIFEST_KEYS, Made, holes
+from toolkit.reporting.submission import SCHEMA_VERSION, latency_path, manifest_path
 from toolkit.training.run import Run, finished_runs
 
 DEFAULTS = {
@@ -24,6 +25,15 @@ DEFAULTS = {
     "bundle": Path("bundle"),
     "submission": Path("submission.csv"),
 }
+
+LATENCY_KEYS = {
+    **dict.fromkeys(("provider", "device", "notes", "photos", "views", "batch"), ()),
+    **dict.fromkeys(("stages", "load_ms", "first_run_ms", "peak_memory_bytes"), ()),
+    "end_to_end": ("seconds", "photos_per_second"),
+    "inference": ("ms_a_photo", "runs_a_photo"),
+    "thread_plan": ("intra_op", "spinning", "parallel", "measured"),
+}
+"""Keys of a latency report that the page tells, with the keys in them."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +62,19 @@ class Submission:
     Attributes:
         path: Its CSV.
         answers: Category by id, in the order of the rows.
-        manifest: What made it; empty where there is no manifest.
-        latency: What it cost; empty where there is no report.
+        manifest: What made it; empty where there is no manifest of it.
+        latency: What it cost; empty where there is no report of it.
     """
 
     path: Path
     answers: Mapping[str, str]
     manifest: Mapping[str, Any]
     latency: Mapping[str, Any]
+
+    def found(self, path: str) -> Path:
+        """Return where a path leads that was typed when the submission was made."""
+        typed_in = {"typed_in": "."}  # Older manifests do not say.
+        return Made(manifest_path(self.path), typed_in | dict(self.manifest)).found(path)
 
 
 @dataclass(frozen=True)
@@ -93,6 +108,15 @@ class Artifacts:
         """How many views a photo the ensemble looks at: as the submission did, else the plan."""
         options = self.submission.manifest.get("options", {}) if self.submission else {}
         return int(options.get("tta") or (self.plan.views if self.plan else 1))
+
+    def holds(self, fingerprint: str) -> bool:
+        """Whether there is a data folder with ids and labels of that hash, broken ones or not."""
+        if self.overview is None:
+            return False
+        dataset = self.overview.dataset
+        pairs = zip(dataset.photos, self.overview.facts, strict=True)
+        broken = [photo.id for photo, fact in pairs if fact.broken]
+        return fingerprint in (dataset.fingerprint, dataset.without(broken).fingerprint)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -135,23 +159,21 @@ def gather(sources: Sources, reporter: Reporter = SILENT) -> Artifacts:
             "The members trained on all photos, so none are left to judge them on. Train with "
             "'toolkit train-all' and export again."
         )
-    submission = _submission(sources, missing)
+    submission = _submission(sources, missing, remarks)
     runs = _runs(sources, bundle, missing, remarks)
     plan = _plan(bundle, submission)
-    remarks += _doubts(bundle, submission)
     truth = _truth(sources, submission, missing)
     folder = _place(sources.data, "data")
     if folder is None:
         missing["data"] = "No data/ here. Name the data folder with --data."
-    found = overview(folder, reporter) if folder else None
-    if not (found or runs or bundle or submission):
+    photos = overview(folder, reporter) if folder else None
+    if not (photos or runs or bundle or submission):
         raise ToolkitError(
             "nothing to report on: no data/, runs/, bundle/ or submission.csv here. Name them with "
             "--data, --runs, --bundle and --submission."
         )
-    return Artifacts(
-        found, runs, bundle, validation, submission, plan, truth, missing, tuple(remarks)
-    )
+    found = Artifacts(photos, runs, bundle, validation, submission, plan, truth, missing)
+    return replace(found, remarks=(*remarks, *_doubts(found)))
 
 
 def _place(named: Path | None, part: str) -> Path | None:
@@ -171,7 +193,7 @@ def _bundle(sources: Sources, missing: dict[str, str]) -> Bundle | None:
     return load_bundle(folder)
 
 
-def _submission(sources: Sources, missing: dict[str, str]) -> Submission | None:
+def _submission(sources: Sources, missing: dict[str, str], remarks: list[str]) -> Submission | None:
     path = _place(sources.submission, "submission")
     if path is None:
         missing["cost"] = (
@@ -179,15 +201,39 @@ def _submission(sources: Sources, missing: dict[str, str]) -> Submission | None:
             "--submission."
         )
         return None
-    beside = [
-        read_json(file) if file.is_file() else {}
-        for file in (manifest_path(path), latency_path(path))
-    ]
-    if not beside[1]:
-        missing["cost"] = (
-            f"No {latency_path(path).name} beside {path.name}. 'toolkit ensemble' writes it."
+    manifest = _beside(manifest_path(path), MANIFEST_KEYS, remarks)
+    latency = _beside(latency_path(path), LATENCY_KEYS, remarks)
+    sha256 = manifest.get("latency", {}).get("sha256")  # Older manifests do not say.
+    if latency and sha256 and sha256_file(latency_path(path)) != sha256:
+        remarks.append(
+            f"{latency_path(path).name} is not of {path.name}: another was written when the "
+            "submission was made. It is left out."
         )
-    return Submission(path, read_labels(path), *beside)
+        latency = {}
+    if not latency:
+        missing["cost"] = (
+            f"No {latency_path(path).name} of {path.name} beside it. 'toolkit ensemble' writes it."
+        )
+    return Submission(path, read_labels(path), manifest, latency)
+
+
+def _beside(
+    file: Path, keys: Mapping[str, tuple[str, ...]], remarks: list[str]
+) -> Mapping[str, Any]:
+    """Read what lies beside a submission; empty where there is none, or something else."""
+    if not file.is_file():
+        return {}
+    try:
+        content = read_json(file)
+    except ToolkitError as error:
+        remarks.append(f"{error} It is left out.")
+        return {}
+    version, hole = content.get("schema_version"), next(holes(content, keys), None)
+    if version == SCHEMA_VERSION and hole is None:
+        return content
+    why = f"'{hole}' is missing" if hole else f"schema_version: {version}, not {SCHEMA_VERSION}"
+    remarks.append(f"{file.name} is not as 'toolkit ensemble' writes it ({why}). It is left out.")
+    return {}
 
 
 def _runs(
@@ -230,11 +276,16 @@ def _plan(bundle: Bundle | None, submission: Submission | None) -> Plan | None:
     return next(iter([*followed[-1:], *likely[-1:]]), None)
 
 
-def _doubts(bundle: Bundle | None, submission: Submission | None) -> list[str]:
-    """Say what does not fit together between a submission, its manifest and the bundle."""
+def _doubts(found: Artifacts) -> list[str]:
+    """Say what does not fit together between photos, bundle, submission and its manifest."""
+    bundle, submission, doubts = found.bundle, found.submission, []
+    if bundle and found.overview and not found.holds(str(bundle.data.get("fingerprint"))):
+        doubts.append(
+            "The data folder holds other photos or labels than the bundle was made of: its photos "
+            "are not shown beside what the bundle says of held-out ones."
+        )
     if submission is None or not submission.manifest:
-        return []
-    doubts = []
+        return doubts
     manifest = submission.manifest
     if bundle and manifest["bundle"]["sha256"] != bundle.sha256:
         doubts.append(

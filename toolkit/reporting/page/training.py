@@ -29,6 +29,7 @@ class RunRow:
         seconds: Of training.
         seconds_an_epoch: The median.
         photos: It trained on.
+        held_out: Photos that it is judged on.
         megabytes: Size of the model file; None where it is not here.
         peak_mebibytes: Largest memory of the training process; None where it was not recorded.
     """
@@ -46,6 +47,7 @@ class RunRow:
     seconds: float
     seconds_an_epoch: float
     photos: int
+    held_out: int
     megabytes: float | None
     peak_mebibytes: float | None
 
@@ -67,13 +69,13 @@ class TrainingSection:
         rows: One a run.
         curves: One a run.
         published: Whether any recipe is a published one.
-        held_out: Photos that were held out from the first run.
+        held_out: How many photos were held out: one number, or all there are where runs differ.
     """
 
     rows: tuple[RunRow, ...]
     curves: tuple[RunCurves, ...]
     published: bool
-    held_out: int
+    held_out: tuple[int, ...]
 
 
 def training_section(runs: Sequence[Run]) -> TrainingSection:
@@ -81,9 +83,11 @@ def training_section(runs: Sequence[Run]) -> TrainingSection:
     published = _published(runs)
     rows = tuple(_row(run, published.get(run.label)) for run in runs)
     curves = tuple(
-        RunCurves(run.label, _stages(run), history_charts(run.history, run.label)) for run in runs
+        RunCurves(run.label, _stages(run), history_charts(run.history, run.label, run.best_epoch))
+        for run in runs
     )
-    return TrainingSection(rows, curves, bool(published), runs[0].data.validation_photos)
+    held_out = tuple(sorted({row.held_out for row in rows}))
+    return TrainingSection(rows, curves, bool(published), held_out)
 
 
 def _row(run: Run, published: float | None) -> RunRow:
@@ -103,6 +107,7 @@ def _row(run: Run, published: float | None) -> RunRow:
         seconds=run.seconds,
         seconds_an_epoch=each[len(each) // 2] if each else 0.0,
         photos=run.data.training_photos,
+        held_out=run.data.validation_photos,
         megabytes=run.model_path.stat().st_size / 1e6 if run.model_path.is_file() else None,
         peak_mebibytes=run.peak_memory_bytes / 2**20 if run.peak_memory_bytes else None,
     )
