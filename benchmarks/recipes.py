@@ -48,6 +48,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "own+rate": {"optimizer": {"name": "Adamax", "learning_rate": 2e-3}},
     "own+ema": EMA,
     "own+average": {"pooling": "average"},
+    "own+average+ema": {"pooling": "average", **EMA},
 }
 """What each changes; `own` is `improved` with the network's own pixels, `base` has the head first
 too, in one of the passes."""

@@ -163,6 +163,7 @@ def print_fast(report: Mapping[str, Any]) -> None:
 def print_latency(report: Mapping[str, Any]) -> None:
     """Print a latency report as tables."""
     from toolkit.inference.sessions import Threads
+    from toolkit.inference.timing import SAMPLES_FOR_P90, SAMPLES_FOR_P99
     from toolkit.inference.tuning import describe
     from toolkit.progress import counted
 
@@ -181,8 +182,8 @@ def print_latency(report: Mapping[str, Any]) -> None:
             )
             for work, stage in report["stages"].items()
         ],
-        note="A dash: too few samples for that percentile (p90 wants 44, p99 459). Load and first "
-        "run are apart:",
+        note=f"A dash: too few samples for that percentile (p90 wants {SAMPLES_FOR_P90}, p99 "
+        f"{SAMPLES_FOR_P99}). Load and first run are apart:",
     )
     print_table(
         "",
