@@ -27,7 +27,8 @@ def written_whole(path: Path) -> Iterator[Path]:
         The temporary path to write to. It is removed when the block raises.
 
     Raises:
-        ToolkitError: The system refuses the file; names `path`, not the temporary one.
+        ToolkitError: The system refuses the file, or its disk is full; names `path`, not the
+            temporary one.
     """
     # The suffix stays last, because many writers choose the format by it.
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
@@ -36,9 +37,12 @@ def written_whole(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     except OSError as error:
-        # The user knows neither the temporary name nor what went on under it.
-        if error.strerror and str(error.filename) in (str(temporary), str(path.parent)):
-            raise ToolkitError(f"{path}: cannot be written ({error.strerror}).") from None
+        if isinstance(error, BrokenPipeError):
+            raise  # Of the terminal, where the block tells progress.
+        # The user does not know the temporary name, and a full disk has no name at all.
+        if error.filename is None or str(error.filename) in (str(temporary), str(path.parent)):
+            reason = error.strerror or error
+            raise ToolkitError(f"{path}: cannot be written ({reason}).") from None
         raise
     finally:
         with contextlib.suppress(OSError):
