@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, features
 
 if TYPE_CHECKING:
     from toolkit.inference.bundle import Bundle
@@ -89,6 +89,12 @@ def hostile_photos(
         exif[0x0112] = orientation
         stored = Image.fromarray(stored_as(upright, orientation))
         stored.save(folder / f"exif_{orientation}.jpg", exif=exif, **best)
+
+    if features.check("avif"):
+        photo.save(folder / "damaged.avif")
+        content = (folder / "damaged.avif").read_bytes()
+        start = content.index(b"mdat") + 4
+        (folder / "damaged.avif").write_bytes(content[:start] + bytes(len(content) - start))
 
     Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(folder / "cmyk.jpg", quality=95)
     ramp = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1024 + 255

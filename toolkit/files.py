@@ -1,8 +1,9 @@
-"""Files that are written whole or not at all, their hashes, and the folder for caches."""
+"""Files and folders that appear whole or not at all, their hashes and locks; the cache folder."""
 
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -12,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import filelock
 
 from toolkit.errors import ToolkitError
 
@@ -27,7 +30,8 @@ def written_whole(path: Path) -> Iterator[Path]:
         The temporary path to write to. It is removed when the block raises.
 
     Raises:
-        ToolkitError: The system refuses the file; names `path`, not the temporary one.
+        ToolkitError: The system refuses the file, or its disk is full; names `path`, not the
+            temporary one.
     """
     # The suffix stays last, because many writers choose the format by it.
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
@@ -36,9 +40,12 @@ def written_whole(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     except OSError as error:
-        # The user knows neither the temporary name nor what went on under it.
-        if error.strerror and str(error.filename) in (str(temporary), str(path.parent)):
-            raise ToolkitError(f"{path}: cannot be written ({error.strerror}).") from None
+        if isinstance(error, BrokenPipeError):
+            raise  # Of the terminal, where the block tells progress.
+        # The user does not know the temporary name, and a full disk has no name at all.
+        if error.filename is None or str(error.filename) in (str(temporary), str(path.parent)):
+            reason = error.strerror or error
+            raise ToolkitError(f"{path}: cannot be written ({reason}).") from None
         raise
     finally:
         with contextlib.suppress(OSError):
@@ -86,11 +93,65 @@ def sha256_json(content: Any) -> str:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder so that at no moment a half-removed one stands under its name."""
+    """Remove a folder so that at no moment a half-removed one stands under its name.
+
+    Raises:
+        ToolkitError: It is a link, and so the folder of somebody else.
+    """
+    if folder.is_symlink():
+        raise ToolkitError(
+            f"{folder}: is a link, and what it leads to is not removed. Remove the link yourself."
+        )
     if folder.exists():
-        doomed = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.removed")
-        folder.rename(doomed)
-        shutil.rmtree(doomed)
+        folder.rename(_doomed(folder))
+    _remove_doomed(folder)
+
+
+def replace_folder(folder: Path, new: Path) -> None:
+    """Put a folder in the place of another, which is removed only when the new one stands there.
+
+    Args:
+        folder: The place; need not exist. It must be no link.
+        new: The folder to put there, in the same parent.
+    """
+    aside = _doomed(folder)
+    if folder.exists():
+        folder.rename(aside)
+    try:
+        new.rename(folder)
+    except OSError:
+        if aside.exists():
+            aside.rename(folder)
+        raise
+    _remove_doomed(folder)
+
+
+@contextmanager
+def held(lock: Path, busy: str, wait_s: float = 0) -> Iterator[None]:
+    """Keep other processes out of the block.
+
+    Args:
+        lock: The file that stands for what is held; it is removed at the end.
+        busy: What to tell the user where another process is in the block.
+        wait_s: How long to wait for it.
+
+    Raises:
+        ToolkitError: Another process is, or the file's folder cannot be written.
+    """
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        taken = filelock.FileLock(lock).acquire(timeout=wait_s)
+    except filelock.Timeout:
+        raise ToolkitError(busy) from None
+    except OSError as error:
+        raise ToolkitError(f"{lock.parent}: cannot be written ({error.strerror}).") from None
+    with taken:
+        try:
+            yield
+        finally:
+            # While it is held: else it might be another process's by now.
+            with contextlib.suppress(OSError):
+                lock.unlink()
 
 
 def cache_folder() -> Path:
@@ -99,3 +160,13 @@ def cache_folder() -> Path:
 
     chosen = os.environ.get("TOOLKIT_CACHE")
     return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("toolkit"))
+
+
+def _doomed(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.removed")
+
+
+def _remove_doomed(folder: Path) -> None:
+    """Remove what stood under a folder's name, also of a process that was killed at it."""
+    for doomed in folder.parent.glob(f".{glob.escape(folder.name)}.????????.removed"):
+        shutil.rmtree(doomed, ignore_errors=True)

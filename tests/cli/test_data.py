@@ -74,6 +74,32 @@ def test_pictures_are_drawn(toolkit, messy: Path) -> None:
     ]
 
 
+def test_where_no_photo_can_be_read_the_samples_are_left_out(toolkit, home: Path) -> None:
+    for path in (home / "data" / "train").glob("*/*.png"):
+        path.write_bytes(b"")
+    told = toolkit("data", "--pictures", "pictures")
+    assert told.code == 0, told.err
+    assert "pictures/samples.png: not drawn" in told.err
+    assert [path.name for path in (home / "pictures").iterdir()] == ["classes.png"]
+
+
+def test_what_is_passed_over_in_folders_without_a_csv_is_told(toolkit, home: Path) -> None:
+    data = home / "data"
+    (data / "train" / "2" / "raw.cr2").write_bytes(b"")
+    (data / "train" / "2" / ".hidden").write_bytes(b"")
+    (data / "test_upload" / "more").mkdir()
+    (data / "test_upload" / "more" / "a.png").write_bytes(b"")
+    assert toolkit("data", "--json").json["passed_over"] == []
+    assert "passed over" not in toolkit("data").out
+    (data / "train.csv").unlink()
+    (data / "sample-submission.csv").unlink()
+    told = toolkit("data")
+    assert told.out.endswith(
+        "files passed over, of another suffix or deeper: 2\n"
+        "  data/test_upload/more/a.png\n  data/train/2/raw.cr2\n"
+    )
+
+
 def test_a_folder_without_photos_is_refused(toolkit, here: Path) -> None:
     (here / "data").mkdir()
     told = toolkit("data")

@@ -245,6 +245,30 @@ class TestMistakes:
         told = toolkit("recipes", "demo", "--copy", "file/mine")
         assert (told.code, told.out, told.err) == (1, "", "error: file/mine: Not a directory\n")
 
+    @pytest.mark.parametrize(
+        ("command", "named"),
+        [
+            ("demo photos --train 2 --test 1", "photos: cannot be written"),
+            ("data --pictures pictures", ".json: cannot be written"),
+            ("recipes demo --copy mine", "File too large"),
+        ],
+    )
+    def test_a_full_disk_is_one_line(
+        self, toolkit, home: Path, monkeypatch: pytest.MonkeyPatch, command: str, named: str
+    ) -> None:
+        resource = pytest.importorskip("resource")
+        monkeypatch.setenv("TOOLKIT_CACHE", str(home / "cache"))
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+        try:
+            told = toolkit(*command.split())
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert (told.code, told.out) == (1, "")
+        (line,) = [each for each in told.err.splitlines() if each.startswith("error: ")]
+        assert named in line
+        assert "File too large" in line
+
     def test_a_bug_keeps_its_traceback(self, toolkit, monkeypatch: pytest.MonkeyPatch) -> None:
         self.raising(monkeypatch, ZeroDivisionError("a bug"))
         with pytest.raises(ZeroDivisionError):

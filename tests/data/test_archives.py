@@ -6,6 +6,7 @@ import stat
 import zipfile
 from pathlib import Path
 
+import filelock
 import pytest
 
 from toolkit.data.archives import extract
@@ -66,12 +67,18 @@ def test_an_entry_that_leads_outside_is_refused_and_named(tmp_path: Path, name: 
     assert files(tmp_path) == ["a/b/train.zip"]
 
 
+def test_a_colon_leads_nowhere_and_a_backslash_at_the_end_is_a_folder(tmp_path: Path) -> None:
+    entries = {".\\": b"", "bus\\": b"", "bus\\12:30.jpg": b"A", "": b""}
+    extract(make_zip(tmp_path / "train.zip", entries), tmp_path / "train")
+    assert files(tmp_path / "train") == ["bus/12:30.jpg"]
+
+
 def test_a_link_is_refused(tmp_path: Path) -> None:
     link = zipfile.ZipInfo("1/link.jpg")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     with zipfile.ZipFile(tmp_path / "train.zip", "w") as archive:
         archive.writestr(link, "/etc/passwd")
-    with pytest.raises(ToolkitError, match=r"link\.jpg"):
+    with pytest.raises(ToolkitError, match=r"link\.jpg' is a link"):
         extract(tmp_path / "train.zip", tmp_path / "train")
     assert files(tmp_path) == ["train.zip"]
 
@@ -98,7 +105,15 @@ def half_an_archive(tmp_path: Path) -> bytes:
     return content[: len(content) // 2]
 
 
-@pytest.mark.parametrize("content", [no_archive, half_an_archive, broken_content])
+def name_in_no_encoding(tmp_path: Path) -> bytes:
+    content = make_zip(tmp_path / "x", {"1/ä.jpg": b"A"}).read_bytes()
+    (tmp_path / "x").unlink()
+    return content.replace("ä".encode(), b"\xff\xff")
+
+
+@pytest.mark.parametrize(
+    "content", [no_archive, half_an_archive, broken_content, name_in_no_encoding]
+)
 def test_a_broken_archive_is_named_and_leaves_nothing_behind(tmp_path: Path, content) -> None:
     (tmp_path / "train.zip").write_bytes(content(tmp_path))
     with pytest.raises(ToolkitError, match=r"train\.zip: not a readable zip archive"):
@@ -127,4 +142,16 @@ def test_an_extraction_that_was_broken_off_does_not_disturb_the_next(tmp_path: P
     (tmp_path / ".train.extracting").mkdir()
     (tmp_path / ".train.extracting" / "half.jpg").write_bytes(b"H")
     extract(archive, tmp_path / "train")
+    assert files(tmp_path) == ["train.zip", "train/1/a.jpg"]
+
+
+def test_two_processes_do_not_extract_the_same(tmp_path: Path) -> None:
+    archive = make_zip(tmp_path / "train.zip", {"1/a.jpg": b"A"})
+    with (
+        filelock.FileLock(tmp_path / ".train.lock"),
+        pytest.raises(ToolkitError, match=r"train\.zip: another process is extracting it"),
+    ):
+        extract(archive, tmp_path / "train")
+    extract(archive, tmp_path / "train")
+    extract(archive, tmp_path / "train")  # As one that waited for it.
     assert files(tmp_path) == ["train.zip", "train/1/a.jpg"]

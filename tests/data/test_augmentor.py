@@ -111,6 +111,9 @@ def test_every_photo_and_epoch_has_a_seed_of_its_own() -> None:
         ({"Sharpest": {}}, "unknown transform 'Sharpest'. "),
         ({"Compose_": {}}, "Did you mean 'Compose'?"),
         ({"BboxParams": {}}, "unknown transform 'BboxParams'"),
+        ({"BasicTransform": {}}, "unknown transform 'BasicTransform'. (?!.*'BasicTransform')"),
+        ({"ImageOnlyTransform": {}}, "unknown transform 'ImageOnlyTransform'"),
+        ({"BaseCompose": {"transforms": [], "p": 1}}, "unknown transform 'BaseCompose'"),
         (
             {"Blur": {"blurlimit": 3}},
             "Blur: unknown parameter 'blurlimit'. Did you mean 'blur_limi",

@@ -129,6 +129,12 @@ def test_a_spreadsheets_byte_order_mark_is_no_part_of_the_column_name(tmp_path: 
     assert len(rows(tmp_path)) == 2
 
 
+def test_blank_lines_are_passed_over(tmp_path: Path) -> None:
+    write(tmp_path / "train.csv", "", "Id,Category", "", "a.jpg,1", "  ", "b.jpg,2", "")
+    put(tmp_path, "train/1/a.jpg", "train/2/b.jpg")
+    assert [id for id, _, _ in rows(tmp_path)] == ["a.jpg", "b.jpg"]
+
+
 def test_classes_csv_gives_readable_names(tmp_path: Path) -> None:
     put(tmp_path, "train/0/a.jpg", "train/1/a.jpg")
     write(tmp_path / "classes.csv", "Category,Name", "0,Škoda Octavia", "1,VW Golf")
@@ -147,6 +153,10 @@ def test_classes_csv_gives_readable_names(tmp_path: Path) -> None:
         (["Id", "a.jpg"], "Expected the columns Id,Category, received Id"),
         (["Id,Category", "a.jpg,1", "b.jpg,"], "line 3: the category is empty"),
         (["Id,Category", "a.jpg,1", "b.jpg"], "line 3: the category is empty"),
+        (["", "Id,Category", "a.jpg,1", " ", "b.jpg,"], "line 5: the category is empty"),
+        (["Id,Category", "", "a.jpg,1", "", "a.jpg,1"], "line 5: the id 'a.jpg' stands twice"),
+        (["Id,Category", "", "../a.jpg,1"], r"line 3: '\.\./a\.jpg' is no photo's name"),
+        (["Id,Category", "", "a.jpg,.."], r"line 3: '\.\.' is no folder's name"),
         (["Id,Category", "a.jpg,1,x", "b.jpg,2,x"], "Expected 2 values in a row"),
         (["Id,Category", "a.jpg,1", "b.jpg,2,x"], "cannot be read as CSV"),
         (["Id,Category"], "no rows"),
@@ -175,6 +185,12 @@ def test_an_id_that_leads_outside_the_data_is_refused(tmp_path: Path, name: str)
     write(tmp_path / "sample-submission.csv", "Id,Category", f"{name},0")
     with pytest.raises(ToolkitError, match=r"submission\.csv: line 2: .* is no photo's name"):
         load_request(tmp_path)
+
+
+def test_a_colon_may_stand_in_a_name(tmp_path: Path) -> None:
+    write(tmp_path / "train.csv", "Id,Category", "12:30.jpg,1", "a.jpg,10:00")
+    put(tmp_path, "train/1/12:30.jpg", "train/10:00/a.jpg")
+    assert [id for id, _, _ in rows(tmp_path)] == ["12:30.jpg", "a.jpg"]
 
 
 @pytest.mark.parametrize("name", OUTSIDE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -48,6 +49,32 @@ def test_groups_are_those_of_a_double_loop(most_bits: int) -> None:
     assert partition(near_groups(hashes, most_bits)) == partition(
         groups_by_double_loop(hashes, most_bits)
     )
+
+
+def test_photos_of_one_hash_take_no_room_for_their_pairs() -> None:
+    hashes = [5] * 6_000 + [0xFFFF << 20] * 6_000 + related_hashes(100, seed=2)
+    tracemalloc.start()
+    groups = near_groups(hashes)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 10e6
+    assert partition(groups[:12_000]) == {
+        frozenset(range(6_000)),
+        frozenset(range(6_000, 12_000)),
+    }
+
+
+def test_groups_reach_across_blocks() -> None:
+    hashes = related_hashes(1_500, seed=3)
+    links = near_pairs(hashes, hashes)
+    expected = list(range(len(hashes)))
+    while True:
+        lowest = np.array(expected)
+        np.minimum.at(lowest, links[:, 0], lowest[links[:, 1]])
+        if lowest.tolist() == expected:
+            break
+        expected = lowest.tolist()
+    assert partition(near_groups(hashes)) == partition(expected)
 
 
 def test_many_photos_are_compared_across_all_blocks() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, features
 
 from toolkit.data.pixels import (
     DRAFT_SIDE,
@@ -107,6 +107,10 @@ def test_huge_photos_are_read(hostile_photos: Path, name: str) -> None:
         ("header_only.jpg", "cannot be decoded"),
         ("zero_bytes.jpg", "empty"),
         ("text.jpg", "not a photo"),
+        pytest.param(
+            *("damaged.avif", "cannot be decoded"),
+            marks=pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF"),
+        ),
         ("missing.jpg", "no such file"),
     ],
 )

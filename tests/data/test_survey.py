@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import imagehash
 import pytest
@@ -13,6 +15,7 @@ from PIL import Image
 from toolkit.data import survey as module
 from toolkit.data.pixels import decode
 from toolkit.data.survey import survey
+from toolkit.progress import Advance, Reporter
 
 
 @pytest.fixture
@@ -66,6 +69,43 @@ def test_only_a_changed_or_new_photo_is_looked_at_again(
     assert sorted(decoded) == [photos[1], new]
     assert [after[0], after[2]] == [before[0], before[2]]
     assert after[1].width == 50
+
+
+def test_an_interrupted_look_keeps_what_it_has_seen(
+    photos: list[Path], decoded: list[Path]
+) -> None:
+    class Interrupting(Reporter):
+        @contextmanager
+        def track(self, what: str, total: int, *_: Any, **__: Any) -> Iterator[Advance]:
+            def advance(count: int) -> None:
+                raise KeyboardInterrupt
+
+            yield advance
+
+    with pytest.raises(KeyboardInterrupt):
+        survey(photos, Interrupting())
+    decoded.clear()
+    survey(photos)
+    assert photos[0] not in decoded
+
+
+def test_what_another_process_saw_meanwhile_is_kept(
+    photos: list[Path], decoded: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = module._look
+
+    def looking(path: Path) -> module.PhotoFacts:
+        with monkeypatch.context() as other:
+            other.setattr(module, "_look", look)
+            survey(photos[1:])
+        return look(path)
+
+    with monkeypatch.context() as first:
+        first.setattr(module, "_look", looking)
+        survey(photos[:1])
+    decoded.clear()
+    survey(photos)
+    assert decoded == []
 
 
 def test_a_broken_photo_is_an_entry_and_not_an_error(

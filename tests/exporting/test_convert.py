@@ -141,7 +141,7 @@ def test_a_right_file_passes_on_logits_that_spread(
     probabilities = model.predict_on_batch(photos)
     assert len(set(probabilities.argmax(axis=1))) > 1
     assert np.ptp(probabilities, axis=0).max() > 0.3
-    parity = compare(model, file, photos, np.arange(len(photos)))
+    parity = compare(model, file, photos, np.arange(len(photos)), [""] * len(photos))
     assert parity.photos == 16
     assert parity.logit_error < 1e-5
     assert parity.probability_error < 1e-5
@@ -193,8 +193,8 @@ def test_a_file_that_computes_something_else_is_refused_with_the_photo(
         if each.name in weights:
             each.CopyFrom(onnx.numpy_helper.from_array(weights[each.name], each.name))
     onnx.save(content, file)
-    with pytest.raises(ToolkitError, match=f"{complaint}.* of 3 photos, first the one numbered"):
-        compare(model, file, photos, np.array([9, 4, 7]))
+    with pytest.raises(ToolkitError, match=f"{complaint}.* of 3 photos, first [abc].jpg"):
+        compare(model, file, photos, np.array([9, 4, 7]), ["a.jpg", "b.jpg", "c.jpg"])
 
 
 def test_a_graph_that_does_not_end_in_softmax_is_refused(
@@ -206,19 +206,19 @@ def test_a_graph_that_does_not_end_in_softmax_is_refused(
     content.graph.node.append(onnx.helper.make_node("Identity", ["inner"], ["probabilities"]))
     onnx.save(content, file)
     with pytest.raises(ToolkitError, match="Expected a graph that ends in Softmax, not Identity"):
-        compare(model, file, photos, np.arange(2))
+        compare(model, file, photos, np.arange(2), ["a.jpg", "b.jpg"])
 
 
 class TestTheJudgement:
-    """Three photos, numbered 30, 40 and 50, of two classes."""
+    """Three photos, a, b and c, of two classes."""
 
-    chosen = np.array([30, 40, 50])
+    names = ("a.jpg", "b.jpg", "c.jpg")
     logits = np.array([[4, 0], [0, 2], [1e-5, 0]], dtype=np.float32)
 
     def judge(self, received: NDArray[np.float32], probabilities: Any = None) -> Any:
         if probabilities is None:
             probabilities = softmax(received)
-        return _judged(self.chosen, self.logits, received, softmax(self.logits), probabilities)
+        return _judged(self.names, self.logits, received, softmax(self.logits), probabilities)
 
     def test_differences_are_told(self) -> None:
         parity = self.judge(self.logits + np.float32(1e-4))
@@ -228,12 +228,12 @@ class TestTheJudgement:
     def test_one_wrong_photo_is_found(self) -> None:
         received = self.logits.copy()
         received[1, 0] += 0.01
-        with pytest.raises(ToolkitError, match="1 of 3 photos, first the one numbered 40"):
+        with pytest.raises(ToolkitError, match=r"1 of 3 photos, first b\.jpg"):
             self.judge(received)
 
     def test_right_logits_with_wrong_probabilities_are_refused(self) -> None:
         wrong = softmax(self.logits / 2)
-        with pytest.raises(ToolkitError, match=r"a probability differs.*2 of 3.*numbered 30"):
+        with pytest.raises(ToolkitError, match=r"a probability differs.*2 of 3.*first a.jpg"):
             self.judge(self.logits, wrong)
 
     def test_a_label_may_change_where_two_classes_are_as_good(self) -> None:
@@ -245,7 +245,7 @@ class TestTheJudgement:
     def test_outputs_that_are_no_numbers_are_refused(self, value: float) -> None:
         received = self.logits.copy()
         received[2, 1] = value
-        with pytest.raises(ToolkitError, match=r"not finite; 1 of 3 photos.*numbered 50"):
+        with pytest.raises(ToolkitError, match=r"not finite; 1 of 3 photos.*first c.jpg"):
             self.judge(received, softmax(self.logits))
 
 
@@ -266,7 +266,14 @@ def test_a_file_that_differs_is_not_kept(
     target = tmp_path / "member.onnx"
     for made, passes in ((wrong, False), (exported, True)):
         monkeypatch.setattr("toolkit.exporting.convert.to_onnx", lambda *_, made=made: made)
-        arguments = (tmp_path / "model.keras", target, METADATA, tmp_path / "photos.npy", [1, 2])
+        arguments = (
+            tmp_path / "model.keras",
+            target,
+            METADATA,
+            tmp_path / "photos.npy",
+            [1, 2],
+            ["a.jpg", "b.jpg"],
+        )
         if passes:
             assert convert(*arguments)["photos"] == 2
         else:
@@ -309,7 +316,7 @@ def test_our_way_to_convert_makes_a_right_efficientnet(
     made = to_onnx(efficientnet, METADATA)
     assert [value.name for value in made.graph.input] == ["images"]
     onnx.save(made, tmp_path / "model.onnx")
-    assert compare(efficientnet, tmp_path / "model.onnx", photos, np.arange(4)).photos == 4
+    assert compare(efficientnet, tmp_path / "model.onnx", photos, np.arange(4), "abcd").photos == 4
 
 
 def test_softmax_of_large_logits_does_not_overflow() -> None:

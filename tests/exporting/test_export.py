@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import filelock
 import numpy as np
 import onnx
 import pytest
@@ -23,6 +24,7 @@ from toolkit.inference.bundle import Bundle, load_bundle, load_validation
 from toolkit.inference.devices import choose_device
 from toolkit.inference.sessions import MemberSession, Threads
 from toolkit.inference.views import VIEWS
+from toolkit.progress import Reporter
 from toolkit.training.run import Run, load_run
 
 if TYPE_CHECKING:
@@ -136,11 +138,13 @@ def test_there_is_a_vote_for_every_number_of_views(exported: Bundle) -> None:
 
 
 def test_the_same_runs_are_not_exported_again(
-    trained: Trained, copied: Bundle, converted: list[str]
+    trained: Trained, copied: Bundle, converted: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    again = export(trained.runs, ExportOptions(bundle=copied.folder))
+    again = export(trained.runs, ExportOptions(bundle=copied.folder), Reporter(quiet=False))
     assert again == copied
     assert not converted
+    told = capsys.readouterr().err
+    assert "already holds these runs, not exported again (--fresh does it" in told
 
 
 def test_a_bundle_whose_files_were_changed_is_not_taken_for_done(
@@ -241,6 +245,94 @@ def test_the_bundle_appears_whole_or_not_at_all(
     export(trained.runs, ExportOptions(bundle=bundle)).check_files()
 
 
+@pytest.mark.parametrize("last", ["_tidy", "replace_folder", "Path.rename"])
+@pytest.mark.parametrize("replacing", [False, True])
+def test_an_export_killed_in_its_last_step_is_finished_by_the_next_call(
+    last: str,
+    replacing: bool,
+    trained: Trained,
+    exported: Bundle,
+    bundle: Path,
+    converted: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = ExportOptions(bundle=bundle, fresh=replacing)
+    if replacing:
+        shutil.copytree(exported.folder, bundle)
+    rename = Path.rename
+
+    def killed(path: Any, *_: Any) -> Any:
+        if last == "Path.rename" and path == bundle:
+            return rename(path, *_)  # The old one is aside, and the new one not yet there.
+        raise Killed
+
+    with monkeypatch.context() as power_cut:
+        power_cut.setattr(*((Path, "rename") if last == "Path.rename" else (room, last)), killed)
+        with pytest.raises(Killed):
+            export(trained.runs, options)
+    assert len(converted) == 2
+    made = export(trained.runs, options)
+    assert len(converted) == 2
+    made.check_files()
+    assert [member.sha256 for member in made.members] == [
+        member.sha256 for member in exported.members
+    ]
+    assert {path.name for path in bundle.parent.iterdir()} == {"bundle"}
+
+
+def test_another_export_does_not_take_what_was_finished_for_its_own(
+    trained: Trained, bundle: Path, converted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as power_cut:
+        power_cut.setattr(room, "replace_folder", killed)
+        with pytest.raises(Killed):
+            export(trained.runs, ExportOptions(bundle=bundle))
+    one = ExportOptions(bundle=bundle, voting="uniform")
+    with pytest.raises(ToolkitError, match="made from other runs or with another voting"):
+        export(trained.runs, one)
+    load_bundle(bundle).check_files()
+    made = export(trained.runs, dataclasses.replace(one, fresh=True))
+    assert made.requested_voting == "uniform"
+
+
+def test_two_exports_to_one_bundle_are_refused(
+    trained: Trained, bundle: Path, converted: list[str]
+) -> None:
+    with (
+        filelock.FileLock(bundle.with_name(".bundle.lock")),
+        pytest.raises(ToolkitError, match=r"bundle: another process is exporting.*--bundle"),
+    ):
+        export(trained.runs, ExportOptions(bundle=bundle))
+    assert not converted
+
+
+def test_a_link_to_a_bundle_stays_one(
+    trained: Trained, copied: Bundle, converted: list[str], tmp_path: Path
+) -> None:
+    link = tmp_path / "elsewhere" / "latest"
+    link.parent.mkdir()
+    link.symlink_to(copied.folder)
+    made = export(trained.runs, ExportOptions(bundle=link, voting="uniform", fresh=True))
+    assert (made.folder, link.readlink()) == (link, copied.folder)
+    assert load_bundle(copied.folder).requested_voting == "uniform"
+    assert [path.name for path in link.parent.iterdir()] == ["latest"]
+
+
+def test_an_export_that_came_to_nothing_leaves_nothing(
+    trained: Trained, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise ToolkitError("the disk is full")
+
+    monkeypatch.setattr(members, "decoded_photos", full)
+    with pytest.raises(ToolkitError, match="disk is full"):
+        export(trained.runs, ExportOptions(bundle=bundle))
+    assert not list(bundle.parent.iterdir())
+
+
 def test_a_member_that_does_not_agree_with_keras_is_named(
     trained: Trained, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -333,11 +425,14 @@ class TestMembersThatTrainedOnAllPhotos:
                 export(trained.runs, ExportOptions(bundle=bundle))
         export([refit], ExportOptions(bundle=bundle)).check_files()
 
-    def test_cannot_have_fitted_weights(
-        self, refit: Run, bundle: Path, converted: list[str]
+    @pytest.mark.parametrize("voting", ["accuracy", "fitted"])
+    def test_cannot_have_fitted_weights_which_is_told_before_any_work(
+        self, refit: Run, bundle: Path, converted: list[str], voting: str
     ) -> None:
         with pytest.raises(UsageError, match="only be found where photos were held out"):
-            export([refit], ExportOptions(bundle=bundle, voting="fitted"))
+            export([refit], ExportOptions(bundle=bundle, voting=voting))
+        assert not converted
+        assert not list(bundle.parent.glob(".bundle*"))
 
     def test_are_chosen_only_by_name(self, refit: Run) -> None:
         runs = refit.folder.parents[1]

@@ -268,8 +268,35 @@ def test_the_lock_is_free_after_training_and_after_a_mistake(
     with filelock.FileLock(copied.runs / LOCK, timeout=0):
         pass
     train(recipes, [SMALL], copied)
-    with filelock.FileLock(copied.runs / LOCK, timeout=0):
-        pass
+    assert not (copied.runs / LOCK).exists()
+
+
+def test_runs_that_cannot_be_written_are_named_by_the_name_the_user_knows(
+    copied: TrainingOptions, recipes: RecipeSet, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
+    with pytest.raises(ToolkitError, match=r"file/runs: cannot be written \(Not a directory\)"):
+        train(recipes, [SMALL], dataclasses.replace(copied, runs=tmp_path / "file" / "runs"))
+
+
+def test_sixteen_bits_without_a_gpu_are_refused_before_any_photo_is_opened(
+    copied: TrainingOptions, recipes: RecipeSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(room, "prepare", lambda *_, **__: pytest.fail("a photo was opened"))
+    with pytest.raises(ToolkitError, match="--mixed-precision: no GPU is visible"):
+        train(recipes, [SMALL], dataclasses.replace(copied, mixed_precision=True))
+
+
+def test_a_link_in_the_place_of_a_run_is_not_thrown_away(
+    copied: TrainingOptions, recipes: RecipeSet
+) -> None:
+    run = copied.runs / "small" / SMALL
+    elsewhere = run.rename(copied.runs.parent / "elsewhere")
+    run.symlink_to(elsewhere)
+    with pytest.raises(ToolkitError, match=f"{SMALL}: is a link"):
+        train(recipes, [SMALL], dataclasses.replace(copied, fresh=True))
+    assert load_run(elsewhere)
 
 
 def test_photos_that_came_to_be_alike_make_another_split_and_so_another_run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ def command(data: Path, pictures: Path | None, as_json: bool, reporter: Reporter
     if pictures:
         from toolkit.reporting.sheets import draw_overview
 
-        draw_overview(found, pictures)
+        draw_overview(found, pictures, reporter)
     if as_json:
         print_json(_as_json(found))
         return
@@ -53,9 +54,11 @@ def command(data: Path, pictures: Path | None, as_json: bool, reporter: Reporter
     _print_list("groups of near-duplicates", [_joined(group) for group in found.duplicates])
     _print_list("of them with different labels", [_joined(group) for group in found.conflicts])
     _print_list("near-duplicates between train and test", [_joined(pair) for pair in found.overlap])
+    if found.passed_over:
+        _print_list("files passed over, of another suffix or deeper", found.passed_over)
 
 
-def _print_list(title: str, lines: list[str]) -> None:
+def _print_list(title: str, lines: Sequence[object]) -> None:
     print_line(f"{title}: {len(lines)}")
     for line in lines[:SHOWN]:
         print_line(f"  {line}")
@@ -86,4 +89,5 @@ def _as_json(found: Overview) -> dict[str, Any]:
         "duplicates": [[str(path) for path in group] for group in found.duplicates],
         "conflicts": [[str(path) for path in group] for group in found.conflicts],
         "overlap": [[str(path) for path in pair] for pair in found.overlap],
+        "passed_over": [str(path) for path in found.passed_over],
     }

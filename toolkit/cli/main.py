@@ -131,7 +131,6 @@ def main() -> None:
     except OSError as error:
         # A renamed file has two names, of which the user knows the second.
         file = error.filename2 or error.filename
-        if file is None:
-            raise
-        print(f"error: {file}: {error.strerror}", file=sys.stderr)
+        where = f"{file}: " if file is not None else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
         sys.exit(1)

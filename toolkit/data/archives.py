@@ -7,9 +7,10 @@ import shutil
 import stat
 import zipfile
 import zlib
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from toolkit.errors import ToolkitError
+from toolkit.files import held
 
 WRAPPERS = ("train", "test", "test_upload")
 """Folders that an archive may wrap its photos in; they are taken off."""
@@ -20,11 +21,12 @@ _BROKEN_ARCHIVE = (
     lzma.LZMAError,
     NotImplementedError,
     EOFError,
+    UnicodeDecodeError,
 )
 
 
 def extract(archive: Path, folder: Path) -> None:
-    """Extract an archive of photos into a folder that does not exist yet.
+    """Extract an archive of photos into a folder, unless it exists.
 
     Args:
         archive: The zip file.
@@ -32,14 +34,29 @@ def extract(archive: Path, folder: Path) -> None:
 
     Raises:
         ToolkitError: The archive is broken, is encrypted, does not fit on the disk, or holds a
-            name that leads outside `folder`.
+            link or a name that leads outside `folder`; or another process is extracting it.
     """
+    busy = f"{archive}: another process is extracting it. Wait for it."
+    with held(folder.with_name(f".{folder.name}.lock"), busy):
+        if not folder.is_dir():
+            _extract(archive, folder)
+
+
+def is_inside(name: str) -> bool:
+    """Return whether a name is that of a file below a folder, on Windows too."""
+    path = PureWindowsPath(name)
+    return bool(path.parts) and not path.anchor and ".." not in path.parts
+
+
+def _extract(archive: Path, folder: Path) -> None:
     partial = folder.with_name(f".{folder.name}.extracting")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         with zipfile.ZipFile(archive) as opened:
             entries = [entry for entry in opened.infolist() if _is_wanted(entry)]
-            targets = [_safe_target(archive, entry) for entry in entries]
+            for entry in entries:
+                _check(archive, entry)
+            targets = [_target(entry) for entry in entries]
             _check_space(archive, entries)
             strip = 1 if _is_wrapped(targets) else 0
             partial.mkdir(parents=True)
@@ -60,23 +77,24 @@ def extract(archive: Path, folder: Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def _target(entry: zipfile.ZipInfo) -> PurePosixPath:
+    # Some programs of Windows write its separator, against the standard.
+    return PurePosixPath(entry.filename.replace("\\", "/"))
+
+
 def _is_wanted(entry: zipfile.ZipInfo) -> bool:
-    path = PurePosixPath(entry.filename)
-    is_file = bool(path.name) and not entry.is_dir()
+    path = _target(entry)
+    is_file = bool(path.name) and not entry.filename.endswith(("/", "\\"))
     return is_file and "__MACOSX" not in path.parts and not path.name.startswith("._")
 
 
-def _safe_target(archive: Path, entry: zipfile.ZipInfo) -> PurePosixPath:
-    target = PurePosixPath(entry.filename.replace("\\", "/"))
+def _check(archive: Path, entry: zipfile.ZipInfo) -> None:
     is_link = stat.S_ISLNK(entry.external_attr >> 16)
-    if target.is_absolute() or ".." in target.parts or ":" in target.parts[0] or is_link:
-        raise ToolkitError(
-            f"{archive}: the entry '{entry.filename}' leads outside the data folder; "
-            "nothing was extracted."
-        )
+    if is_link or not is_inside(entry.filename):
+        why = "is a link" if is_link else "leads outside the data folder"
+        raise ToolkitError(f"{archive}: the entry '{entry.filename}' {why}; nothing was extracted.")
     if entry.flag_bits & 0x1:
         raise ToolkitError(f"{archive}: the archive is encrypted; extract it yourself.")
-    return target
 
 
 def _is_wrapped(targets: list[PurePosixPath]) -> bool:

@@ -145,6 +145,10 @@ def _transform_names() -> list[str]:
     return [name for name in dir(albumentations) if _is_transform(getattr(albumentations, name))]
 
 
-def _is_transform(kind: object) -> bool:
-    bases = (albumentations.BasicTransform, albumentations.BaseCompose)
-    return isinstance(kind, type) and issubclass(kind, bases)
+def _is_transform(kind: Any) -> bool:
+    single, composed = albumentations.BasicTransform, albumentations.BaseCompose
+    if not isinstance(kind, type) or kind is composed:
+        return False
+    # The bases of others, and those of volumes, do not say what becomes of a photo.
+    applied = getattr(kind, "apply", None)
+    return issubclass(kind, composed) or (issubclass(kind, single) and applied != single.apply)

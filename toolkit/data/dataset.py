@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from itertools import takewhile
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from toolkit.data.archives import extract
+from toolkit.data.archives import extract, is_inside
 from toolkit.errors import ToolkitError
 from toolkit.files import sha256_json
 
@@ -148,10 +151,7 @@ def read_labels(csv: Path) -> dict[str, str]:
         ToolkitError: The CSV is not as expected: a column is missing, a category is empty, an id
             stands twice or leads outside its folder.
     """
-    table, _ = _read_csv(csv)
-    empty = table.index[table[CATEGORY_COLUMN] == ""]
-    if len(empty):
-        raise ToolkitError(f"{csv}: line {empty[0] + 2}: the category is empty.")
+    table = _read_labels(csv)
     return dict(zip(table[ID_COLUMN], table[CATEGORY_COLUMN], strict=True))
 
 
@@ -193,6 +193,28 @@ def load_request(root: Path) -> Request:
     return Request(tuple(path.name for path in paths), paths)
 
 
+def passed_over(root: Path) -> list[Path]:
+    """Find what no suffix tells to be a photo, or lies deeper, in folders read without a CSV.
+
+    Args:
+        root: A data folder that `load_labelled` reads.
+
+    Returns:
+        The files, sorted; hidden ones are nobody's photos.
+    """
+    tests = [root / name for name in TEST_FOLDERS if (root / name).is_dir()][:1]
+    folders = [] if (root / TRAIN_CSV).is_file() else _class_folders(root)
+    folders += [] if (root / SAMPLE_CSV).is_file() else tests
+    found: list[Path] = []
+    for folder in folders:
+        taken = set(_photos_in(folder))
+        for path in folder.rglob("*"):
+            is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+            if path.is_file() and path not in taken and not is_hidden:
+                found.append(path)
+    return sorted(found)
+
+
 def class_order(categories: Iterable[str]) -> tuple[str, ...]:
     """Sort category values, as numbers where all are numbers ("2" before "10")."""
     values = sorted(set(categories))
@@ -202,31 +224,25 @@ def class_order(categories: Iterable[str]) -> tuple[str, ...]:
 
 
 def _from_csv(root: Path) -> Dataset:
-    labels = read_labels(root / TRAIN_CSV)
+    table = _read_labels(root / TRAIN_CSV)
     folder = root / TRAIN_FOLDER
     _check_folder(folder, f"{root / TRAIN_CSV} names photos")
-    for row, category in enumerate(labels.values(), start=2):
-        if not _is_inside(category):
-            raise ToolkitError(f"{root / TRAIN_CSV}: line {row}: '{category}' is no folder's name.")
-    classes = class_order(labels.values())
+    for line, category in table[CATEGORY_COLUMN].items():
+        if not is_inside(category):
+            raise ToolkitError(
+                f"{root / TRAIN_CSV}: line {line}: '{category}' is no folder's name."
+            )
+    classes = class_order(table[CATEGORY_COLUMN])
     index = {category: number for number, category in enumerate(classes)}
     photos = tuple(
         Photo(id, _in_class_folder(folder, category, id), index[category])
-        for id, category in labels.items()
+        for id, category in zip(table[ID_COLUMN], table[CATEGORY_COLUMN], strict=True)
     )
     return Dataset(root, classes, photos, _class_names(root))
 
 
 def _from_class_folders(root: Path) -> Dataset:
-    parent = root / TRAIN_FOLDER if (root / TRAIN_FOLDER).is_dir() else root
-    # Below train/, a folder 'test' is a class like any other.
-    others = TEST_FOLDERS if parent == root else ()
-    folders = {
-        path.name: path
-        for path in parent.iterdir()
-        if path.is_dir() and not path.name.startswith(".") and path.name not in others
-    }
-    found = {name: sorted(_photos_in(folder)) for name, folder in folders.items()}
+    found = {folder.name: sorted(_photos_in(folder)) for folder in _class_folders(root)}
     classes = class_order(name for name, paths in found.items() if paths)
     if not classes:
         raise ToolkitError(
@@ -239,6 +255,17 @@ def _from_class_folders(root: Path) -> Dataset:
         for path in found[category]
     )
     return Dataset(root, classes, photos, _class_names(root))
+
+
+def _class_folders(root: Path) -> list[Path]:
+    parent = root / TRAIN_FOLDER if (root / TRAIN_FOLDER).is_dir() else root
+    # Below train/, a folder 'test' is a class like any other.
+    others = TEST_FOLDERS if parent == root else ()
+    return [
+        path
+        for path in parent.iterdir()
+        if path.is_dir() and not path.name.startswith(".") and path.name not in others
+    ]
 
 
 def _in_class_folder(folder: Path, category: str, id: str) -> Path:
@@ -262,6 +289,14 @@ def _class_names(root: Path) -> dict[str, str]:
     return dict(zip(table[CATEGORY_COLUMN], table["Name"], strict=True))
 
 
+def _read_labels(path: Path) -> pd.DataFrame:
+    table, _ = _read_csv(path)
+    empty = table.index[table[CATEGORY_COLUMN] == ""]
+    if len(empty):
+        raise ToolkitError(f"{path}: line {empty[0]}: the category is empty.")
+    return table
+
+
 def _read_csv(path: Path) -> tuple[pd.DataFrame, tuple[str, str]]:
     """Return the table under our own column names, and the two names it really has."""
     table = _read_table(path)
@@ -273,29 +308,32 @@ def _read_csv(path: Path) -> tuple[pd.DataFrame, tuple[str, str]]:
         )
     names = (table.columns[0], table.columns[1])
     table = table.iloc[:, :2].set_axis([ID_COLUMN, CATEGORY_COLUMN], axis=1)
-    for row, id in enumerate(table[ID_COLUMN], start=2):
-        if not _is_inside(id):
-            raise ToolkitError(f"{path}: line {row}: '{id}' is no photo's name.")
+    for line, id in table[ID_COLUMN].items():
+        if not is_inside(id):
+            raise ToolkitError(f"{path}: line {line}: '{id}' is no photo's name.")
     repeated = table[ID_COLUMN][table[ID_COLUMN].duplicated()]
     if len(repeated):
         raise ToolkitError(
-            f"{path}: line {repeated.index[0] + 2}: the id '{repeated.iloc[0]}' stands twice."
+            f"{path}: line {repeated.index[0]}: the id '{repeated.iloc[0]}' stands twice."
         )
     if table.empty:
         raise ToolkitError(f"{path}: the file has no rows.")
     return table, names
 
 
-def _is_inside(name: str) -> bool:
-    path = PurePosixPath(name.replace("\\", "/"))
-    is_named = bool(path.parts) and not path.is_absolute()
-    return is_named and ".." not in path.parts and ":" not in path.parts[0]
-
-
 def _read_table(path: Path) -> pd.DataFrame:
+    """Return the rows under their line numbers; blank lines are passed over."""
     try:
+        text = path.read_text(encoding="utf-8-sig")
+        blank = len(list(takewhile(lambda line: not line.strip(), text.splitlines())))
         # Everything stays text: '007.jpg' and the category '01' must come out as they went in.
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        table = pd.read_csv(
+            io.StringIO(text),
+            dtype=str,
+            keep_default_na=False,
+            skiprows=blank,
+            skip_blank_lines=False,
+        )
     except FileNotFoundError:
         raise ToolkitError(f"{path}: no such file.") from None
     except (OSError, ValueError) as error:
@@ -307,7 +345,9 @@ def _read_table(path: Path) -> pd.DataFrame:
             f"{path}: Expected {len(table.columns)} values in a row, received more: "
             f"{','.join(map(str, table.index[:1]))},{','.join(map(str, table.iloc[0]))}."
         )
-    return table
+    table.index += blank + 2
+    is_blank = [not any(map(str.strip, row)) for row in table.to_numpy()]
+    return table.drop(index=table.index[np.array(is_blank, dtype=np.bool_)])
 
 
 def _photos_in(folder: Path) -> list[Path]:

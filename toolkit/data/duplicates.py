@@ -31,8 +31,7 @@ def near_pairs(
     left, right = np.array(first, dtype=np.uint64), np.array(second, dtype=np.uint64)
     found = [np.empty((0, 2), dtype=np.int64)]
     for start in range(0, len(left), _BLOCK):
-        distance = np.bitwise_count(left[start : start + _BLOCK, None] ^ right[None, :])
-        pairs = np.argwhere(distance <= most_bits)
+        pairs = _near(left[start : start + _BLOCK], right, most_bits)
         found.append(pairs + np.array([start, 0]))
     return np.concatenate(found)
 
@@ -47,9 +46,23 @@ def near_groups(hashes: Sequence[int], most_bits: int = NEAR_BITS) -> NDArray[np
     Returns:
         Shape (photos,): a group number each; a photo that is like no other has its own.
     """
-    pairs = near_pairs(hashes, hashes, most_bits)
+    # Many photos may have one hash, as all of one colour do, and their pairs would fill the memory.
+    unique, place = np.unique(np.array(hashes, dtype=np.uint64), return_inverse=True)
+    found = [np.empty((0, 2), dtype=np.int64)]
+    for start in range(0, len(unique), _BLOCK):
+        block = unique[start : start + _BLOCK]
+        found.append(_near(block, unique[start:], most_bits) + start)
+    pairs = np.concatenate(found)
     links = coo_array(
         (np.ones(len(pairs), dtype=np.int8), (pairs[:, 0], pairs[:, 1])),
-        shape=(len(hashes), len(hashes)),
+        shape=(len(unique), len(unique)),
     )
-    return connected_components(links, directed=False)[1].astype(np.int64)
+    groups = connected_components(links, directed=False)[1].astype(np.int64)
+    joined: NDArray[np.int64] = groups[place]
+    return joined
+
+
+def _near(
+    first: NDArray[np.uint64], second: NDArray[np.uint64], most_bits: int
+) -> NDArray[np.int64]:
+    return np.argwhere(np.bitwise_count(first[:, None] ^ second[None, :]) <= most_bits)

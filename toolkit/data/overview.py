@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from toolkit.data.dataset import (
@@ -12,6 +12,7 @@ from toolkit.data.dataset import (
     Request,
     load_labelled,
     load_request,
+    passed_over,
 )
 from toolkit.data.duplicates import near_groups, near_pairs
 from toolkit.data.survey import PhotoFacts, survey
@@ -31,6 +32,7 @@ class Overview:
         duplicates: Groups of near-duplicate labelled photos, by path.
         conflicts: Those groups whose photos have different labels.
         overlap: Pairs of a labelled and a test photo that are near-duplicates.
+        passed_over: Files in folders of photos that are not taken for photos.
     """
 
     dataset: Dataset
@@ -41,6 +43,7 @@ class Overview:
     duplicates: list[list[Path]]
     conflicts: list[list[Path]]
     overlap: list[tuple[Path, Path]]
+    passed_over: list[Path] = field(default_factory=list)
 
 
 def overview(root: Path, reporter: Reporter = SILENT) -> Overview:
@@ -82,4 +85,5 @@ def overview(root: Path, reporter: Reporter = SILENT) -> Overview:
         duplicates=[[paths[index] for index in group] for group in groups],
         conflicts=[[paths[index] for index in group] for group in conflicting],
         overlap=[(paths[sound[a]], test_paths[test_sound[b]]) for a, b in pairs.tolist()],
+        passed_over=passed_over(root),
     )

@@ -58,6 +58,7 @@ _DECODER_ERRORS = (
     IndexError,
     EOFError,
     OverflowError,
+    RuntimeError,  # Of AVIF.
     ZeroDivisionError,
     struct.error,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,9 +12,11 @@ from pathlib import Path
 import imagehash
 
 from toolkit.data.pixels import DECODER_VERSION, DEFINITION, BrokenPhotoError, decode, upright_size
-from toolkit.files import cache_folder, sha256_file, sha256_json, write_json
+from toolkit.files import cache_folder, held, sha256_file, sha256_json, write_json
 from toolkit.machine import usable_cores
 from toolkit.progress import SILENT, Reporter
+
+_LONGEST_WRITE_S = 60
 
 
 @dataclass(frozen=True)
@@ -51,18 +53,22 @@ def survey(paths: Sequence[Path], reporter: Reporter = SILENT) -> list[PhotoFact
     known = _read_store(store)
     missing = [index for index, key in enumerate(keys) if key not in known]
     if missing:
+        found: dict[str, PhotoFacts] = {}
         with (
             ThreadPoolExecutor(usable_cores()) as pool,
             reporter.track("looking at photos", len(missing)) as advance,
         ):
-            for index, facts in zip(
-                missing, pool.map(_look, [paths[index] for index in missing]), strict=True
-            ):
-                known[keys[index]] = facts
-                advance(1)
-        # What could not be opened has no hash and is tried again: a mended permission shows neither
-        # in the size nor in the time of a file.
-        write_json(store, {key: asdict(facts) for key, facts in known.items() if facts.sha256})
+            looks = [pool.submit(_look, paths[index]) for index in missing]
+            try:
+                for index, look in zip(missing, looks, strict=True):
+                    found[keys[index]] = look.result()
+                    advance(1)
+            finally:
+                # Interrupted, it goes on from here.
+                for look in looks:
+                    look.cancel()
+                _remember(store, found)
+        known.update(found)
     return [known[key] for key in keys]
 
 
@@ -80,6 +86,17 @@ def _read_store(store: Path) -> dict[str, PhotoFacts]:
         return {key: PhotoFacts(**facts) for key, facts in content.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}  # Only a cache: what is not there is looked at again.
+
+
+def _remember(store: Path, found: Mapping[str, PhotoFacts]) -> None:
+    # What could not be opened has no hash and is tried again: a mended permission shows neither in
+    # the size nor in the time of a file.
+    new = {key: asdict(facts) for key, facts in found.items() if facts.sha256}
+    busy = f"{store.parent}: another process keeps writing here. Name another TOOLKIT_CACHE."
+    with held(store.with_suffix(".lock"), busy, _LONGEST_WRITE_S):
+        # Another process may have looked at other photos meanwhile.
+        known = {key: asdict(facts) for key, facts in _read_store(store).items()}
+        write_json(store, known | new)
 
 
 def _look(path: Path) -> PhotoFacts:

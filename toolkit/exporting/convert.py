@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,12 @@ class Parity:
 
 
 def convert(
-    model_path: Path, target: Path, metadata: Mapping[str, str], photos: Path, chosen: list[int]
+    model_path: Path,
+    target: Path,
+    metadata: Mapping[str, str],
+    photos: Path,
+    chosen: list[int],
+    names: Sequence[str],
 ) -> dict[str, Any]:
     """Convert a model, run both on photos, and keep the file only if they agree.
 
@@ -71,6 +76,7 @@ def convert(
         metadata: Written into the file.
         photos: `.npy` file of decoded photos at the model's size.
         chosen: Numbers of the photos to compare on.
+        names: Of those photos, for people.
 
     Returns:
         The fields of `Parity`.
@@ -83,7 +89,7 @@ def convert(
     with written_whole(target) as temporary:
         onnx.save(exported, temporary)
         pixels = np.load(photos, mmap_mode="r")
-        parity = compare(model, temporary, pixels, np.array(chosen))
+        parity = compare(model, temporary, pixels, np.array(chosen), names)
     return asdict(parity)
 
 
@@ -134,7 +140,13 @@ def check_inputs(exported: onnx.ModelProto) -> None:
         )
 
 
-def compare(model: keras.Model, path: Path, photos: Pixels, chosen: NDArray[np.int64]) -> Parity:
+def compare(
+    model: keras.Model,
+    path: Path,
+    photos: Pixels,
+    chosen: NDArray[np.int64],
+    names: Sequence[str],
+) -> Parity:
     """Run Keras and onnxruntime on the same photos and compare logits and probabilities.
 
     Args:
@@ -142,6 +154,7 @@ def compare(model: keras.Model, path: Path, photos: Pixels, chosen: NDArray[np.i
         path: Its ONNX file.
         photos: Shape (photos, size, size, 3), uint8.
         chosen: Numbers of those to run.
+        names: Of those to run, for people.
 
     Returns:
         The largest differences.
@@ -167,7 +180,7 @@ def compare(model: keras.Model, path: Path, photos: Pixels, chosen: NDArray[np.i
     expected_logits, logits, expected, received = (
         np.concatenate(parts) for parts in zip(*found, strict=True)
     )
-    return _judged(chosen, expected_logits, logits, expected, received)
+    return _judged(names, expected_logits, logits, expected, received)
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -178,41 +191,41 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _judged(
-    chosen: NDArray[np.int64],
+    names: Sequence[str],
     expected_logits: NDArray[np.float32],
     logits: NDArray[np.float32],
     expected: NDArray[np.float32],
     received: NDArray[np.float32],
 ) -> Parity:
     finite = np.asarray(np.isfinite(np.hstack([logits, received])).all(axis=1))
-    _require(finite, chosen, "the output is not finite")
+    _require(finite, names, "the output is not finite")
     logit_errors = np.abs(logits - expected_logits).max(axis=1) / np.abs(expected_logits).max()
     _require(
         logit_errors <= LOGIT_TOLERANCE,
-        chosen,
+        names,
         f"a logit differs from Keras by {logit_errors.max():.1e} of the largest "
         f"(allowed: {LOGIT_TOLERANCE:.0e})",
     )
     errors = np.abs(received - expected).max(axis=1)
     _require(
         errors <= PROBABILITY_TOLERANCE,
-        chosen,
+        names,
         f"a probability differs from Keras by {errors.max():.1e} "
         f"(allowed: {PROBABILITY_TOLERANCE:.0e})",
     )
     changed = expected.argmax(axis=1) != received.argmax(axis=1)
     two_best = np.sort(expected, axis=1)[:, -2:]
     tied = two_best[:, 1] - two_best[:, 0] <= TIE
-    _require(~changed | tied, chosen, "the label differs from Keras's")
-    return Parity(len(chosen), float(logit_errors.max()), float(errors.max()), int(changed.sum()))
+    _require(~changed | tied, names, "the label differs from Keras's")
+    return Parity(len(names), float(logit_errors.max()), float(errors.max()), int(changed.sum()))
 
 
-def _require(passed: NDArray[np.bool_], chosen: NDArray[np.int64], complaint: str) -> None:
+def _require(passed: NDArray[np.bool_], names: Sequence[str], complaint: str) -> None:
     if not passed.all():
-        worst = int(chosen[np.flatnonzero(~passed)[0]])
+        wrong = np.flatnonzero(~passed)
         raise ToolkitError(
-            f"The exported file computes something else: {complaint}; {int((~passed).sum())} of "
-            f"{len(chosen)} photos, first the one numbered {worst}."
+            f"The exported file computes something else: {complaint}; {len(wrong)} of "
+            f"{len(names)} photos, first {names[wrong[0]]}."
         )
 
 
@@ -222,7 +235,7 @@ def _session_with_logits(path: Path) -> onnxruntime.InferenceSession:
     producer = next(node for node in exported.graph.node if OUTPUT in node.output)
     if producer.op_type != "Softmax":
         raise ToolkitError(
-            f"{path}: Expected a graph that ends in Softmax, not {producer.op_type}."
+            f"The exported file: Expected a graph that ends in Softmax, not {producer.op_type}."
         )
     _rename(exported.graph, producer.input[0], LOGITS)
     exported.graph.output.append(

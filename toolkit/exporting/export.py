@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib.util
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from toolkit.exporting.members import VERSIONED, Photos, export_members
 from toolkit.exporting.precision import Lowered, lower_members, parse_precisions
 from toolkit.exporting.select import member_names
 from toolkit.exporting.weights import unvalidated_table, voting_table
-from toolkit.files import remove_folder, sha256_file
+from toolkit.files import held, replace_folder, sha256_file
 from toolkit.inference.bundle import (
     MANIFEST,
     VALIDATION,
@@ -32,7 +33,8 @@ from toolkit.machine import package_versions
 from toolkit.progress import SILENT, Reporter
 from toolkit.training.run import Run, Validation
 
-_VOTINGS = ("auto", "uniform", "accuracy", "fitted")
+_FITTED = ("accuracy", "fitted")
+_VOTINGS = ("auto", "uniform", *_FITTED)
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ def export(runs: Sequence[Run], options: ExportOptions, reporter: Reporter = SIL
 
     Raises:
         ToolkitError: A member's file does not compute what Keras computes, the photos are not
-            those that the runs saw, or another bundle stands in the way.
+            those that the runs saw, another bundle stands in the way, or another process is
+            exporting to the same folder.
         UsageError: The options do not fit the runs.
     """
     if importlib.util.find_spec("tf2onnx") is None:
@@ -84,23 +87,57 @@ def export(runs: Sequence[Run], options: ExportOptions, reporter: Reporter = SIL
             f"--precision {options.precision}: {runs[0].label} trained on all photos, so that none "
             "is left to judge lower precisions by. Pass --precision fp32."
         )
-    existing = _existing(named, options, lower)
-    if existing is not None:
-        reporter.say(f"{options.bundle}: already holds these runs, not exported again")
-        return existing
-    photos = Photos.find(runs, options.data, reporter)
-    target = options.bundle.absolute()
-    building = target.with_name(f".{target.name}.building")
-    try:
-        building.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ToolkitError(f"{options.bundle}: cannot be made ({error.strerror}).") from None
+    if options.voting in _FITTED and runs[0].validation is None:
+        raise UsageError(
+            f"--voting {options.voting}: weights can only be found where photos were held out, and "
+            f"{runs[0].label} trained on all. Pass --voting auto, uniform or NAME=WEIGHT,..."
+        )
+    # What a link leads to: a link could not be replaced by a folder.
+    target = options.bundle.resolve()
+    busy = f"{options.bundle}: another process is exporting. Wait for it, or pass another --bundle."
+    with held(target.with_name(f".{target.name}.lock"), busy):
+        building = target.with_name(f".{target.name}.building")
+        finished = _finish_earlier(building, target, named, options, lower)
+        if finished is not None:
+            reporter.say(f"{options.bundle}: the export that was interrupted is finished")
+            return finished
+        existing = _existing(named, options, lower)
+        if existing is not None:
+            reporter.say(
+                f"{options.bundle}: already holds these runs, not exported again (--fresh does it, "
+                "as after a change of classes.csv or of what is installed)"
+            )
+            return existing
+        photos = Photos.find(runs, options.data, reporter)
+        building.mkdir(exist_ok=True)
+        try:
+            (building / MANIFEST).unlink(missing_ok=True)  # Its files are about to change.
+            bundle = _build(named, photos, building, lower, custom, options.voting, reporter)
+            save_bundle(bundle)  # From here on its files are all that is needed.
+            _tidy(bundle)
+        finally:
+            with contextlib.suppress(OSError):
+                building.rmdir()  # Where nothing is in it that the next call could go on with.
+        replace_folder(target, building)
+    return load_bundle(options.bundle)
+
+
+def _build(
+    named: Sequence[tuple[str, Run]],
+    photos: Photos,
+    building: Path,
+    lower: Sequence[str],
+    custom: tuple[float, ...] | None,
+    voting: str,
+    reporter: Reporter,
+) -> Bundle:
     exported = export_members(named, photos, building, reporter)
     lowered = lower_members(exported, lower, photos, building, reporter)
     members = [each.member for each in lowered]
-    seen, validation = runs[0].data, runs[0].validation
-    voting = _voting(lowered, validation, building, custom, options.voting)
-    bundle = Bundle(
+    first = named[0][1]
+    seen, validation = first.data, first.validation
+    tables = _voting(lowered, validation, building, custom, voting)
+    return Bundle(
         folder=building,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         versions=package_versions(VERSIONED),
@@ -115,20 +152,50 @@ def export(runs: Sequence[Run], options: ExportOptions, reporter: Reporter = SIL
             "held_out": seen.held_out,
         },
         members=tuple(members),
-        voting=voting,
-        requested_voting=options.voting,
+        voting=tables,
+        requested_voting=voting,
         validation_sha256=sha256_file(building / VALIDATION) if validation else "",
         precisions=tuple(row for each in lowered for row in each.rows),
     )
-    kept = {member.file for member in members} | ({VALIDATION} if validation else set())
-    kept.update(*(variant.files for member in members for variant in member.variants))
-    for path in building.iterdir():
+
+
+def _finish_earlier(
+    building: Path,
+    target: Path,
+    named: Sequence[tuple[str, Run]],
+    options: ExportOptions,
+    lower: Sequence[str],
+) -> Bundle | None:
+    """Put a bundle in its place whose export was killed when all but that was done.
+
+    Returns:
+        The bundle if it is the one asked for.
+    """
+    if not (building / MANIFEST).is_file():
+        return None
+    try:
+        bundle = load_bundle(building)
+        _tidy(bundle)
+        bundle.check_files()
+    except ToolkitError:
+        return None  # Made anew.
+    is_asked_for = _is_of(bundle, named, options, lower)
+    # Without it no bundle stands there: the old one had been put aside for it.
+    if not target.exists() or (options.fresh and is_asked_for and (target / MANIFEST).is_file()):
+        replace_folder(target, building)
+        return load_bundle(options.bundle) if is_asked_for else None
+    return None
+
+
+def _tidy(bundle: Bundle) -> None:
+    """Remove what only an export that goes on would need."""
+    kept = {MANIFEST, *(member.file for member in bundle.members)}
+    kept.update(*(variant.files for member in bundle.members for variant in member.variants))
+    if bundle.validation_sha256:
+        kept.add(VALIDATION)
+    for path in bundle.folder.iterdir():
         if path.name not in kept:
             path.unlink()
-    save_bundle(bundle)
-    remove_folder(options.bundle)
-    building.rename(options.bundle)
-    return load_bundle(options.bundle)
 
 
 def _voting(
@@ -163,11 +230,6 @@ def _chosen(table: VotingTable, wanted: str) -> VotingTable:
     if wanted == "auto":
         return table
     name = "custom" if "=" in wanted else wanted
-    if name not in table.alternatives:
-        raise UsageError(
-            f"--voting {wanted}: Expected auto, {', '.join(table.alternatives)} or NAME=WEIGHT,... "
-            "(weights can only be found where photos were held out)."
-        )
     return VotingTable(name, "asked for at export", table.alternatives, table.best_single)
 
 
@@ -196,14 +258,20 @@ def _existing(
     if options.fresh:
         return None
     bundle = load_bundle(options.bundle)
-    same = [(each.name, each.run, each.model_sha256) for each in bundle.members]
-    wanted = [(name, run.label, run.model_sha256) for name, run in named]
-    # Whatever is asked for is tried, so every precision has rows.
-    tried = {row["precision"] for row in bundle.precisions}
-    if same == wanted and bundle.requested_voting == options.voting and tried == set(lower):
+    if _is_of(bundle, named, options, lower):
         bundle.check_files()
         return bundle
     raise ToolkitError(
         f"{options.bundle}: holds a bundle made from other runs or with another voting or other "
         "precisions. Pass --fresh to replace it, or name another with --bundle."
     )
+
+
+def _is_of(
+    bundle: Bundle, named: Sequence[tuple[str, Run]], options: ExportOptions, lower: Sequence[str]
+) -> bool:
+    members = [(each.name, each.run, each.model_sha256) for each in bundle.members]
+    wanted = [(name, run.label, run.model_sha256) for name, run in named]
+    # Whatever is asked for is tried, so every precision has rows.
+    tried = {row["precision"] for row in bundle.precisions}
+    return members == wanted and bundle.requested_voting == options.voting and tried == set(lower)

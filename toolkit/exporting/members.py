@@ -54,7 +54,7 @@ class Photos:
     Attributes:
         paths: All labelled photos that the runs saw.
         hashes: SHA-256 of their files.
-        chosen: Numbers of the held-out ones; without such, of some spread over the classes.
+        chosen: Numbers of the held-out ones; without such, of some spread evenly over all.
         names: A readable name for some categories.
     """
 
@@ -169,7 +169,7 @@ def answers_to_views(
 
 
 def spread(count: int, most: int) -> list[int]:
-    """Return numbers below `count`, evenly spread, so that every class is among the photos."""
+    """Return at most so many numbers below `count`, evenly spread."""
     return sorted(set(np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()))
 
 
@@ -238,6 +238,7 @@ class _Work:
                 metadata,
                 pixels,
                 chosen,
+                [str(self.photos.paths[number]) for number in chosen],
                 environment={"KERAS_BACKEND": "tensorflow"},
             )
         except ToolkitError as error:

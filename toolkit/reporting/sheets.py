@@ -10,6 +10,7 @@ from toolkit.data.augmentor import Augmentor, photo_seed
 from toolkit.data.dataset import load_labelled
 from toolkit.data.overview import Overview
 from toolkit.data.pixels import load
+from toolkit.progress import SILENT, Reporter
 from toolkit.reporting.photo_sheets import draw_augmentation_sheet, draw_sample_sheet
 from toolkit.reporting.pictures import check_picture, draw_class_histogram
 from toolkit.training.recipe import Recipe
@@ -17,8 +18,11 @@ from toolkit.training.recipe import Recipe
 SHEET_PHOTOS, SHEET_CLASSES, SHEET_SIZE = 6, 20, 128
 
 
-def draw_overview(found: Overview, folder: Path) -> None:
-    """Draw the class histogram and some photos of the first classes into a folder."""
+def draw_overview(found: Overview, folder: Path, reporter: Reporter = SILENT) -> None:
+    """Draw the class histogram and some photos of the first classes into a folder.
+
+    Where none of those can be read, only the histogram is drawn, and the reporter told.
+    """
 
     def labelled(category: str) -> str:
         name = found.dataset.names.get(category)
@@ -34,7 +38,10 @@ def draw_overview(found: Overview, folder: Path) -> None:
         samples[labelled(category)] = [load(path, SHEET_SIZE) for path in paths[:SHEET_PHOTOS]]
     counts = {labelled(category): count for category, count in found.counts.items()}
     draw_class_histogram(counts, folder / "classes.png")
-    draw_sample_sheet(samples, folder / "samples.png")
+    if any(samples.values()):
+        draw_sample_sheet(samples, folder / "samples.png")
+    else:
+        reporter.say(f"{folder / 'samples.png'}: not drawn, for no photo of it can be read")
 
 
 def draw_augmentor(

@@ -9,17 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import filelock
 import numpy as np
 
 from toolkit.data.cache import decoded_photos
 from toolkit.data.dataset import load_labelled
 from toolkit.data.holdout import Prepared, prepare
 from toolkit.errors import ToolkitError, UsageError, nearest
-from toolkit.files import remove_folder, sha256_file, sha256_json, write_text
+from toolkit.files import held, remove_folder, sha256_file, sha256_json, write_text
 from toolkit.processes import import_quietly, in_own_process
 from toolkit.progress import SILENT, Reporter, counted
-from toolkit.training.backend import choose_backend
+from toolkit.training.backend import choose_backend, sixteen_bit_policy
 from toolkit.training.recipe import Recipe
 from toolkit.training.recipe_files import RecipeSet
 from toolkit.training.registry import find_backbone
@@ -105,8 +104,10 @@ def train(
     starts = [_weights_start(recipe, options) for recipe in chosen]
     backend = choose_backend()
     _check_name(options.name)
-    options.runs.mkdir(parents=True, exist_ok=True)
-    with _held(options.runs):
+    if options.mixed_precision:
+        in_own_process(_check_sixteen_bits, environment={"KERAS_BACKEND": backend})
+    busy = f"{options.runs}: another process is training here. Wait for it, or pass another --runs."
+    with held(options.runs / LOCK, busy):
         dataset = load_labelled(options.data)
         prepared = prepare(dataset, skip_broken=options.skip_broken, reporter=reporter)
         if prepared.left_out:
@@ -177,15 +178,6 @@ def _weights_start(recipe: Recipe, options: TrainingOptions) -> _WeightsStart:
 def _check_name(name: str | None) -> None:
     if name is not None and not re.fullmatch(r"\w[\w.-]*", name):
         raise UsageError(f"--name {name}: Expected letters, digits, '_', '.' and '-'.")
-
-
-def _held(runs: Path) -> filelock.AcquireReturnProxy[Any]:
-    try:
-        return filelock.FileLock(runs / LOCK).acquire(timeout=0)
-    except filelock.Timeout:
-        raise ToolkitError(
-            f"{runs}: another process is training here. Wait for it, or pass another --runs."
-        ) from None
 
 
 def _plan(
@@ -306,6 +298,11 @@ def _train(plan: _Plan, prepared: Prepared, options: TrainingOptions, reporter: 
         reporter,
         environment={"KERAS_BACKEND": plan.identity["backend"]},
     )
+
+
+def _check_sixteen_bits() -> None:
+    import_quietly("keras")
+    sixteen_bit_policy()
 
 
 def _say_what_is_dropped(plan: _Plan, reporter: Reporter) -> None:

@@ -46,7 +46,7 @@ def make_demo(
         reporter: Where progress is told.
 
     Raises:
-        ToolkitError: The folder is taken, or a number is out of range.
+        ToolkitError: The folder is taken or cannot be written, or a number is out of range.
     """
     folder = folder.resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -56,15 +56,19 @@ def make_demo(
     for name, count in (("train_per_class", train_per_class), ("test_per_class", test_per_class)):
         if not 1 <= count <= MOST_PER_CLASS:
             raise ToolkitError(f"{name}: Expected 1 to {MOST_PER_CLASS}, received {count}.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
         photos = CLASSES * (train_per_class + test_per_class)
         with reporter.track("drawing", photos) as advance:
             _write_set(temporary, seed, train_per_class, test_per_class, advance)
         if folder.exists():
             folder.rmdir()  # Not every system renames onto an empty folder.
         temporary.rename(folder)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise  # Of the terminal.
+        raise ToolkitError(f"{folder}: cannot be written ({error.strerror or error}).") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
