@@ -115,7 +115,7 @@ class TestOutputs:
         for name in ("a", "b"):
             toolkit("ensemble", "--out", f"{name}.csv", "--quiet")
             manifest = json.loads((home / f"{name}.json").read_text(encoding="utf-8"))
-            assert manifest["latency"] == {"file": f"{name}-latency.json"}
+            assert manifest["latency"]["file"] == f"{name}-latency.json"
         assert {"a-latency.json", "b-latency.json"} <= made(home)
 
     def test_the_manifest_says_what_was_asked(self, toolkit, home: Path) -> None:

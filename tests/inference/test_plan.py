@@ -40,6 +40,7 @@ def plan(tiny_bundle: Any) -> Plan:
         confidence=0.95,
         photos=300,
         exact_ms=4.1,
+        settled_ms=3.2,
         costs={"alpha fp32": 1.1, "beta fp32": 0.95},
         steps=((Run("alpha", "fp32", 0),), (Run("alpha", "fp32", 1), Run("beta", "fp32", 0))),
         candidates=(
