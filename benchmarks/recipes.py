@@ -49,9 +49,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "own+ema": EMA,
     "own+average": {"pooling": "average"},
     "own+average+ema": {"pooling": "average", **EMA},
+    "average+ema": {"pixels": "unit", "pooling": "average", **EMA},
 }
 """What each changes; `own` is `improved` with the network's own pixels, `base` has the head first
-too, in one of the passes."""
+too, in one of the passes. The last has the pixels of `improved`."""
+
+HELD_TO = ("improved", "base", "own")
 
 DRAWS = 10_000
 
@@ -123,7 +126,7 @@ def _validation(run: Run) -> Any:
 
 
 def summary(name: str, runs: dict[int, Run], others: dict[str, dict[int, Run]]) -> dict[str, Any]:
-    """Return a variant's figures: every run, mean and spread, and against the two it is held to."""
+    """Return a variant's figures: every run, mean and spread, and against those it is held to."""
     last = [run.history[-1] for run in runs.values()]
     content: dict[str, Any] = {
         "runs": {
@@ -143,7 +146,7 @@ def summary(name: str, runs: dict[int, Run], others: dict[str, dict[int, Run]]) 
         "recipe": next(iter(runs.values())).recipe.model_dump(mode="json", exclude={"augmentor"}),
         "against": {},
     }
-    for other in ("improved", "base"):
+    for other in HELD_TO:
         seeds = sorted(runs.keys() & others.get(other, {}).keys())
         if other != name and seeds:
             pairs = [runs[seed] for seed in seeds], [others[other][seed] for seed in seeds]
@@ -174,7 +177,7 @@ def print_report(summaries: dict[str, dict[str, Any]]) -> None:
             f"{100 * one['last_accuracy']['mean']:>12.2f}{_figure(one['log_loss'], 1, 3, 10)}"
             f"{one['last_log_loss']['mean']:>8.3f}{seconds:>6.0f}"
         )
-    for other in ("improved", "base"):
+    for other in HELD_TO:
         print(f"\nless {other:<17}{'accuracy, points':>18}{'95 %':>18}{'log-loss':>11}{'95 %':>20}")
         for name, one in summaries.items():
             if other in one["against"]:
