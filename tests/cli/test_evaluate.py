@@ -64,6 +64,24 @@ class TestEvaluate:
         assert (told.code, told.out) == (1, "")
         assert f"{Path('data/test_upload/zzz.jpg')}: no such file" in told.err
 
+    def test_photos_that_lie_elsewhere_are_asked_for(self, toolkit, home: Path) -> None:
+        (home / "labels.csv").write_text("Id,Category\n1.png,2\n2.png,10\n", encoding="utf-8")
+        told = toolkit("evaluate", "--labels", "labels.csv")
+        assert (told.code, told.out) == (1, "")
+        assert "None of the 2 labelled photos is there; the first is looked for at " in told.err
+        assert "Name their folder with --photos" in told.err
+
+    def test_labels_in_other_words_than_the_answers_are_told(self, toolkit, home: Path) -> None:
+        (home / "answers.csv").write_text("Id,Category\na,2\nb,10\n", encoding="utf-8")
+        (home / "labels.csv").write_text("Id,Category\na,two\nb,10\n", encoding="utf-8")
+        told = toolkit("evaluate", "answers.csv", "--labels", "labels.csv")
+        assert told.code == 0
+        assert "of whose categories no answer has: two" in " ".join(told.out.split())
+        (home / "labels.csv").write_text("Id,Category\na,two\nb,ten\n", encoding="utf-8")
+        told = toolkit("evaluate", "answers.csv", "--labels", "labels.csv")
+        assert (told.code, told.out) == (1, "")
+        assert "none of its categories (ten, two) is among the answers (2, 10)." in told.err
+
     def test_a_submission_has_an_accuracy_and_no_other_figure(self, toolkit, home: Path) -> None:
         toolkit("ensemble", "--quiet")
         lines = (home / "submission.csv").read_text(encoding="utf-8").splitlines()

@@ -160,7 +160,8 @@ def test_classes_csv_gives_readable_names(tmp_path: Path) -> None:
         (["Id,Category", "a.jpg,1,x", "b.jpg,2,x"], "Expected 2 values in a row"),
         (["Id,Category", "a.jpg,1", "b.jpg,2,x"], "cannot be read as CSV"),
         (["Id,Category"], "no rows"),
-        ([""], "cannot be read as CSV"),
+        ([""], r"cannot be read as CSV \(the file is empty\)"),
+        (["Id,Category", "a.jpg,1", "b.jpg,7"], "line 3: 'b.jpg' has the category '7', but there"),
     ],
 )
 def test_a_wrong_csv_is_named_with_what_is_wrong(

@@ -161,8 +161,10 @@ def test_another_bundle_is_not_replaced_unless_told(
 ) -> None:
     runs = trained.runs[:1] if voting == "auto" else trained.runs
     options = ExportOptions(bundle=copied.folder, voting=voting)
-    with pytest.raises(ToolkitError, match=r"made from other runs or with another voting.*--fresh"):
+    with pytest.raises(ToolkitError, match=r"made from other runs or with another .*--fresh") as no:
         export(runs, options)
+    asked = ", ".join(run.label for run in runs)
+    assert f"asked for: {asked} (voting {voting}, fp32). " in str(no.value)
     assert load_bundle(copied.folder) == copied
     made = export(runs, dataclasses.replace(options, fresh=True))
     assert [member.run for member in made.members] == [run.label for run in runs]
@@ -487,6 +489,13 @@ class TestChoosingRuns:
     def test_the_latest_of_each_backbone_is_taken(self, trained: Trained) -> None:
         (chosen,) = choose_runs(trained.folder)
         assert chosen.label == trained.runs[1].label
+
+    def test_an_earlier_run_that_is_left_out_is_named(
+        self, trained: Trained, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        choose_runs(trained.folder, reporter=Reporter(quiet=False))
+        told = " ".join(capsys.readouterr().err.split())
+        assert f"left out: {trained.runs[0].folder}, because a later run has the same" in told
 
     def test_a_name_is_taken_by_the_word(self, trained: Trained) -> None:
         (chosen,) = choose_runs(trained.folder, name="second")

@@ -98,6 +98,11 @@ def test_paths_names_and_arrays_of_a_photo_are_one(tiny_bundle, photos: list[Pat
     )
 
 
+def test_what_is_no_photo_is_refused(tiny_bundle) -> None:
+    with pytest.raises(ToolkitError, match="Expected a photo's path or array, received NoneType"):
+        loaded(tiny_bundle).predict([None])
+
+
 def test_an_array_of_another_shape_is_refused(tiny_bundle) -> None:
     with pytest.raises(
         ToolkitError, match=r"shape \(height, width, 3\) .* received shape \(8, 8\)"
@@ -326,6 +331,7 @@ class TestLoad:
         [
             ({"tta": 0}, r"tta: Expected 1 to 8, received 0\."),
             ({"tta": 9}, r"tta: Expected 1 to 8, received 9\."),
+            ({"tta": "4"}, r"tta: Expected 1 to 8, received '4'\."),
             ({"tta_views": "random"}, r"tta_views: Expected fixed or augmentor, received 'random'"),
             ({"batch": 0}, r"batch: Expected at least 1, received 0\."),
             ({"threads": -1}, r"threads: Expected at least 1, received -1\."),

@@ -312,7 +312,8 @@ def test_a_set_of_one_backbone_says_what_it_has(edited: Edit) -> None:
             "warmup_cosine.warmup_fraction: .*less than 1, received 1",
         ),
         # No recipe at all.
-        ("set.yaml", "seed: 42", "seed: [42", "cannot be read as YAML"),
+        ("set.yaml", "seed: 42", "seed: [42", r"line \d+: cannot be read as YAML"),
+        ("set.yaml", "seed: 42", "seed: 42\nseed: 43", r"line \d+: .*the key 'seed' stands twice"),
         ("xception.yaml", "published_accuracy: 0.9106", "- 1", "Expected keys and values.* list"),
         ("augmentor.yaml", "- Blur: {p: 0.07}", "- Blurr: {p: 0.07}", "Did you mean 'Blur'"),
         ("augmentor.yaml", "- Blur: {p: 0.07}", "- Blur: {p: 7}", "Blur: p: .*received 7"),

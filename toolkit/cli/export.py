@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 @options.runs
 @options.bundle
 @click.option("--set", "set_name", metavar="NAME", help="Recipe set.  [default: trained last]")
-@click.option("--name", help="Take the runs that were trained with this --name.")
+@click.option(
+    "--name",
+    help="Take runs that were trained with this --name.  [default: the latest of each backbone]",
+)
 @click.option(
     "--member",
     "members",
@@ -87,7 +90,7 @@ def command(
         from toolkit.exporting.fused import check_target, fuse, photos_to_compare
 
         check_target(fused, bundle)
-    chosen = choose_runs(runs, set_name=set_name, name=name, members=members)
+    chosen = choose_runs(runs, set_name=set_name, name=name, members=members, reporter=reporter)
     wanted = ExportOptions(bundle, data, voting, fresh, precision)
     made = export(chosen, wanted, reporter)
     whole = None
@@ -149,7 +152,13 @@ def print_voting(bundle: Bundle, views: tuple[int, ...]) -> None:
         "Voting on the held-out photos, cross-fitted",
         ["views", "<voting", "accuracy", "log-loss", "<weights"],
         rows,
-        note="\n".join(["* chosen:", *lines]),
+        note="\n".join(
+            [
+                "Log-losses are after the fitted temperature; a member's own above is before it.",
+                "* chosen:",
+                *lines,
+            ]
+        ),
     )
     print_line("")
 

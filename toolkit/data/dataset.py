@@ -234,6 +234,16 @@ def _from_csv(root: Path) -> Dataset:
             )
     classes = class_order(table[CATEGORY_COLUMN])
     index = {category: number for number, category in enumerate(classes)}
+    missing = {category for category in classes if not (folder / category).is_dir()}
+    if len(missing) < len(classes):
+        for line, id, category in zip(
+            table.index, table[ID_COLUMN], table[CATEGORY_COLUMN], strict=True
+        ):
+            if category in missing and not (folder / id).is_file():
+                raise ToolkitError(
+                    f"{root / TRAIN_CSV}: line {line}: '{id}' has the category '{category}', but "
+                    f"there is no folder {folder / category}."
+                )
     photos = tuple(
         Photo(id, _in_class_folder(folder, category, id), index[category])
         for id, category in zip(table[ID_COLUMN], table[CATEGORY_COLUMN], strict=True)
@@ -336,6 +346,10 @@ def _read_table(path: Path) -> pd.DataFrame:
         )
     except FileNotFoundError:
         raise ToolkitError(f"{path}: no such file.") from None
+    except UnicodeDecodeError:
+        raise ToolkitError(f"{path}: cannot be read as CSV. Save it in UTF-8.") from None
+    except pd.errors.EmptyDataError:
+        raise ToolkitError(f"{path}: cannot be read as CSV (the file is empty).") from None
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ToolkitError(f"{path}: cannot be read as CSV ({reason}).") from None

@@ -137,8 +137,10 @@ def from_array(pixels: Pixels) -> Image.Image:
         The same as an image.
 
     Raises:
-        ToolkitError: The array has another shape or dtype.
+        ToolkitError: It is no array, or has another shape or dtype.
     """
+    if not isinstance(pixels, np.ndarray):
+        raise ToolkitError(f"Expected a photo's path or array, received {type(pixels).__name__}.")
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise ToolkitError(
             "Expected an array of shape (height, width, 3) and dtype uint8 (RGB), "

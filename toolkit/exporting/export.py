@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -261,10 +261,22 @@ def _existing(
     if _is_of(bundle, named, options, lower):
         bundle.check_files()
         return bundle
+    held = _in_words((each.run for each in bundle.members), bundle.requested_voting, _tried(bundle))
+    asked = _in_words((run.label for _, run in named), options.voting, set(lower))
     raise ToolkitError(
         f"{options.bundle}: holds a bundle made from other runs or with another voting or other "
-        "precisions. Pass --fresh to replace it, or name another with --bundle."
+        f"precisions: {held}; asked for: {asked}. Pass --fresh to replace it, or name another with "
+        "--bundle."
     )
+
+
+def _in_words(runs: Iterable[str], voting: str, lower: set[str]) -> str:
+    return f"{', '.join(runs)} (voting {voting}, {', '.join(['fp32', *sorted(lower)])})"
+
+
+def _tried(bundle: Bundle) -> set[str]:
+    # Whatever is asked for is tried, so every precision has rows.
+    return {row["precision"] for row in bundle.precisions}
 
 
 def _is_of(
@@ -272,6 +284,5 @@ def _is_of(
 ) -> bool:
     members = [(each.name, each.run, each.model_sha256) for each in bundle.members]
     wanted = [(name, run.label, run.model_sha256) for name, run in named]
-    # Whatever is asked for is tried, so every precision has rows.
-    tried = {row["precision"] for row in bundle.precisions}
-    return members == wanted and bundle.requested_voting == options.voting and tried == set(lower)
+    same_voting = bundle.requested_voting == options.voting
+    return members == wanted and same_voting and _tried(bundle) == set(lower)

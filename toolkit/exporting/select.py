@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from toolkit.errors import ToolkitError, nearest
+from toolkit.progress import SILENT, Reporter
 from toolkit.training.run import Run, finished_runs, load_run
 
 TRAIN_FIRST = "Train with 'toolkit train-all'."
@@ -18,6 +19,7 @@ def choose_runs(
     set_name: str | None = None,
     name: str | None = None,
     members: Sequence[Path] = (),
+    reporter: Reporter = SILENT,
 ) -> list[Run]:
     """Choose the runs of a bundle.
 
@@ -26,6 +28,7 @@ def choose_runs(
         set_name: Recipe set; None takes that of the run finished last.
         name: The runs trained with `--name NAME`; None takes those with held-out photos.
         members: These run folders instead.
+        reporter: Where it is told which earlier runs are left out.
 
     Returns:
         The latest run of each backbone of the set, or the given ones.
@@ -44,8 +47,14 @@ def choose_runs(
             meant = meant or nearest(name or "", {_name(run) for run in finished} - {name, ""})
             raise ToolkitError(f"{runs}: no finished run{wanted}. {meant or TRAIN_FIRST}")
         last_set = set_name or found[-1].recipe.set
-        latest = {run.recipe.backbone: run for run in found if run.recipe.set == last_set}
-        chosen = list(latest.values())
+        of_set = [run for run in found if run.recipe.set == last_set]
+        chosen = list({run.recipe.backbone: run for run in of_set}.values())
+        for run in of_set:
+            if run not in chosen:
+                reporter.say(
+                    f"left out: {run.folder}, because a later run has the same backbone (name all "
+                    "that shall vote with --member)"
+                )
     _refuse_other_splits(chosen)
     return chosen
 

@@ -94,7 +94,7 @@ class Ensemble:
                 not to be had.
         """
         if tta not in range(1, len(VIEWS) + 1):
-            raise UsageError(f"tta: Expected 1 to {len(VIEWS)}, received {tta}.")
+            raise UsageError(f"tta: Expected 1 to {len(VIEWS)}, received {tta!r}.")
         if tta_views not in ("fixed", "augmentor"):
             raise UsageError(f"tta_views: Expected fixed or augmentor, received '{tta_views}'.")
         for name, number in (("batch", batch), ("threads", threads)):

@@ -188,9 +188,10 @@ def compare(subject: Path, against: Path, labelled: LabelledPhotos) -> Compariso
     classes = class_order([*first.values(), *second.values(), *(truth or {}).values()])
     mine, theirs = _indices(first, ids, classes), _indices(second, ids, classes)
     figures, where = None, counted(len(ids), "photo")
-    if truth is not None:
+    if labelled.labels and truth:
         figures = paired(mine, theirs, _indices(truth, ids, classes))
         where += f" of {labelled.labels}"
+        where += _unanswered(labelled.labels, truth, [*first.values(), *second.values()])
     return Comparison(str(subject), str(against), where, agreement(mine, theirs), figures)
 
 
@@ -284,7 +285,30 @@ def _evaluate_submission(path: Path, labelled: LabelledPhotos) -> Evaluation:
         calibration_error=float("nan"),
     )
     where = f"{counted(len(labels), 'photo')} of {labelled.labels}"
+    where += _unanswered(labelled.labels, truth, answers.values())
     return Evaluation(str(path), where, classes, {str(path): figures}, predicted, labels)
+
+
+def _unanswered(path: Path, truth: Mapping[str, str], answers: Iterable[str]) -> str:
+    """Tell of categories that no answer has, which may be another spelling of those that have.
+
+    Raises:
+        ToolkitError: No category is among the answers.
+    """
+    answered = class_order(answers)
+    unknown = class_order(set(truth.values()) - set(answered))
+    if not unknown:
+        return ""
+    if set(unknown) == set(truth.values()):
+        raise ToolkitError(
+            f"{path}: none of its categories ({_first(unknown)}) is among the answers "
+            f"({_first(answered)})."
+        )
+    return f", of whose categories no answer has: {_first(unknown)}"
+
+
+def _first(categories: Sequence[str], most: int = 5) -> str:
+    return ", ".join(categories[:most]) + (", ..." if len(categories) > most else "")
 
 
 def _check_rows(path: Path, answers: Mapping[str, str], wanted: Iterable[str]) -> None:
@@ -318,6 +342,11 @@ def _labels(dataset: Dataset) -> Labels:
 
 
 def _complaint(paths: Sequence[Path], reporter: Reporter) -> str:
+    if not any(path.exists() for path in paths):
+        return (
+            f"None of the {len(paths)} labelled photos is there; the first is looked for at "
+            f"{paths[0]}. Name their folder with --photos beside --labels, or all with --data."
+        )
     lines = broken_photos(paths, reporter)
     return (
         f"{len(lines)} of {len(paths)} labelled photos cannot be read. Mend or remove them:\n"

@@ -182,11 +182,27 @@ def _recipe(
         ) from None
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads plain YAML, and takes no key twice: the first of both would count for nothing."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                problem = f"the key '{key.value}' stands twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
 def _read_yaml(path: Path, kind: type) -> Any:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise ToolkitError(f"{path}: no such file.") from None
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ToolkitError(f"{path}: {line}cannot be read as YAML ({error.problem}).") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ToolkitError(
             f"{path}: cannot be read as YAML ({' '.join(str(error).split())})."

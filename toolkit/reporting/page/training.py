@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from toolkit.reporting.page.charts import history_charts
 from toolkit.reporting.page.svg import Chart
@@ -92,7 +93,7 @@ def training_section(runs: Sequence[Run]) -> TrainingSection:
 
 def _row(run: Run, published: float | None) -> RunRow:
     score = run.score
-    each = sorted(float(row["seconds"]) for row in run.history)
+    each = [float(row["seconds"]) for row in run.history]
     return RunRow(
         label=run.label,
         backbone=run.recipe.backbone,
@@ -105,7 +106,7 @@ def _row(run: Run, published: float | None) -> RunRow:
         calibration_error=score.get("calibration_error"),
         published=published,
         seconds=run.seconds,
-        seconds_an_epoch=each[len(each) // 2] if each else 0.0,
+        seconds_an_epoch=median(each) if each else 0.0,
         photos=run.data.training_photos,
         held_out=run.data.validation_photos,
         megabytes=run.model_path.stat().st_size / 1e6 if run.model_path.is_file() else None,
