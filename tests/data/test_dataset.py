@@ -277,7 +277,7 @@ def test_a_label_the_model_does_not_know_is_named(tmp_path: Path) -> None:
 
 def test_the_fingerprint_tells_other_labels_but_not_another_place(tmp_path: Path) -> None:
     for name, label in {"here": 2, "there": 2, "other": 1}.items():
-        put(tmp_path / name, "train/1/a.jpg")
+        put(tmp_path / name, "train/1/a.jpg", "train/2/c.jpg")
         write(tmp_path / name / "train.csv", "Id,Category", "a.jpg,1", f"b.jpg,{label}", "c.jpg,2")
     here, there, other = (
         load_labelled(tmp_path / name).fingerprint for name in ("here", "there", "other")
