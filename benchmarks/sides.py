@@ -21,8 +21,9 @@ import onnxruntime
 import pandas as pd
 from numpy.typing import NDArray
 
-from toolkit.data.dataset import SAMPLE_CSV, Request, read_labels
+from toolkit.data.dataset import SAMPLE_CSV, Request
 from toolkit.data.pixels import Pixels, load
+from toolkit.data.tables import read_labels
 from toolkit.errors import ToolkitError
 from toolkit.inference.bundle import INPUT, Bundle, Member
 from toolkit.inference.plans import FastOptions

@@ -17,7 +17,8 @@ from toolkit.data.dataset import load_labelled
 from toolkit.errors import ToolkitError, UsageError
 from toolkit.inference.bundle import load_bundle, load_validation, save_bundle
 from toolkit.inference.ensemble import Ensemble
-from toolkit.reporting.evaluation import Evaluation, LabelledPhotos, compare, evaluate
+from toolkit.reporting.answers import compare
+from toolkit.reporting.evaluation import Evaluation, LabelledPhotos, evaluate
 
 CLASSES = ("2", "10", "x y")
 SETTINGS = {"tta": 2, "voting": "auto", "device": "cpu", "batch": 4}
@@ -245,7 +246,7 @@ class TestComparison:
             tmp_path / "second.csv",
             [("b", "2"), ("a", "2"), ("f", "2"), ("c", "2"), ("e", "x y"), ("d", "2")],
         )
-        found = compare(first, second, labels)
+        found = compare(first, second, labels.labels)
         assert (found.agreement.photos, found.agreement.differing) == (5, 3)
         assert found.paired is not None
         assert found.paired.accuracies == (0.8, 0.4)
@@ -256,7 +257,7 @@ class TestComparison:
     def test_a_class_that_only_one_names_is_compared_too(self, tmp_path: Path) -> None:
         first = written(tmp_path / "first.csv", [("a", "2"), ("b", "tractor")])
         second = written(tmp_path / "second.csv", [("a", "02"), ("b", "tractor")])
-        found = compare(first, second, LabelledPhotos())
+        found = compare(first, second)
         assert (found.agreement.equal, found.paired) == (0.5, None)
 
 

@@ -15,7 +15,8 @@ from toolkit.cli.terminal import figure, interval, percent, print_json, print_li
 if TYPE_CHECKING:
     from toolkit.metrics import Paired
     from toolkit.progress import Reporter
-    from toolkit.reporting.evaluation import Comparison, Evaluation
+    from toolkit.reporting.answers import Comparison
+    from toolkit.reporting.evaluation import Evaluation
 
 
 @click.command("evaluate")
@@ -50,20 +51,26 @@ def command(
 
     Without --data or --labels, runs and bundles are scored on the photos held out from training.
     """
+    from toolkit.errors import UsageError
     from toolkit.metrics import class_table
     from toolkit.metrics import confusion as confusion_counts
-    from toolkit.reporting.evaluation import LabelledPhotos, compare, evaluate
+    from toolkit.reporting.answers import compare
+    from toolkit.reporting.evaluation import LabelledPhotos, evaluate
     from toolkit.reporting.pictures import check_picture, draw_confusion
 
-    labelled = LabelledPhotos(data, labels, photos)
     if against:
+        if data or photos:
+            raise UsageError(
+                "--data and --photos: Expected without --against, which compares by id. Name "
+                "--labels FILE, or nothing."
+            )
         if confusion:
             raise click.UsageError("--confusion draws one submission: Expected without --against.")
-        _print_comparison(compare(subject, against, labelled), as_json)
+        _print_comparison(compare(subject, against, labels), as_json)
         return
     if confusion:
         check_picture(confusion)
-    found = evaluate(subject, labelled, settings, reporter)
+    found = evaluate(subject, LabelledPhotos(data, labels, photos), settings, reporter)
     counts = confusion_counts(found.predicted, found.labels, len(found.classes))
     if confusion:
         draw_confusion(counts, found.classes, found.subject, confusion)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import takewhile
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
 from toolkit.data.archives import extract, is_inside
+from toolkit.data.tables import (
+    CATEGORY_COLUMN,
+    ID_COLUMN,
+    labels_table,
+    read_labels,
+    read_table,
+    rows_by_id,
+)
 from toolkit.errors import ToolkitError
 from toolkit.files import sha256_json
 
@@ -25,7 +28,6 @@ PHOTO_SUFFIXES = (
 TRAIN_CSV, SAMPLE_CSV, CLASSES_CSV = "train.csv", "sample-submission.csv", "classes.csv"
 TRAIN_FOLDER = "train"
 TEST_FOLDERS = ("test_upload", "test")
-ID_COLUMN, CATEGORY_COLUMN = "Id", "Category"
 
 
 class NothingToPredictError(ToolkitError):
@@ -141,20 +143,6 @@ def load_labels(csv: Path, photos: Path, classes: tuple[str, ...]) -> Dataset:
     return Dataset(photos, classes, entries, {})
 
 
-def read_labels(csv: Path) -> dict[str, str]:
-    """Read a CSV of ids and categories.
-
-    Returns:
-        Category by id, in the order of the rows.
-
-    Raises:
-        ToolkitError: The CSV is not as expected: a column is missing, a category is empty, an id
-            stands twice or leads outside its folder.
-    """
-    table = _read_labels(csv)
-    return dict(zip(table[ID_COLUMN], table[CATEGORY_COLUMN], strict=True))
-
-
 def load_request(root: Path) -> Request:
     """Read which photos are to be predicted.
 
@@ -180,7 +168,7 @@ def load_request(root: Path) -> Request:
                 f"{root}: {SAMPLE_CSV} names photos, but there is no folder "
                 f"{' or '.join(TEST_FOLDERS)} and no test.zip."
             )
-        table, columns = _read_csv(root / SAMPLE_CSV)
+        table, columns = rows_by_id(root / SAMPLE_CSV)
         ids = tuple(table[ID_COLUMN])
         return Request(ids, tuple(folder / id for id in ids), columns)
     folder = folder or root
@@ -224,7 +212,7 @@ def class_order(categories: Iterable[str]) -> tuple[str, ...]:
 
 
 def _from_csv(root: Path) -> Dataset:
-    table = _read_labels(root / TRAIN_CSV)
+    table = labels_table(root / TRAIN_CSV)
     folder = root / TRAIN_FOLDER
     _check_folder(folder, f"{root / TRAIN_CSV} names photos")
     for line, category in table[CATEGORY_COLUMN].items():
@@ -290,78 +278,13 @@ def _class_names(root: Path) -> dict[str, str]:
     path = root / CLASSES_CSV
     if not path.is_file():
         return {}
-    table = _read_table(path)
+    table = read_table(path)
     if list(table.columns[:2]) != [CATEGORY_COLUMN, "Name"]:
         raise ToolkitError(
             f"{path}: Expected the columns {CATEGORY_COLUMN},Name, "
             f"received {','.join(table.columns)}."
         )
     return dict(zip(table[CATEGORY_COLUMN], table["Name"], strict=True))
-
-
-def _read_labels(path: Path) -> pd.DataFrame:
-    table, _ = _read_csv(path)
-    empty = table.index[table[CATEGORY_COLUMN] == ""]
-    if len(empty):
-        raise ToolkitError(f"{path}: line {empty[0]}: the category is empty.")
-    return table
-
-
-def _read_csv(path: Path) -> tuple[pd.DataFrame, tuple[str, str]]:
-    """Return the table under our own column names, and the two names it really has."""
-    table = _read_table(path)
-    lowered = [column.strip().lower() for column in table.columns]
-    if lowered[:2] != [ID_COLUMN.lower(), CATEGORY_COLUMN.lower()]:
-        raise ToolkitError(
-            f"{path}: Expected the columns {ID_COLUMN},{CATEGORY_COLUMN}, "
-            f"received {','.join(table.columns)}."
-        )
-    names = (table.columns[0], table.columns[1])
-    table = table.iloc[:, :2].set_axis([ID_COLUMN, CATEGORY_COLUMN], axis=1)
-    for line, id in table[ID_COLUMN].items():
-        if not is_inside(id):
-            raise ToolkitError(f"{path}: line {line}: '{id}' is no photo's name.")
-    repeated = table[ID_COLUMN][table[ID_COLUMN].duplicated()]
-    if len(repeated):
-        raise ToolkitError(
-            f"{path}: line {repeated.index[0]}: the id '{repeated.iloc[0]}' stands twice."
-        )
-    if table.empty:
-        raise ToolkitError(f"{path}: the file has no rows.")
-    return table, names
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    """Return the rows under their line numbers; blank lines are passed over."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        blank = len(list(takewhile(lambda line: not line.strip(), text.splitlines())))
-        # Everything stays text: '007.jpg' and the category '01' must come out as they went in.
-        table = pd.read_csv(
-            io.StringIO(text),
-            dtype=str,
-            keep_default_na=False,
-            skiprows=blank,
-            skip_blank_lines=False,
-        )
-    except FileNotFoundError:
-        raise ToolkitError(f"{path}: no such file.") from None
-    except UnicodeDecodeError:
-        raise ToolkitError(f"{path}: cannot be read as CSV. Save it in UTF-8.") from None
-    except pd.errors.EmptyDataError:
-        raise ToolkitError(f"{path}: cannot be read as CSV (the file is empty).") from None
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ToolkitError(f"{path}: cannot be read as CSV ({reason}).") from None
-    if len(table) and not isinstance(table.index, pd.RangeIndex):
-        # pandas takes the first column for row names where all rows have a value too many.
-        raise ToolkitError(
-            f"{path}: Expected {len(table.columns)} values in a row, received more: "
-            f"{','.join(map(str, table.index[:1]))},{','.join(map(str, table.iloc[0]))}."
-        )
-    table.index += blank + 2
-    is_blank = [not any(map(str.strip, row)) for row in table.to_numpy()]
-    return table.drop(index=table.index[np.array(is_blank, dtype=np.bool_)])
 
 
 def _photos_in(folder: Path) -> list[Path]:

@@ -261,12 +261,14 @@ def _existing(
     if _is_of(bundle, named, options, lower):
         bundle.check_files()
         return bundle
-    held = _in_words((each.run for each in bundle.members), bundle.requested_voting, _tried(bundle))
+    holds = _in_words(
+        (each.run for each in bundle.members), bundle.requested_voting, _tried(bundle)
+    )
     asked = _in_words((run.label for _, run in named), options.voting, set(lower))
     raise ToolkitError(
         f"{options.bundle}: holds a bundle made from other runs or with another voting or other "
-        f"precisions: {held}; asked for: {asked}. Pass --fresh to replace it, or name another with "
-        "--bundle."
+        f"precisions: {holds}; asked for: {asked}. Pass --fresh to replace it, or name another "
+        "with --bundle."
     )
 
 

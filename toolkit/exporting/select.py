@@ -48,9 +48,10 @@ def choose_runs(
             raise ToolkitError(f"{runs}: no finished run{wanted}. {meant or TRAIN_FIRST}")
         last_set = set_name or found[-1].recipe.set
         of_set = [run for run in found if run.recipe.set == last_set]
-        chosen = list({run.recipe.backbone: run for run in of_set}.values())
+        latest = {run.recipe.backbone: run for run in of_set}
+        chosen = list(latest.values())
         for run in of_set:
-            if run not in chosen:
+            if run is not latest[run.recipe.backbone]:
                 reporter.say(
                     f"left out: {run.folder}, because a later run has the same backbone (name all "
                     "that shall vote with --member)"

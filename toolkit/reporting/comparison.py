@@ -1,6 +1,6 @@
 """Runs and bundles side by side: how good, how sure, at what cost.
 
-Two submissions are compared in `toolkit.reporting.evaluation`, which needs no probabilities.
+Two submissions are compared in `toolkit.reporting.answers`, which needs no probabilities.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Scores runs, bundles and submissions on labelled photos, and compares two submissions."""
+"""Scores runs, bundles and submissions on labelled photos."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.dataset import (
-    Dataset,
-    Photo,
-    class_order,
-    load_labelled,
-    load_labels,
-    read_labels,
-)
+from toolkit.data.dataset import Dataset, Photo, load_labelled, load_labels
 from toolkit.data.pixels import BrokenPhotoError
 from toolkit.errors import ToolkitError, UsageError, listing
 from toolkit.inference.bundle import MANIFEST as BUNDLE_MANIFEST
@@ -25,18 +18,9 @@ from toolkit.inference.bundle import load_bundle, load_validation
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.job import broken_photos
 from toolkit.inference.voting import choose_voting, vote
-from toolkit.metrics import (
-    Agreement,
-    Labels,
-    Paired,
-    Probabilities,
-    Score,
-    agreement,
-    paired,
-    score,
-    wilson_interval,
-)
+from toolkit.metrics import Labels, Probabilities, Score, score, wilson_interval
 from toolkit.progress import SILENT, Reporter, counted
+from toolkit.reporting.answers import hold_to_labels
 from toolkit.training.predict import predict_run
 from toolkit.training.run import MANIFEST as RUN_MANIFEST
 from toolkit.training.run import load_run
@@ -61,25 +45,6 @@ class Evaluation:
     scores: Mapping[str, Score]
     predicted: Labels
     labels: Labels
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two submissions on the same photos.
-
-    Attributes:
-        subject: The first.
-        against: The second.
-        photos: What they were compared on, in words.
-        agreement: How often they say the same.
-        paired: Which of them is right how often; None without labels.
-    """
-
-    subject: str
-    against: str
-    photos: str
-    agreement: Agreement
-    paired: Paired | None
 
 
 @dataclass(frozen=True)
@@ -154,45 +119,6 @@ def evaluate(
             "submission's CSV."
         )
     raise ToolkitError(f"{subject}: Expected a run folder, a bundle folder or a submission's CSV.")
-
-
-def compare(subject: Path, against: Path, labelled: LabelledPhotos) -> Comparison:
-    """Compare two submissions photo by photo.
-
-    Args:
-        subject: The first submission's CSV.
-        against: The second's.
-        labelled: The CSV of labels, whose ids are compared. Where none is named, all ids are, and
-            only how often both say the same is told.
-
-    Returns:
-        The first against the second.
-
-    Raises:
-        UsageError: One of both is no submission, or photos were named instead of a CSV of labels.
-        ToolkitError: A CSV cannot be read or lacks an id.
-    """
-    for path in (subject, against):
-        if path.suffix.lower() != ".csv" or path.is_dir():
-            raise UsageError(f"{path}: --against compares the CSVs of two submissions.")
-    if labelled.data is not None or labelled.photos is not None:
-        raise UsageError(
-            "--data and --photos: Expected without --against, which compares by id. Name --labels "
-            "FILE, or nothing."
-        )
-    first, second = read_labels(subject), read_labels(against)
-    truth = None if labelled.labels is None else read_labels(labelled.labels)
-    _check_rows(subject, first, second if truth is None else truth)
-    _check_rows(against, second, first if truth is None else truth)
-    ids = list(first if truth is None else truth)
-    classes = class_order([*first.values(), *second.values(), *(truth or {}).values()])
-    mine, theirs = _indices(first, ids, classes), _indices(second, ids, classes)
-    figures, where = None, counted(len(ids), "photo")
-    if labelled.labels and truth:
-        figures = paired(mine, theirs, _indices(truth, ids, classes))
-        where += f" of {labelled.labels}"
-        where += _unanswered(labelled.labels, truth, [*first.values(), *second.values()])
-    return Comparison(str(subject), str(against), where, agreement(mine, theirs), figures)
 
 
 def _evaluate_run(folder: Path, labelled: LabelledPhotos, reporter: Reporter) -> Evaluation:
@@ -272,57 +198,17 @@ def _predicted(
 def _evaluate_submission(path: Path, labelled: LabelledPhotos) -> Evaluation:
     if labelled.labels is None:
         raise UsageError("A submission is scored against --labels FILE.")
-    truth, answers = read_labels(labelled.labels), read_labels(path)
-    _check_rows(path, answers, truth)
-    classes = class_order([*truth.values(), *answers.values()])
-    labels, predicted = (_indices(each, truth, classes) for each in (truth, answers))
-    right = int((predicted == labels).sum())
+    held = hold_to_labels(path, labelled.labels)
+    right = int((held.predicted == held.labels).sum())
     figures = Score(
-        photos=len(labels),
-        accuracy=right / len(labels),
-        interval=wilson_interval(right, len(labels)),
+        photos=len(held.labels),
+        accuracy=right / len(held.labels),
+        interval=wilson_interval(right, len(held.labels)),
         log_loss=float("nan"),
         calibration_error=float("nan"),
     )
-    where = f"{counted(len(labels), 'photo')} of {labelled.labels}"
-    where += _unanswered(labelled.labels, truth, answers.values())
-    return Evaluation(str(path), where, classes, {str(path): figures}, predicted, labels)
-
-
-def _unanswered(path: Path, truth: Mapping[str, str], answers: Iterable[str]) -> str:
-    """Tell of categories that no answer has, which may be another spelling of those that have.
-
-    Raises:
-        ToolkitError: No category is among the answers.
-    """
-    answered = class_order(answers)
-    unknown = class_order(set(truth.values()) - set(answered))
-    if not unknown:
-        return ""
-    if set(unknown) == set(truth.values()):
-        raise ToolkitError(
-            f"{path}: none of its categories ({_first(unknown)}) is among the answers "
-            f"({_first(answered)})."
-        )
-    return f", of whose categories no answer has: {_first(unknown)}"
-
-
-def _first(categories: Sequence[str], most: int = 5) -> str:
-    return ", ".join(categories[:most]) + (", ..." if len(categories) > most else "")
-
-
-def _check_rows(path: Path, answers: Mapping[str, str], wanted: Iterable[str]) -> None:
-    missing = [id for id in wanted if id not in answers]
-    if missing:
-        others = {1: "", 2: " and 1 other"}.get(len(missing), f" and {len(missing) - 1} others")
-        raise ToolkitError(f"{path}: has no row for '{missing[0]}'{others}.")
-
-
-def _indices(
-    categories: Mapping[str, str], ids: Iterable[str], classes: Sequence[str]
-) -> NDArray[np.int64]:
-    place = {category: index for index, category in enumerate(classes)}
-    return np.array([place[categories[id]] for id in ids], dtype=np.int64)
+    scores = {str(path): figures}
+    return Evaluation(str(path), held.photos, held.classes, scores, held.predicted, held.labels)
 
 
 def _evaluation(

@@ -82,6 +82,8 @@ SETTINGS = ("tta", "tta_views", "voting", "device", "batch", "threads", "seed")
 
 MANIFEST_KEYS: Mapping[str, tuple[str, ...]] = {
     "created": (),
+    "typed_in": (),
+    "latency": ("file", "sha256"),
     "submission": ("file", "sha256"),
     "bundle": ("folder", "sha256"),
     "options": ("data", "skip_broken", "plan", *SETTINGS),
@@ -95,7 +97,6 @@ MANIFEST_KEYS: Mapping[str, tuple[str, ...]] = {
 """Keys that every manifest has, with the keys in them."""
 
 _RECORDED: Mapping[str, tuple[str, ...]] = {
-    "typed_in": (),
     "request": ("ids_sha256", "photos_sha256", "photos"),
     "plan": ("file", "sha256"),
     "probabilities": ("values_sha256", "file", "sha256"),

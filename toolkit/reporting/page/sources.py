@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from toolkit.data.dataset import read_labels
 from toolkit.data.overview import Overview, overview
+from toolkit.data.tables import read_labels
 from toolkit.errors import ToolkitError
 from toolkit.files import read_json, sha256_file
 from toolkit.inference.bundle import Bundle, BundleValidation, load_bundle, load_validation
@@ -73,8 +73,7 @@ class Submission:
 
     def found(self, path: str) -> Path:
         """Return where a path leads that was typed when the submission was made."""
-        typed_in = {"typed_in": "."}  # Older manifests do not say.
-        return Made(manifest_path(self.path), typed_in | dict(self.manifest)).found(path)
+        return Made(manifest_path(self.path), self.manifest).found(path)
 
 
 @dataclass(frozen=True)
@@ -203,8 +202,7 @@ def _submission(sources: Sources, missing: dict[str, str], remarks: list[str]) -
         return None
     manifest = _beside(manifest_path(path), MANIFEST_KEYS, remarks)
     latency = _beside(latency_path(path), LATENCY_KEYS, remarks)
-    sha256 = manifest.get("latency", {}).get("sha256")  # Older manifests do not say.
-    if latency and sha256 and sha256_file(latency_path(path)) != sha256:
+    if latency and manifest and sha256_file(latency_path(path)) != manifest["latency"]["sha256"]:
         remarks.append(
             f"{latency_path(path).name} is not of {path.name}: another was written when the "
             "submission was made. It is left out."
