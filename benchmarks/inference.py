@@ -117,8 +117,8 @@ class Task:
         }
 
     def ensemble(self) -> Ensemble:
-        """Load the exact ensemble."""
-        return Ensemble.load(self.bundle, **self.settings)
+        """Load the exact ensemble for a plan."""
+        return Ensemble.load(self.bundle, **self.settings, for_plan=True)
 
 
 def say(line: str) -> None:
@@ -142,7 +142,7 @@ def plan_ahead(
     """Find a plan, and keep it where `submit` looks for it."""
     options = FastOptions(tolerance=tolerance)
     started = perf_counter()
-    plan = find_plan(ensemble, options.promise, photos, batch=BATCH, hold_back=False, fresh=fresh)
+    plan = find_plan(ensemble, options.promise, photos, hold_back=False, fresh=fresh)
     seconds = perf_counter() - started
     save_plan(plan, kept_path(ensemble, options, photos))
     return {
@@ -165,7 +165,7 @@ def plans_ahead(
     if own:
         planned = plan_ahead(ensemble, QUOTED, own, fresh=False)
         planning[f"{fast_name(QUOTED)}, own size"] = planned
-    chosen_plan(ensemble, FastOptions(CERTAIN), rows, batch=BATCH)
+    chosen_plan(ensemble, FastOptions(CERTAIN), rows)
     return planning
 
 

@@ -151,6 +151,7 @@ class _Log:
         self._started = time.monotonic()
         self._next = self._started + FIRST_LINE_S
         self._done = 0
+        self._first: tuple[float, int] | None = None
         self.spoken = False
 
     def count(self, count: int) -> None:
@@ -159,13 +160,18 @@ class _Log:
     def advance(self, count: int) -> None:
         self.count(count)
         now = time.monotonic()
+        self._first = self._first or (now, self._done)
         if now >= self._next and self._done < self._total:
             self._next, self.spoken = now + LOG_INTERVAL_S, True
-            rate = self._done / (now - self._started)
-            left = _duration((self._total - self._done) / rate if rate else 0.0)
-            self._reporter.say(
-                f"{self._work}: {self._done}/{self._total} {self._unit}, {rate:.1f}/s, {left} left"
-            )
+            pace = self._pace(now, *self._first)
+            self._reporter.say(f"{self._work}: {self._done}/{self._total} {self._unit}{pace}")
+
+    def _pace(self, now: float, since: float, then: int) -> str:
+        """Say rate and time left, by what came after the first: that one loads and compiles too."""
+        if self._done <= then or now <= since:
+            return ""
+        rate = (self._done - then) / (now - since)
+        return f", {rate:.1f}/s, {_duration((self._total - self._done) / rate)} left"
 
     @property
     def end(self) -> str:

@@ -230,7 +230,7 @@ class TestInferenceCost:
         assert (measured["by"], measured["ms"] > 0) == ("compare", True)
         bundle = load_bundle(plannable_project / "bundle")
         device = devices.choose_device("cpu")
-        threads = Threads(usable_cores()).one_by_one()
+        threads = Threads.for_plan(usable_cores())
         kept = costs.saved_costs(bundle, ["fp32", "int8"], device=device, threads=threads, batch=16)
         assert kept is not None
         expected = 2 * sum(kept.ms[member.name, "fp32"] for member in bundle.members)

@@ -118,7 +118,11 @@ class TestAlike:
         told = toolkit("bench", "--count", 2, "--device", "cpu", "--json", "-v")
         assert told.json["photos"] == 2
         assert f"toolkit {package.__version__}" in told.err
-        for detail in ("threads: ", "alpha: weight 0.3333, loaded in ", "offline: 2 photos in "):
+        for detail in (
+            "threads: ",
+            "alpha fp32: weight 0.3333, loaded in ",
+            "offline: 2 photos in ",
+        ):
             assert detail in told.err
         assert "threads: " not in toolkit("bench", "--count", 2, "--device", "cpu").err
 

@@ -50,17 +50,32 @@ class TestInAFile:
 
     def test_hours_are_hours(self, clock: Clock, capsys) -> None:
         with Reporter(quiet=False).track("work", 1000, "steps") as advance:
+            clock.now += 9
+            advance(1)
             clock.now += 130
             advance(1)
-        first, last = capsys.readouterr().err.splitlines()
-        assert first == "work: 1/1000 steps, 0.0/s, 36:04 h left"
-        assert last == "work: 1 step in 2:10 min, 0.0/s"
+        _, line, last = capsys.readouterr().err.splitlines()
+        assert line == "work: 2/1000 steps, 0.0/s, 36:02 h left"
+        assert last == "work: 2 steps in 2:19 min, 0.0/s"
+
+    def test_the_first_tells_nothing_of_the_rest(self, clock: Clock, capsys) -> None:
+        """It loads and compiles: a minute for the first step is not hours for an epoch."""
+        with Reporter(quiet=False).track("work", 100, "steps") as advance:
+            clock.now += 60
+            advance(1)
+            for _ in range(20):
+                clock.now += 1
+                advance(1)
+        assert capsys.readouterr().err.splitlines()[:2] == [
+            "work: 1/100 steps",
+            "work: 21/100 steps, 1.0/s, 79 s left",
+        ]
 
     def test_a_caller_may_tell_the_end_itself(self, clock: Clock, capsys) -> None:
         with Reporter(quiet=False).track("work", 2, tell_end=False) as advance:
             clock.now += 9
             advance(1)
-        assert capsys.readouterr().err == "work: 1/2 photos, 0.1/s, 9.0 s left\n"
+        assert capsys.readouterr().err == "work: 1/2 photos\n"
 
     def test_verbose_tells_what_short_work_took_and_quiet_nothing(
         self, clock: Clock, capsys

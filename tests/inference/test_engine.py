@@ -22,6 +22,7 @@ from toolkit.inference import engine as module
 from toolkit.inference.bundle import load_bundle
 from toolkit.inference.engine import BATCHES_AHEAD
 from toolkit.inference.ensemble import Ensemble
+from toolkit.inference.sessions import MemberSession
 from toolkit.inference.views import VIEWS
 from toolkit.inference.voting import choose_voting
 
@@ -148,14 +149,14 @@ def test_a_network_that_answers_no_numbers_is_an_error(
 ) -> None:
     """Otherwise its photos would pass for broken ones."""
     ensemble = loaded(tiny_bundle, voting="uniform")
-    real = module.MemberSession.run
+    real = MemberSession.run
 
     def run(session: Any, placed: Any, count: int) -> Any:
         answer = real(session, placed, count)
         answer[0, 0] = np.inf
         return answer
 
-    monkeypatch.setattr(module.MemberSession, "run", run)
+    monkeypatch.setattr(MemberSession, "run", run)
     with pytest.raises(ToolkitError, match=r"'alpha' .* not finite"):
         ensemble.predict(photos)
 
@@ -225,13 +226,6 @@ def test_decoding_stops_when_the_caller_leaves(
     assert not [t for t in threading.enumerate() if t.name.startswith("decode")]
 
 
-def test_released_it_says_so(tiny_bundle, photos: list[Path]) -> None:
-    ensemble = loaded(tiny_bundle)
-    ensemble.release()
-    with pytest.raises(ToolkitError, match="let go of its networks"):
-        ensemble.predict(photos)
-
-
 class TestRandomViews:
     """`tta_views="augmentor"`: as training drew them, but the same at every call."""
 
@@ -297,7 +291,7 @@ class TestTimings:
         ensemble = loaded(tiny_bundle, voting="alpha=1,gamma=1", batch=5)
         ensemble.predict(photos)
         timings = ensemble.timings
-        assert set(timings.load) == set(timings.first) == {"alpha", "gamma"}
+        assert set(timings.load) == set(timings.first) == {"alpha fp32", "gamma int8"}
         assert {work: len(samples) for work, samples in timings.samples.items()} == {
             "decode": 11,
             "views": 11,

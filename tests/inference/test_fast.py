@@ -91,7 +91,7 @@ def plan(plannable: Path, tmp_path_factory: pytest.TempPathFactory) -> Plan:
     folder = Path(shutil.copytree(plannable, tmp_path_factory.mktemp("planned") / "bundle"))
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(plans, "measure_costs", lambda *_, **__: Costs(COSTS))
-        return chosen_plan(loaded(folder), OPTIONS, PHOTOS, batch=4)
+        return chosen_plan(loaded(folder), OPTIONS, PHOTOS)
 
 
 def loaded(bundle: Path, batch: int = 4, **options: Any) -> Ensemble:
@@ -136,7 +136,7 @@ def sit(ensemble: Ensemble, drawn: list[Path], tmp_path: Path) -> Callable[..., 
         name: str = "partial",
     ) -> Sitting:
         request = request_for(paths or drawn)
-        job = FastJob.of(plan, certify, len(request.ids), seed=seed, batch=batch)
+        job = FastJob.of(plan, certify, len(request.ids), seed=seed)
         used = ensemble if batch == 4 else loaded(ensemble.bundle.folder, batch)
         return Sitting(used, request, job, tmp_path / name)
 
@@ -236,9 +236,9 @@ class TestInterrupted:
         known: list[int] = []
         real = fast._certificate
 
-        def decide(ensemble: Any, sessions: Any, job: Any, journal: Journal, *others: Any) -> Any:
+        def decide(ensemble: Any, job: Any, journal: Journal, *others: Any) -> Any:
             known.append(len(journal.rows()))
-            return real(ensemble, sessions, job, journal, *others)
+            return real(ensemble, job, journal, *others)
 
         monkeypatch.setattr(fast, "_certificate", decide)
         return known
@@ -272,8 +272,8 @@ class TestInterrupted:
         decided: list[int],
     ) -> None:
         sitting = sit(plan)
-        done = self.killed_after(sitting, 5)
-        assert 5 <= done < sitting.job.sample
+        done = self.killed_after(sitting, 4)
+        assert 4 <= done < sitting.job.sample
         assert decided == []
         outcome = sitting.begin()
         self.same(outcome, expected)
@@ -423,7 +423,7 @@ class TestExactly:
         reference: Ensemble,
         drawn: list[Path],
     ) -> None:
-        plan = chosen_plan(ensemble, FastOptions(plan=plans.CERTAIN), PHOTOS, batch=4)
+        plan = chosen_plan(ensemble, FastOptions(plan=plans.CERTAIN), PHOTOS)
         outcome = sit(plan).begin()
         same_labels(outcome.probabilities, reference.predict(drawn))
         assert outcome.certificate.promise == (
@@ -462,7 +462,7 @@ class TestOtherCertificates:
             return real(evidence, *others)
 
         options = replace(OPTIONS, certify="validation")
-        plan = chosen_plan(ensemble, options, PHOTOS, batch=4)
+        plan = chosen_plan(ensemble, options, PHOTOS)
         monkeypatch.setattr(certificate, "carry_out", carry_out)
         outcome = sit(plan, "validation").begin()
         validation = load_validation(ensemble.bundle)
@@ -571,11 +571,11 @@ class TestChosenPlan:
     def test_it_is_kept_beside_the_bundle_and_taken_the_next_time(
         self, ensemble: Ensemble, plan: Plan, measured: list[int], bundle: Path
     ) -> None:
-        assert chosen_plan(ensemble, OPTIONS, PHOTOS, batch=4) == plan
+        assert chosen_plan(ensemble, OPTIONS, PHOTOS) == plan
         (path,) = folder_beside(ensemble.bundle).iterdir()
         assert path.parent == bundle.parent / "plans"
         assert load_plan(path) == plan
-        assert chosen_plan(loaded(bundle), OPTIONS, PHOTOS, batch=16) == plan
+        assert chosen_plan(loaded(bundle), OPTIONS, PHOTOS) == plan
         assert measured == [4], "the costs are measured once"
         load_bundle(bundle).check_files()
 
@@ -590,13 +590,13 @@ class TestChosenPlan:
         change: dict[str, float],
         photos: int,
     ) -> None:
-        chosen_plan(ensemble, OPTIONS, PHOTOS, batch=4)
-        chosen_plan(ensemble, replace(OPTIONS, **change), photos, batch=4)
+        chosen_plan(ensemble, OPTIONS, PHOTOS)
+        chosen_plan(ensemble, replace(OPTIONS, **change), photos)
         assert len(measured) == 2
 
     def test_of_another_voting_too(self, bundle: Path, measured: list[int]) -> None:
-        chosen_plan(loaded(bundle), OPTIONS, PHOTOS, batch=4)
-        other = chosen_plan(loaded(bundle, voting="pair"), OPTIONS, PHOTOS, batch=4)
+        chosen_plan(loaded(bundle), OPTIONS, PHOTOS)
+        other = chosen_plan(loaded(bundle, voting="pair"), OPTIONS, PHOTOS)
         assert len(measured) == 2
         assert "gamma" not in {run.member for step in other.steps for run in step}
         assert other.exact_ms == 2 * (1 + 4)
@@ -606,8 +606,8 @@ class TestChosenPlan:
     ) -> None:
         save_plan(plan, tmp_path / "mine.json")
         named = FastOptions(plan=str(tmp_path / "mine.json"))
-        assert chosen_plan(ensemble, named, 7, batch=1) == plan
-        changed = chosen_plan(ensemble, replace(named, tolerance=0.02), 7, batch=1)
+        assert chosen_plan(ensemble, named, 7) == plan
+        changed = chosen_plan(ensemble, replace(named, tolerance=0.02), 7)
         assert changed == replace(plan, tolerance=0.02)
         assert changed.sha256 != plan.sha256
         assert measured == []
@@ -619,38 +619,38 @@ class TestChosenPlan:
         named = FastOptions(plan=str(tmp_path / "mine.json"))
         for options, what in (({"tta": 3}, "--tta"), ({"voting": "pair"}, "another voting")):
             with pytest.raises(ToolkitError, match=f"made for {what} .*'toolkit plan'"):
-                chosen_plan(loaded(bundle, **options), named, PHOTOS, batch=4)
+                chosen_plan(loaded(bundle, **options), named, PHOTOS)
 
     def test_a_missing_file_is_named(self, ensemble: Ensemble) -> None:
         with pytest.raises(ToolkitError, match=r"nowhere\.json: no such file"):
-            chosen_plan(ensemble, FastOptions(plan="nowhere.json"), PHOTOS, batch=4)
+            chosen_plan(ensemble, FastOptions(plan="nowhere.json"), PHOTOS)
 
     def test_without_enough_held_out_photos_there_is_none(self, tiny_bundle: Any) -> None:
         """tiny_bundle has twelve; at two views only members of fp32 vote."""
         ensemble = loaded(tiny_bundle.folder)
         with pytest.raises(ToolkitError, match="12 held-out photos are too few to plan from"):
-            chosen_plan(ensemble, OPTIONS, PHOTOS, batch=4)
+            chosen_plan(ensemble, OPTIONS, PHOTOS)
 
     def test_without_any_nothing_is_measured(self, bundle: Path, measured: list[int]) -> None:
         without = replace(load_bundle(bundle), validation_sha256="")
         (bundle / "validation.npz").unlink()
         with pytest.raises(ToolkitError, match="no validation"):
-            chosen_plan(loaded(without), OPTIONS, PHOTOS, batch=4)  # type: ignore[arg-type]
+            chosen_plan(loaded(without), OPTIONS, PHOTOS)  # type: ignore[arg-type]
         assert measured == []
 
     def test_a_certain_one_is_kept_too_and_needs_no_held_out_photos(
         self, bundle: Path, measured: list[int]
     ) -> None:
         certain = FastOptions(plan=plans.CERTAIN)
-        made = chosen_plan(loaded(bundle), certain, PHOTOS, batch=4)
+        made = chosen_plan(loaded(bundle), certain, PHOTOS)
         assert made.exact_ms == EXACT_MS > made.settled_ms
-        assert chosen_plan(loaded(bundle), certain, 7, batch=16) == made
+        assert chosen_plan(loaded(bundle), certain, 7) == made
         assert measured == [4]
         (path,) = folder_beside(load_bundle(bundle)).iterdir()
         assert path.name.startswith("certain-")
         without = replace(load_bundle(bundle), validation_sha256="")
         (bundle / "validation.npz").unlink()
-        blind = chosen_plan(loaded(without), certain, 7, batch=4)  # type: ignore[arg-type]
+        blind = chosen_plan(loaded(without), certain, 7)  # type: ignore[arg-type]
         assert blind.settled_ms == blind.exact_ms == EXACT_MS
 
     def test_with_a_certain_one_nothing_can_be_promised_less(self) -> None:
@@ -668,7 +668,7 @@ class TestBudget:
 
     def cost(self, plan: Plan, number: int) -> float:
         """Mean cost a photo where this candidate is accepted."""
-        sample = FastJob.of(plan, "test", self.MANY, seed=0, batch=4).sample
+        sample = FastJob.of(plan, "test", self.MANY, seed=0).sample
         exactly = sample * (plan.settled_ms + plan.candidates[0].figures["ms"])
         rest = (self.MANY - sample) * plan.candidates[number].figures["ms"]
         return float(exactly + rest) / self.MANY
@@ -697,7 +697,7 @@ class TestBudget:
             ToolkitError,
             match=rf"--budget-ms 0\.01: no plan meets it; .* {cheapest:.2f} ms a photo for 120",
         ):
-            chosen_plan(ensemble, off, PHOTOS, batch=4)
+            chosen_plan(ensemble, off, PHOTOS)
 
     def test_one_that_exact_labels_meet_is_met(self, plan: Plan) -> None:
         alone = replace(plan, candidates=())

@@ -17,7 +17,8 @@ from toolkit.inference.bundle import load_bundle
 from toolkit.inference.devices import Device, DeviceError, choose_device, obstacle
 from toolkit.inference.engine import Engine
 from toolkit.inference.ensemble import Ensemble
-from toolkit.inference.sessions import MemberSession, Threads
+from toolkit.inference.sessions import MemberSession, Sessions, Threads
+from toolkit.inference.timing import Timings
 from toolkit.inference.voting import Voting
 
 CPU = Device("cpu", "processor")
@@ -154,14 +155,12 @@ class TestGpu:
 
     @staticmethod
     def engine(folder: Path, batch: int) -> Engine:
+        bundle = load_bundle(folder)
         return Engine(
-            load_bundle(folder),
+            Sessions(bundle, device=CUDA, threads=Threads(1), batch=batch, timings=Timings()),
             Voting("uniform", (1 / 3, 1 / 3, 1 / 3)),
             views=1,
             random_views=False,
-            device=CUDA,
-            batch=batch,
-            threads=Threads(1),
             decoders=2,
             seed=0,
         )

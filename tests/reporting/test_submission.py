@@ -156,9 +156,8 @@ class TestManifest:
 
 
 class TestLatencyReport:
-    def report(self, predicted: Predicted, **changes: int) -> dict:
-        settings = {"batch": 2, "views": 2, **changes}
-        return latency_report(predicted.ensemble, predicted.outcome, **settings)
+    def report(self, predicted: Predicted) -> dict:
+        return latency_report(predicted.ensemble, predicted.outcome)
 
     def test_it_is_json_and_names_its_conditions(self, predicted: Predicted) -> None:
         report = self.report(predicted)
@@ -203,7 +202,7 @@ class TestLatencyReport:
     def test_load_and_first_run_are_apart(self, predicted: Predicted) -> None:
         report = self.report(predicted)
         for part in ("load_ms", "first_run_ms"):
-            assert set(report[part]) == {"alpha", "beta"}
+            assert set(report[part]) == {"alpha fp32", "beta fp32"}
             assert all(value > 0 for value in report[part].values())
 
     def test_percentiles_wait_for_samples_and_raw_samples_are_kept(
@@ -225,7 +224,7 @@ class TestLatencyReport:
 
     def test_nothing_left_to_do_has_no_rate(self, predicted: Predicted) -> None:
         idle = Outcome(predicted.outcome.probabilities, {}, resumed=5, seconds=0.0)
-        report = latency_report(predicted.ensemble, idle, batch=2, views=2)
+        report = latency_report(predicted.ensemble, idle)
         assert report["photos"] == 0
         assert report["end_to_end"]["photos_per_second"] is None
 

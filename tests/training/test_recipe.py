@@ -12,7 +12,7 @@ import pytest
 from toolkit.errors import ToolkitError
 from toolkit.training import recipe_files as module
 from toolkit.training.recipe import Recipe
-from toolkit.training.recipe_files import load_set, recipe_from_yaml, shipped_sets
+from toolkit.training.recipe_files import copy_set, load_set, recipe_from_yaml, shipped_sets
 
 BACKBONES = ("xception", "inceptionv3", "resnet101v2", "efficientnetb3")
 PUBLISHED_SETS = ("baseline", "improved", "finetune")
@@ -347,6 +347,9 @@ def test_a_file_of_an_unknown_backbone_is_named(edited: Edit) -> None:
 def test_an_unknown_set_has_a_suggestion(tmp_path: Path) -> None:
     with pytest.raises(ToolkitError, match=r"'improvd': no such set.*Did you mean 'improved'"):
         load_set("improvd")
+    copy_set("improved", tmp_path / "mine")
+    with pytest.raises(ToolkitError, match=r"mien': no such set.*Did you mean '.*/mine'"):
+        load_set(str(tmp_path / "mien"))
     with pytest.raises(ToolkitError, match=r"no folder with a set\.yaml.*baseline.*improved"):
         load_set(str(tmp_path))
     (tmp_path / "set.yaml").write_text("image_size: 150\n", encoding="utf-8")

@@ -137,14 +137,17 @@ def print_voting(bundle: Bundle, views: tuple[int, ...]) -> None:
 
     rows: list[tuple[object, ...]] = []
     reasons: dict[str, list[str]] = {}
+    alone = len(bundle.members) == 1  # However its vote is weighed, it is the same.
     for count in views:
         table = bundle.voting[count]
-        if table.best_single:
+        if table.best_single and not alone:
             best = table.best_single
             rows.append(_row(count, f"best alone: {best['name']}", dict(best), ""))
         for name, alternative in table.alternatives.items():
+            if alone and name != table.choice:
+                continue
             weights = described_weights(bundle, alternative.weights)
-            chosen = f"{name} *" if name == table.choice else name
+            chosen = f"{name} *" if name == table.choice and not alone else name
             rows.append(_row(count, chosen, asdict(alternative), weights))
         reasons.setdefault(table.reason, []).append(counted(count, "view"))
     lines = [f"  {' and '.join(counts)}: {reason}" for reason, counts in reasons.items()]
@@ -155,8 +158,7 @@ def print_voting(bundle: Bundle, views: tuple[int, ...]) -> None:
         note="\n".join(
             [
                 "Log-losses are after the fitted temperature; a member's own above is before it.",
-                "* chosen:",
-                *lines,
+                *([] if alone else ["* chosen:", *lines]),
             ]
         ),
     )

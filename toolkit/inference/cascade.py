@@ -32,6 +32,9 @@ from toolkit.machine import usable_cores
 
 BROKEN = -1
 
+GROWTH = 4
+"""The first window is one batch, each later one as many times longer, so that runs begin early."""
+
 
 @dataclass(frozen=True)
 class Window:
@@ -100,8 +103,7 @@ class Cascade:
         if not photos:
             return
         first = self._sizes(self._plan.steps[:1]) if self._plan.steps else self._sizes([self._rest])
-        length = BATCHES_A_WINDOW * self._sessions.batch
-        windows = (photos[start : start + length] for start in range(0, len(photos), length))
+        windows = _windows(photos, self._sessions.batch)
         # Views have threads of their own: they would wait until all of the next window is decoded.
         with (
             ThreadPoolExecutor(usable_cores(), "decode") as pool,
@@ -248,6 +250,14 @@ class Cascade:
             for name in self._weights
         ]
         return vote(members, list(self._weights.values()), self._plan.voting["temperature"])
+
+
+def _windows(photos: Sequence[Source], batch: int) -> Iterator[Sequence[Source]]:
+    start, batches = 0, 1
+    while start < len(photos):
+        yield photos[start : start + batches * batch]
+        start += batches * batch
+        batches = min(GROWTH * batches, BATCHES_A_WINDOW)
 
 
 class _Seen:

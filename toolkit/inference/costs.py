@@ -52,9 +52,7 @@ def measure_costs(
 ) -> Costs:
     """Measure what a run of each member costs in each precision, or find it measured before.
 
-    Each is measured alone on `batch` random images that lie on the device already, even where
-    `threads.parallel` is over 1; so a batch of several members takes about the sum of their costs
-    by `threads.parallel`.
+    Each is measured alone on a run of random images that lie on the device already.
 
     Args:
         bundle: All of its members are measured, those without a vote too.
@@ -63,7 +61,7 @@ def measure_costs(
             are for the CPU, fp16 is for a GPU.
         device: Where to compute.
         threads: Of a session on the CPU.
-        batch: Images a run.
+        batch: Images a run; see `open_session`.
         rounds: Times that each is measured, in turns, after a run that does not count.
         fresh: Measure anew.
         clock: Seconds.
@@ -80,7 +78,7 @@ def measure_costs(
     if found is not None:
         return found
     skipped: dict[Pair, str] = {}
-    ready: dict[Pair, Callable[[], object]] = {}
+    ready: dict[Pair, Callable[[], int]] = {}
     for member, precision in itertools.product(bundle.members, dict.fromkeys(precisions)):
         try:
             _check_fit(member, precision, device)
@@ -95,9 +93,9 @@ def measure_costs(
         for turn, number in turns(1 + rounds, len(pairs)):
             run = ready[pairs[number]]
             started = clock()
-            run()
+            images = run()
             if turn > 0:
-                samples[pairs[number]].append(1e3 * (clock() - started) / batch)
+                samples[pairs[number]].append(1e3 * (clock() - started) / images)
             advance(1)
     costs = Costs({pair: median(own) for pair, own in samples.items()}, skipped, samples)
     content = {
@@ -132,12 +130,12 @@ def _check_fit(member: Member, precision: str, device: Device) -> None:
 
 def _run_of(
     folder: Path, member: Member, precision: str, device: Device, threads: Threads, batch: int
-) -> Callable[[], object]:
+) -> Callable[[], int]:
     session = open_session(folder, member, precision, device, threads, batch)
-    shape = (batch, member.image_size, member.image_size, 3)
+    shape = (session.batch, member.image_size, member.image_size, 3)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     placed = session.place(images)
-    return lambda: session.run(placed, batch)
+    return lambda: len(session.run(placed, session.batch))
 
 
 def _costs_key(

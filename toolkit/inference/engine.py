@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from toolkit.data.pixels import BrokenPhotoError, Pixels, decode, from_array, resize
 from toolkit.errors import ToolkitError
 from toolkit.files import sha256_json
-from toolkit.inference.bundle import Bundle, Member
-from toolkit.inference.devices import Device
-from toolkit.inference.sessions import MemberSession, Threads
-from toolkit.inference.timing import Timings, milliseconds_since
+from toolkit.inference.bundle import Member
+from toolkit.inference.sessions import Sessions
+from toolkit.inference.timing import milliseconds_since
 from toolkit.inference.views import FixedViews, RandomViews
 from toolkit.inference.voting import Voting, vote
 
@@ -31,14 +30,6 @@ Source = Path | Pixels
 
 BATCHES_AHEAD = 2
 """Batches that are decoded before they are needed."""
-
-RUN_PIXELS = 16 * 150**2
-"""Pixels a run where threads share an operation and a batch has as many.
-
-Such threads wait for one another after each operation, less often in larger runs: at 48 to 75
-pixels a side, runs of 64 images took a tenth less time than runs of 16. From 150 pixels on they
-gain nothing and only need memory, and one thread is as fast with few images.
-"""
 
 Input = tuple[int, str]
 """What members share: image size, and hash of the augmentor where it makes the views."""
@@ -73,27 +64,21 @@ class Engine:
 
     def __init__(
         self,
-        bundle: Bundle,
+        sessions: Sessions,
         voting: Voting,
         *,
         views: int,
         random_views: bool,
-        device: Device,
-        batch: int,
-        threads: Threads,
         decoders: int,
         seed: int,
     ) -> None:
         """Check and load the members that have a vote.
 
         Args:
-            bundle: The bundle.
+            sessions: Of the bundle; a batch is as many photos as a run has images there.
             voting: The weights.
             views: Views a photo.
             random_views: Make them with the members' augmentor instead of the fixed list.
-            device: Where to compute.
-            batch: Photos a batch.
-            threads: How sessions on the CPU use the cores.
             decoders: Threads that decode photos and make views.
             seed: For random views.
 
@@ -102,29 +87,22 @@ class Engine:
         """
         chosen = [
             (member, weight)
-            for member, weight in zip(bundle.members, voting.weights, strict=True)
+            for member, weight in zip(sessions.bundle.members, voting.weights, strict=True)
             if weight > 0
         ]
         self.members: list[Member] = [member for member, _ in chosen]
-        self.threads = threads
-        self.timings = Timings()
+        self.views, self.threads, self.timings = views, sessions.threads, sessions.timings
         self._weights = [weight for _, weight in chosen]
         self._temperature = voting.temperature
-        self._classes, self.views, self._batch = len(bundle.classes), views, batch
+        self._classes, self._batch = len(sessions.bundle.classes), sessions.batch
         self._decoders = decoders
-        bundle.check_files(self.members)
-        shared = threads.intra_op > 1 and not device.is_gpu
-        self._sessions: list[MemberSession] = []
+        networks = [(member.name, member.precision) for member in self.members]
+        sessions.load(networks)
+        self._names = [" ".join(network) for network in networks]
+        self._sessions = [sessions[network] for network in networks]
         self._inputs: list[Input] = []
         self._makers: dict[Input, FixedViews | RandomViews] = {}
         for member in self.members:
-            started = perf_counter()
-            path = bundle.folder / member.file
-            # On the CPU answers do not depend on how many images a run has.
-            fitting = RUN_PIXELS // member.image_size**2 if shared else batch
-            run_images = max(batch, min(batch * views, fitting))
-            self._sessions.append(MemberSession(path, device, threads, run_images))
-            self.timings.load[member.name] = milliseconds_since(started)
             augmentor = sha256_json(member.augmentor) if random_views else ""
             key = (member.image_size, augmentor)
             self._inputs.append(key)
@@ -137,10 +115,6 @@ class Engine:
 
         self.provider = self._sessions[0].provider  # What the sessions say they run on.
 
-    def release(self) -> None:
-        """Let go of the networks and their memory; nothing can be predicted any more."""
-        self._sessions.clear()
-
     def predict(self, photos: Sequence[Source], first: int = 0) -> Iterator[Answer]:
         """Predict photos batch by batch.
 
@@ -152,10 +126,8 @@ class Engine:
             One answer a batch, in order. A broken photo is reported there, not raised.
 
         Raises:
-            ToolkitError: A member's answer is not finite, or the networks were let go of.
+            ToolkitError: A member's answer is not finite.
         """
-        if not self._sessions:
-            raise ToolkitError("the ensemble let go of its networks. Load it again.")
         with ThreadPoolExecutor(self._decoders, "decode") as pool:
             numbered = enumerate(photos, start=first)
             ahead: deque[Future[_Seen]] = deque(
@@ -222,10 +194,14 @@ class Engine:
             answer = self._sessions[number].run(placed[self._inputs[number]], count)
             return answer, milliseconds_since(started)
 
-        for member, (answer, milliseconds) in zip(self.members, self._each(run), strict=True):
+        for number, (answer, milliseconds) in enumerate(self._each(run)):
+            member = self.members[number]
             # Of members that run at once each has its own time on the clock, so that together
             # they have more than the batch takes.
-            self._keep_time(member.name, milliseconds)
+            if self._names[number] in self.timings.first:
+                self.timings.add(f"model {member.name}", milliseconds)
+            else:
+                self.timings.first[self._names[number]] = milliseconds
             if not np.isfinite(answer).all():
                 raise ToolkitError(
                     f"'{member.name}' gave probabilities that are not finite. Export it again, or "
@@ -241,14 +217,8 @@ class Engine:
             return
         # The longest first: begun last, it would run alone while other cores wait.
         first = self.timings.first
-        longest = sorted(numbers, key=lambda number: -first.get(self.members[number].name, 0.0))
+        longest = sorted(numbers, key=lambda number: -first.get(self._names[number], 0.0))
         with ThreadPoolExecutor(self.threads.parallel, "member") as pool:
             running = {number: pool.submit(run, number) for number in longest}
             for number in numbers:
                 yield running[number].result()
-
-    def _keep_time(self, member: str, milliseconds: float) -> None:
-        if member not in self.timings.first:
-            self.timings.first[member] = milliseconds
-        else:
-            self.timings.add(f"model {member}", milliseconds)

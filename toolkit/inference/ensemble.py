@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from toolkit.errors import UsageError
 from toolkit.inference.bundle import Bundle, load_bundle
 from toolkit.inference.devices import Device, DeviceError, choose_device, without_gpu
 from toolkit.inference.engine import Answer, Engine, Source
-from toolkit.inference.sessions import Threads
+from toolkit.inference.sessions import Sessions, Threads
 from toolkit.inference.timing import Timings
 from toolkit.inference.tuning import describe, saved_threads
 from toolkit.inference.views import VIEWS
@@ -34,7 +33,9 @@ class Ensemble:
         bundle: The manifest.
         voting: The weights.
         device: Where it computes.
-        threads_measured: Whether `threads` were measured on this machine for this bundle.
+        sessions: Its networks, and those that a plan loads beside them.
+        threads_measured: Whether `threads` were measured on this machine for this bundle; None
+            for a plan, which has no choice.
 
     Example:
         >>> ensemble = Ensemble.load("bundle", tta=4)
@@ -45,16 +46,15 @@ class Ensemble:
 
     def __init__(
         self,
-        bundle: Bundle,
+        sessions: Sessions,
         voting: Voting,
-        device: Device,
         engine: Engine,
         *,
-        threads_measured: bool = False,
+        threads_measured: bool | None = False,
     ) -> None:
         """Put the parts together; use `Ensemble.load`."""
-        self.bundle, self.voting, self.device = bundle, voting, device
-        self.threads_measured = threads_measured
+        self.bundle, self.voting, self.device = sessions.bundle, voting, sessions.device
+        self.sessions, self.threads_measured = sessions, threads_measured
         self._engine = engine
 
     @classmethod
@@ -69,6 +69,7 @@ class Ensemble:
         batch: int = 16,
         threads: int | None = None,
         seed: int = 0,
+        for_plan: bool = False,
     ) -> Ensemble:
         """Load a bundle.
 
@@ -84,6 +85,8 @@ class Ensemble:
             threads: Threads of a session on the CPU, one member at a time. None takes what
                 `toolkit tune` measured on this machine for this bundle, and else all cores.
             seed: For random views.
+            for_plan: Whether a plan will run the members, one session after another; what
+                `toolkit tune` found is for all of them together.
 
         Returns:
             The ensemble, with its members loaded.
@@ -110,31 +113,35 @@ class Ensemble:
         random_views = tta_views == "augmentor"
         choose = voting_on_random_views if random_views else choose_voting
         chosen = choose(manifest, tta, voting)
-        start = partial(
-            Engine,
-            manifest,
-            chosen,
-            views=tta,
-            random_views=random_views,
-            batch=batch,
-            decoders=usable_cores(),
-            seed=seed,
-        )
+
+        def start(where: Device) -> Ensemble:
+            measured, used = None, Threads(threads or usable_cores())
+            if for_plan:
+                used = Threads.for_plan(used.intra_op)
+            elif threads is None:
+                measured = saved_threads(manifest, chosen, views=tta, device=where, batch=batch)
+                used = measured.threads if measured else used
+            sessions = Sessions(
+                manifest, device=where, threads=used, batch=batch, timings=Timings()
+            )
+            engine = Engine(
+                sessions,
+                chosen,
+                views=tta,
+                random_views=random_views,
+                decoders=usable_cores(),
+                seed=seed,
+            )
+            known = None if for_plan else measured is not None
+            return cls(sessions, chosen, engine, threads_measured=known)
+
         where = choose_device(device)
-        if where.is_gpu:
-            try:
-                engine = start(device=where, threads=Threads(threads or usable_cores()))
-                return cls(manifest, chosen, where, engine)
-            except DeviceError as error:
-                if device != "auto":
-                    raise
-                where = without_gpu(error.reason)
-        measured = None
-        if threads is None:
-            measured = saved_threads(manifest, chosen, views=tta, device=where, batch=batch)
-        used = measured.threads if measured else Threads(threads or usable_cores())
-        engine = start(device=where, threads=used)
-        return cls(manifest, chosen, where, engine, threads_measured=measured is not None)
+        try:
+            return start(where)
+        except DeviceError as error:
+            if device != "auto" or not where.is_gpu:
+                raise
+            return start(without_gpu(error.reason))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -149,7 +156,7 @@ class Ensemble:
     @property
     def threads(self) -> Threads:
         """How sessions on the CPU use its cores; `threads_measured` says whether by `tune`."""
-        return self._engine.threads
+        return self.sessions.threads
 
     @property
     def thread_plan(self) -> dict[str, Any]:
@@ -168,12 +175,13 @@ class Ensemble:
             zip((member.name for member in self.bundle.members), self.voting.weights, strict=True)
         )
         measured = "measured by 'toolkit tune'" if self.threads_measured else "not measured"
+        loaded = (
+            f"{network}: weight {weights[network.split()[0]]:.4f}, loaded in {load:.0f} ms"
+            for network, load in self.timings.load.items()
+        )
         return [
             f"threads: {describe(self.threads)} ({measured})",
-            *(
-                f"{name}: weight {weights[name]:.4f}, loaded in {load:.0f} ms"
-                for name, load in self.timings.load.items()
-            ),
+            *loaded,
             f"temperature {self.voting.temperature:.4f}",
         ]
 
@@ -190,7 +198,7 @@ class Ensemble:
     @property
     def timings(self) -> Timings:
         """What took how long, since the ensemble was loaded."""
-        return self._engine.timings
+        return self.sessions.timings
 
     def predict(self, photos: Sequence[Path | str | Pixels]) -> NDArray[np.float64]:
         """Predict photos.
@@ -227,10 +235,6 @@ class Ensemble:
             Path(photo) if isinstance(photo, str) else photo for photo in photos
         ]
         return self._engine.predict(sources, first)
-
-    def release(self) -> None:
-        """Let go of the networks and their memory; nothing can be predicted any more."""
-        self._engine.release()
 
     def labels(self, probabilities: NDArray[np.floating]) -> list[str]:
         """Return the category value of each row's largest probability."""

@@ -46,7 +46,6 @@ class FastJob:
         photos: That are predicted.
         sample: Of them get their exact label first.
         seed: Of the sample's draw.
-        batch: Photos a batch.
         budget_ms: Largest mean inference cost a photo; None sets no limit.
     """
 
@@ -55,7 +54,6 @@ class FastJob:
     photos: int
     sample: int
     seed: int
-    batch: int
     budget_ms: float | None = None
 
     @classmethod
@@ -66,12 +64,11 @@ class FastJob:
         photos: int,
         *,
         seed: int,
-        batch: int,
         budget_ms: float | None = None,
     ) -> FastJob:
         """Choose the sample's size; nothing that it rests on is learnt from the photos."""
         sample = sample_size(plan, photos, certify)
-        return cls(plan, certify, photos, sample, seed, batch, budget_ms)
+        return cls(plan, certify, photos, sample, seed, budget_ms)
 
     @property
     def order(self) -> NDArray[np.int64]:
@@ -128,7 +125,7 @@ def predict_fast(
     """Predict every photo of a request by a plan; none is ever dropped.
 
     Args:
-        ensemble: The exact one. It lets go of its networks: a plan runs them in its own way.
+        ensemble: The exact one, loaded for a plan.
         request: What to predict.
         job: How.
         journal: Of rows in `job.order`: step left, then probabilities. Rows that it holds already
@@ -162,18 +159,11 @@ def predict_fast(
                 journal.append(each)
                 advance(len(each))
 
-    ensemble.release()
-    sessions = Sessions(
-        ensemble.bundle,
-        device=ensemble.device,
-        threads=ensemble.threads.one_by_one(),
-        batch=job.batch,
-        timings=ensemble.timings,
-    )
+    sessions = ensemble.sessions
     predicted("exact sample", _exactly(sessions, job.plan, paths[done : job.sample]), job.sample)
     found = journal.remember(
         CERTIFICATE,
-        lambda: asdict(_certificate(ensemble, sessions, job, journal, paths, reporter)),
+        lambda: asdict(_certificate(ensemble, job, journal, paths, reporter)),
     )
     certificate = Certificate(
         **{
@@ -231,7 +221,6 @@ def _rows(cascade: Cascade, paths: Sequence[Path]) -> Iterator[NDArray[np.float6
 
 def _certificate(
     ensemble: Ensemble,
-    sessions: Sessions,
     job: FastJob,
     journal: Journal,
     paths: Sequence[Path],
@@ -251,7 +240,7 @@ def _certificate(
         )
     exact = journal.rows()[: job.sample, 1:]
     thresholds = [each.thresholds for each in plan.candidates]
-    cascade = Cascade(sessions, plan, thresholds, exact=False)
+    cascade = Cascade(ensemble.sessions, plan, thresholds, exact=False)
     labels: list[NDArray[np.int64]] = []
     with reporter.track("plans on the sample", job.sample) as advance:
         for window in cascade.predict(paths[: job.sample]):

@@ -67,7 +67,7 @@ def worth_tuning(ensemble: Ensemble, photos: int) -> bool:
         photos >= WORTH_TUNING
         and len(choice) > 1
         and not ensemble.device.is_gpu
-        and not ensemble.threads_measured
+        and ensemble.threads_measured is False
     )
 
 

@@ -69,7 +69,7 @@ class OpenVinoSession:
                 f"takes {real}."
             )
         self.provider = f"OpenVINO {precision}"
-        self._request, self._batch = compiled.create_infer_request(), batch
+        self._request, self.batch = compiled.create_infer_request(), batch
 
     def place(self, images: Pixels) -> Any:
         """Return what `run` takes for images of shape (images, size, size, 3), uint8."""
@@ -78,8 +78,8 @@ class OpenVinoSession:
     def run(self, placed: Any, count: int) -> NDArray[np.float32]:
         """Compute probabilities, shape (count, classes), float32."""
         answers = [
-            np.array(next(iter(self._request.infer({0: padded(chunk, self._batch)}).values())))
-            for chunk in chunks(placed, self._batch)
+            np.array(next(iter(self._request.infer({0: padded(chunk, self.batch)}).values())))
+            for chunk in chunks(placed, self.batch)
         ]
         rows: NDArray[np.float32] = np.concatenate(answers)[:count]
         return rows

@@ -82,17 +82,14 @@ def chosen_plan(
     ensemble: Ensemble,
     options: FastOptions,
     photos: int,
-    *,
-    batch: int,
     reporter: Reporter = SILENT,
 ) -> Plan:
     """Return the plan that a job shall follow.
 
     Args:
-        ensemble: The exact one.
+        ensemble: The exact one, loaded for a plan.
         options: What the user chose.
         photos: How many will be predicted.
-        batch: Images a run.
         reporter: Where progress is told.
 
     Returns:
@@ -108,13 +105,12 @@ def chosen_plan(
         plan = kept
     else:
         if options.plan == CERTAIN:
-            plan = certain_plan(ensemble, batch=batch, reporter=reporter)
+            plan = certain_plan(ensemble, reporter)
         else:
             plan = find_plan(
                 ensemble,
                 options.promise,
                 photos,
-                batch=batch,
                 hold_back=options.certify == "validation",
                 reporter=reporter,
             )
@@ -175,7 +171,6 @@ def find_plan(
     promise: Promise,
     photos: int,
     *,
-    batch: int,
     hold_back: bool,
     fresh: bool = False,
     reporter: Reporter = SILENT,
@@ -183,10 +178,9 @@ def find_plan(
     """Measure what runs cost on this machine, and find the cheapest plan.
 
     Args:
-        ensemble: The exact one.
+        ensemble: The exact one, loaded for a plan.
         promise: What shall hold.
         photos: How many will be predicted.
-        batch: Images a run.
         hold_back: Plan on half of the held-out photos, and keep the others to certify on.
         fresh: Measure the costs again.
         reporter: Where progress is told.
@@ -199,7 +193,7 @@ def find_plan(
     """
     bundle = ensemble.bundle
     validation = load_validation(bundle)
-    costs = _costs(ensemble, bundle.all_precisions, batch, fresh, reporter)
+    costs = _costs(ensemble, bundle.all_precisions, fresh, reporter)
     for member in bundle.members:
         for variant in member.variants:
             reason = costs.skipped.get((member.name, variant.precision))
@@ -212,16 +206,15 @@ def find_plan(
     return make_plan(bundle, ensemble.voting, evidence, promise, photos, _device(ensemble))
 
 
-def certain_plan(ensemble: Ensemble, *, batch: int, reporter: Reporter = SILENT) -> Plan:
+def certain_plan(ensemble: Ensemble, reporter: Reporter = SILENT) -> Plan:
     """Return the plan of exact labels alone; runs come in the order of their cost by weight.
 
     Args:
-        ensemble: The exact one.
-        batch: Images a run.
+        ensemble: The exact one, loaded for a plan.
         reporter: Where progress is told.
     """
     bundle, voting, views = ensemble.bundle, ensemble.voting, ensemble.views
-    costs = _costs(ensemble, [EXACT], batch, False, reporter).ms
+    costs = _costs(ensemble, [EXACT], False, reporter).ms
     said = described(bundle, voting)
     by_name = {f"{name} {precision}": ms for (name, precision), ms in costs.items()}
     exact_ms = run_cost(exact_runs(said["weights"], views), by_name)
@@ -245,15 +238,13 @@ def certain_plan(ensemble: Ensemble, *, batch: int, reporter: Reporter = SILENT)
     )
 
 
-def _costs(
-    ensemble: Ensemble, precisions: Sequence[str], batch: int, fresh: bool, reporter: Reporter
-) -> Costs:
+def _costs(ensemble: Ensemble, precisions: Sequence[str], fresh: bool, reporter: Reporter) -> Costs:
     return measure_costs(
         ensemble.bundle,
         precisions,
         device=ensemble.device,
-        threads=ensemble.threads.one_by_one(),
-        batch=batch,
+        threads=ensemble.threads,
+        batch=ensemble.sessions.batch,
         fresh=fresh,
         reporter=reporter,
     )

@@ -17,8 +17,8 @@ from toolkit.inference.bundle import Bundle
 from toolkit.inference.devices import Device
 from toolkit.inference.engine import Engine, Source
 from toolkit.inference.measured import ROUNDS, keep, kept, kept_file, machine_key, turns
-from toolkit.inference.sessions import Threads
-from toolkit.inference.timing import milliseconds_since
+from toolkit.inference.sessions import Sessions, Threads
+from toolkit.inference.timing import Timings, milliseconds_since
 from toolkit.inference.voting import Voting
 from toolkit.machine import usable_cores
 from toolkit.progress import SILENT, Reporter
@@ -144,13 +144,10 @@ def measure_threads(
     members = sum(weight > 0 for weight in voting.weights)
     engines = [
         Engine(
-            bundle,
+            Sessions(bundle, device=device, threads=threads, batch=batch, timings=Timings()),
             voting,
             views=views,
             random_views=False,
-            device=device,
-            batch=batch,
-            threads=threads,
             decoders=usable_cores(),
             seed=0,
         )

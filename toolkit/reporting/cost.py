@@ -111,11 +111,8 @@ class Serving:
 
     @property
     def _threads(self) -> Threads:
-        """As the planner measures members: by as many threads as the ensemble has, in turn."""
-        tuned = saved_threads(
-            self.bundle, self.voting, views=self.views, device=self.device, batch=self.batch
-        )
-        return (tuned.threads if tuned else Threads(usable_cores())).one_by_one()
+        """As the planner measures members."""
+        return Threads.for_plan(usable_cores())
 
     def _cost_of_a_job(self) -> InferenceCost | None:
         """Return what the exact job cost whose submission lies beside the bundle."""

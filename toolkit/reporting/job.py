@@ -98,7 +98,7 @@ def submit(
     if fast and settings["tta_views"] != "fixed":
         raise UsageError("--plan: a plan is made of fixed views. Leave --tta-views out.")
     request = load_request(data)
-    ensemble = Ensemble.load(bundle, **settings)
+    ensemble = Ensemble.load(bundle, **settings, for_plan=fast is not None)
     if settings["threads"] is None and worth_tuning(ensemble, len(request.ids)):
         parts = ensemble.bundle, ensemble.voting, ensemble.device
         del ensemble  # Its memory is not needed beside that of all candidates.
@@ -121,14 +121,13 @@ def submit(
     )
     numbers, columns, plan_job, plan_used = file_numbers(request), classes, None, None
     if fast:
-        plan = chosen_plan(ensemble, fast, photos, batch=settings["batch"], reporter=reporter)
+        plan = chosen_plan(ensemble, fast, photos, reporter)
         plan_used = _plan_file(ensemble, fast, photos), plan.sha256
         plan_job = FastJob.of(
             plan,
             fast.certify,
             photos,
             seed=settings["seed"],
-            batch=settings["batch"],
             budget_ms=fast.budget_ms,
         )
         job = {**job, **plan_job.identity}
@@ -151,12 +150,7 @@ def submit(
         inputs = recorded(
             manifest_path(out), request, outcome, plan=plan_used, probabilities=probabilities
         )
-        latency = latency_report(
-            ensemble,
-            outcome,
-            batch=settings["batch"],
-            views=settings["tta"],
-        )
+        latency = latency_report(ensemble, outcome)
         write_json(latency_path(out), latency)
         write_manifest(manifest_path(out), out, ensemble, outcome, asked, inputs)
         journal.remove()

@@ -71,7 +71,7 @@ def make_and_draw(
         ToolkitError: The bundle has no held-out photos, or no plan is within the budget.
     """
     count = len(load_request(data).ids) if photos is None else photos
-    ensemble = Ensemble.load(bundle, **settings)
+    ensemble = Ensemble.load(bundle, **settings, for_plan=True)
     for note in ensemble.notes:
         reporter.say(note)
     for line in ensemble.details:
@@ -81,7 +81,6 @@ def make_and_draw(
         ensemble,
         options.promise,
         count,
-        batch=settings["batch"],
         hold_back=options.certify == "validation",
         fresh=fresh,
         reporter=reporter,

@@ -137,7 +137,7 @@ def write_manifest(
         "photos": len(outcome.probabilities),
         "answered_with_class_prior": outcome.broken,
         "device": _device(ensemble, outcome),
-        "thread_plan": _thread_plan(ensemble, outcome),
+        "thread_plan": ensemble.thread_plan,
         "notes": list(ensemble.notes),
         "versions": {
             "toolkit": toolkit.__version__,
@@ -156,27 +156,23 @@ def promise_of(outcome: Outcome) -> str:
     return "every label is the exact ensemble's"
 
 
-def latency_report(
-    ensemble: Ensemble, outcome: Outcome, *, batch: int, views: int
-) -> dict[str, Any]:
+def latency_report(ensemble: Ensemble, outcome: Outcome) -> dict[str, Any]:
     """Return what prediction cost.
 
     Args:
         ensemble: With its timings.
         outcome: Of the job.
-        batch: Photos a batch.
-        views: Views a photo.
 
     Returns:
         Percentiles in milliseconds with the number of samples, the raw samples, rate and memory.
     """
-    timings = ensemble.timings
+    timings, batch, views = ensemble.timings, ensemble.sessions.batch, ensemble.views
     done = len(outcome.probabilities) - outcome.resumed
     return {
         "schema_version": SCHEMA_VERSION,
         **_device(ensemble, outcome),
         "notes": list(ensemble.notes),
-        "thread_plan": _thread_plan(ensemble, outcome),
+        "thread_plan": ensemble.thread_plan,
         "batch": batch,
         "views": views,
         "precision": sorted(
@@ -252,13 +248,6 @@ def _device(ensemble: Ensemble, outcome: Outcome) -> dict[str, str]:
     others = outcome.providers if isinstance(outcome, FastOutcome) else ()
     providers = dict.fromkeys([ensemble.provider, *others])
     return {"provider": ", ".join(providers), "device": ensemble.device.name}
-
-
-def _thread_plan(ensemble: Ensemble, outcome: Outcome) -> dict[str, Any]:
-    """Return what sessions on the CPU really ran by; a plan's run one after another."""
-    if isinstance(outcome, FastOutcome):
-        return {**asdict(ensemble.threads.one_by_one()), "measured": None}
-    return ensemble.thread_plan
 
 
 def _unit(work: str, batch: int, views: int) -> str:

@@ -109,9 +109,10 @@ def set_folder(name: str) -> Path:
         )
     folder = _shipped() / name if is_shipped else Path(name)
     if not (folder / SET_FILE).is_file():
+        own = (str(path.parent) for path in Path(name).parent.glob(f"*/{SET_FILE}"))
         raise ToolkitError(
             f"recipe set '{name}': no such set, and no folder with a {SET_FILE}. "
-            f"{suggestion(name, shipped_sets())}"
+            f"{suggestion(name, [*shipped_sets(), *own])}"
         )
     return folder
 

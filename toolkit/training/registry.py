@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from toolkit.errors import ToolkitError, suggestion
+from toolkit.errors import UsageError, suggestion
 
 PixelScaling = Literal["unit", "raw", "symmetric"]
 """How 0..255 pixels enter a network: to 0..1, as they are, or to -1..1."""
@@ -56,8 +56,8 @@ def find_backbone(name: str) -> Backbone:
     """Return a backbone by name.
 
     Raises:
-        ToolkitError: There is none of that name; the message has the nearest one.
+        UsageError: There is none of that name; the message has the nearest one.
     """
     if name not in BACKBONES:
-        raise ToolkitError(f"unknown backbone '{name}'. {suggestion(name, BACKBONES)}")
+        raise UsageError(f"unknown backbone '{name}'. {suggestion(name, BACKBONES)}")
     return BACKBONES[name]

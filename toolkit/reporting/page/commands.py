@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.inference.ensemble import Ensemble
-from toolkit.inference.plans import FAST, FastOptions
+from toolkit.inference.plans import CERTAIN, FAST, FastOptions
 from toolkit.reporting.page.sources import DEFAULTS, Artifacts, Submission
 from toolkit.training.recipe_files import shipped_sets
 from toolkit.training.run import RECIPE, Run
@@ -117,7 +117,7 @@ def _ensemble(found: Artifacts, submission: Submission) -> Command:
 
 def _plan(submission: Submission, asked: Mapping[str, Any]) -> list[str]:
     plan = str(asked["plan"])
-    parts = ["--plan", plan if plan == FAST else _typed(submission.found(plan))]
+    parts = ["--plan", plan if plan in (FAST, CERTAIN) else _typed(submission.found(plan))]
     for key in ("certify", "tolerance", "confidence", "budget_ms"):
         value = asked.get(key)
         if value is not None and value != getattr(FastOptions, key):
