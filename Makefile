@@ -25,7 +25,7 @@ lint: $(INSTALLED)
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy toolkit
+	$(BIN)/mypy toolkit benchmarks
 
 docs: $(INSTALLED)
 	$(BIN)/pip install --quiet --editable '.[docs]'

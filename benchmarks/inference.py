@@ -51,14 +51,15 @@ from toolkit.files import write_json
 from toolkit.inference.bundle import Bundle, load_bundle
 from toolkit.inference.devices import choose_device
 from toolkit.inference.ensemble import Ensemble
+from toolkit.inference.plan import save_plan
 from toolkit.inference.plans import (
     CERTAIN,
     FastOptions,
     chosen_plan,
     find_plan,
     kept_path,
-    save_plan,
 )
+from toolkit.inference.threads import plan_threads
 from toolkit.inference.tuning import measure_threads, saved_threads
 from toolkit.inference.voting import Voting, choose_voting
 from toolkit.machine import package_versions, processor_name, usable_cores
@@ -118,7 +119,7 @@ class Task:
 
     def ensemble(self) -> Ensemble:
         """Load the exact ensemble for a plan."""
-        return Ensemble.load(self.bundle, **self.settings, for_plan=True)
+        return Ensemble.load(self.bundle, **{**self.settings, "threads": plan_threads()})
 
 
 def say(line: str) -> None:
@@ -131,7 +132,7 @@ def say(line: str) -> None:
 
 def ensure_threads(task: Task, photos: Sequence[Path]) -> None:
     """Measure how the cores are best used, as `toolkit tune` does, unless it is known."""
-    parts = {"views": task.views, "device": choose_device("cpu"), "batch": BATCH}
+    parts: dict[str, Any] = {"views": task.views, "device": choose_device("cpu"), "batch": BATCH}
     if saved_threads(task.bundle, task.voting, **parts) is None:
         measure_threads(task.bundle, task.voting, photos, **parts)
 

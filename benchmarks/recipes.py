@@ -115,8 +115,10 @@ def compared(
 def _by_photo(run: Run, figure: str) -> NDArray[np.float64]:
     seen = _validation(run)
     if figure == "log_loss":
-        return log_losses(seen.probabilities, seen.labels)
-    return (seen.probabilities.argmax(axis=1) == seen.labels).astype(np.float64)
+        losses: NDArray[np.float64] = log_losses(seen.probabilities, seen.labels)
+        return losses
+    right: NDArray[np.float64] = (seen.probabilities.argmax(axis=1) == seen.labels).astype(float)
+    return right
 
 
 def _validation(run: Run) -> Any:

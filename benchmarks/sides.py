@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,9 +25,9 @@ from toolkit.data.dataset import SAMPLE_CSV, Request
 from toolkit.data.pixels import Pixels, load
 from toolkit.data.tables import read_labels
 from toolkit.errors import ToolkitError
+from toolkit.inference.batching import chunks, padded
 from toolkit.inference.bundle import INPUT, Bundle, Member
 from toolkit.inference.plans import FastOptions
-from toolkit.inference.sessions import chunks, padded
 from toolkit.inference.views import VIEWS
 from toolkit.inference.voting import Voting
 from toolkit.progress import Advance, Reporter
@@ -121,7 +121,9 @@ class Sample:
 class Side(Protocol):
     """A way to predict."""
 
-    provider: str
+    @property
+    def provider(self) -> str:
+        """What computes."""
 
     def run(self, work: Work, out: Path) -> Sample:
         """Predict all rows and write them."""
@@ -185,7 +187,7 @@ class OnnxNetwork:
     def arrays(self, images: Pixels) -> Answers:
         return self._all(chunks(images, self._batch))
 
-    def _all(self, batches: Iterator[Pixels]) -> Answers:
+    def _all(self, batches: Iterable[Pixels]) -> Answers:
         return np.concatenate([self._session.run(None, {INPUT: each})[0] for each in batches])
 
 
@@ -211,7 +213,7 @@ class OpenVinoNetwork:
     def arrays(self, images: Pixels) -> Answers:
         return self._all(chunks(images, self._batch))
 
-    def _all(self, batches: Iterator[Pixels]) -> Answers:
+    def _all(self, batches: Iterable[Pixels]) -> Answers:
         found: dict[int, Answers] = {}
 
         def keep(request: Any, about: tuple[int, int]) -> None:
@@ -319,7 +321,9 @@ class LastPhoto(Reporter):
     ends: list[float] = field(default_factory=list)
 
     @contextmanager
-    def track(self, work: str, total: int, unit: str = "photos") -> Iterator[Advance]:
+    def track(
+        self, work: str, total: int, unit: str = "photos", *, tell_end: bool = True
+    ) -> Iterator[Advance]:
         """Follow work; see `Reporter.track`."""
         yield lambda count: None
         self.ends.append(perf_counter())

@@ -387,7 +387,8 @@ def plannable(
     from toolkit.files import sha256_file
     from toolkit.inference import bundle as module
     from toolkit.inference.devices import Device
-    from toolkit.inference.sessions import Threads, open_session
+    from toolkit.inference.sessions import open_session
+    from toolkit.inference.threads import Threads
     from toolkit.inference.views import VIEWS
     from toolkit.inference.voting import vote
 

@@ -9,6 +9,9 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+RUNTIMES = ("onnxruntime-gpu", "onnxruntime", "openvino")
+"""Packages that run networks; another version of one may give other last digits."""
+
 
 def usable_cores() -> int:
     """Return how many cores this process may run on, which in a container are fewer than all."""

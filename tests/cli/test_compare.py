@@ -18,8 +18,7 @@ from toolkit.exporting.weights import unvalidated_table
 from toolkit.files import sha256_file
 from toolkit.inference import costs, devices
 from toolkit.inference.bundle import BundleValidation, load_bundle, load_validation, save_bundle
-from toolkit.inference.sessions import Threads
-from toolkit.machine import usable_cores
+from toolkit.inference.threads import plan_threads
 from toolkit.metrics import score
 from toolkit.training.run import Validation
 
@@ -230,8 +229,8 @@ class TestInferenceCost:
         assert (measured["by"], measured["ms"] > 0) == ("compare", True)
         bundle = load_bundle(plannable_project / "bundle")
         device = devices.choose_device("cpu")
-        threads = Threads.for_plan(usable_cores())
-        kept = costs.saved_costs(bundle, ["fp32", "int8"], device=device, threads=threads, batch=16)
+        threads = plan_threads()
+        kept = costs.saved_costs(bundle, device=device, threads=threads, batch=16)
         assert kept is not None
         expected = 2 * sum(kept.ms[member.name, "fp32"] for member in bundle.members)
         assert measured["ms"] == pytest.approx(expected)

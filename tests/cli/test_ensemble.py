@@ -136,7 +136,7 @@ class TestOutputs:
         assert (report["batch"], report["photos"]) == (2, 9)
         assert report["thread_plan"]["intra_op"] == 1
         counts = {work: stage["n"] for work, stage in report["stages"].items()}
-        models = {f"model {name}": 4 for name in ("alpha", "beta", "gamma")}
+        models = {f"model {name}": 4 for name in ("alpha fp32", "beta fp32", "gamma int8")}
         assert counts == {"decode": 9, "views": 9, "voting": 5, **models}
         assert {work: len(s) for work, s in report["samples_ms"].items()} == counts
 

@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -315,12 +316,18 @@ class TestFast:
     COMMAND = ("ensemble", "--data", "photos", "--tta", 2, "--device", "cpu", "--seed", 3)
     FAST = ("--plan", "fast", "--tolerance", "0.1", "--confidence", "0.9")
     PHOTOS = 120
+    COSTS = MappingProxyType(
+        {
+            ("alpha", "fp32"): 1.0,
+            ("alpha", "int8"): 0.3,
+            ("beta", "fp32"): 4.0,
+            ("gamma", "fp32"): 4.0,
+        }
+    )
 
     @pytest.fixture(autouse=True)
     def measured(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        costs = {("alpha", "fp32"): 1.0, ("alpha", "int8"): 0.3}
-        costs |= {("beta", "fp32"): 4.0, ("gamma", "fp32"): 4.0}
-        monkeypatch.setattr(plans, "measure_costs", lambda *_, **__: Costs(costs))
+        monkeypatch.setattr(plans, "measure_costs", lambda *_, **__: Costs(self.COSTS))
 
     @pytest.fixture
     def prepared(
@@ -368,6 +375,18 @@ class TestFast:
         told = toolkit("reproduce", "out/fast.json", "--bundle", "moved/bundle")
         assert told.code == 0, told.err
 
+    def test_its_plan_is_found_where_a_later_one_replaced_it(
+        self, toolkit, prepared: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (plan,) = (prepared / "plans").glob("*.json")
+        before = plan.read_bytes()
+        dearer = {pair: 2 * ms for pair, ms in self.COSTS.items()}
+        monkeypatch.setattr(plans, "measure_costs", lambda *_, **__: Costs(dearer))
+        told = toolkit("plan", *self.COMMAND[1:-2], *self.FAST[2:])
+        assert told.code == 0, told.err
+        assert plan.read_bytes() != before
+        assert toolkit("reproduce", "out/fast.json").code == 0
+
     def test_another_plan_is_refused(self, toolkit, prepared: Path) -> None:
         (first,) = (prepared / "plans").glob("*.json")
         # It is made on half of the held-out photos.
@@ -376,7 +395,7 @@ class TestFast:
         (second,) = set((prepared / "plans").glob("*.json")) - {first}
         told = toolkit("reproduce", "out/fast.json", "--plan", second)
         assert (told.code, told.out) == (1, "")
-        assert "another plan (" in told.err
+        assert "another plan than the submission followed" in told.err
         edited(second, lambda content: content.update(tolerance=0.3))
         told = toolkit("reproduce", "out/other.json")
         assert (told.code, told.out) == (1, "")

@@ -10,7 +10,7 @@ import pytest
 
 from toolkit.inference import devices, job, measured, tuning
 from toolkit.inference.bundle import load_bundle
-from toolkit.inference.sessions import Threads
+from toolkit.inference.threads import Threads
 from toolkit.inference.voting import choose_voting
 
 CORES = 2
@@ -135,7 +135,7 @@ class TestTaken:
     def test_threads_that_are_asked_for_win(self, toolkit, home: Path) -> None:
         toolkit("tune")
         toolkit("ensemble", "--threads", 1)
-        plan = {"intra_op": 1, "spinning": True, "parallel": 1, "measured": False}
+        plan = {"intra_op": 1, "spinning": True, "parallel": 1, "measured": None}
         assert latency(home)["thread_plan"] == plan
         report = toolkit("bench", "--count", 1, "--threads", 1, "--json").json
         assert report["thread_plan"] == plan

@@ -22,7 +22,8 @@ from toolkit.exporting.select import choose_runs, member_names
 from toolkit.files import sha256_file, write_json
 from toolkit.inference.bundle import Bundle, load_bundle, load_validation
 from toolkit.inference.devices import choose_device
-from toolkit.inference.sessions import MemberSession, Threads
+from toolkit.inference.sessions import MemberSession
+from toolkit.inference.threads import Threads
 from toolkit.inference.views import VIEWS
 from toolkit.progress import Reporter
 from toolkit.training.run import Run, load_run

@@ -19,9 +19,11 @@ from toolkit.errors import ToolkitError, UsageError
 from toolkit.exporting import candidates, members, precision, quantize
 from toolkit.exporting.export import ExportOptions, export
 from toolkit.files import sha256_file
+from toolkit.inference import sessions
 from toolkit.inference.bundle import Bundle, load_bundle, load_validation
 from toolkit.inference.devices import choose_device
-from toolkit.inference.sessions import MemberSession, Threads, open_session
+from toolkit.inference.sessions import MemberSession, open_session
+from toolkit.inference.threads import Threads
 from toolkit.inference.views import VIEWS, FixedViews
 
 if TYPE_CHECKING:
@@ -253,13 +255,12 @@ class TestWhatIsRefused:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         pytest.importorskip("openvino")
-        from toolkit.inference import openvino_session
 
         def refused(path: Path, *_: Any) -> Any:
             raise ToolkitError(f"{path}: Expected OpenVINO to compute in bf16, but it takes f32.")
 
         prepare(monkeypatch, exported)
-        monkeypatch.setattr(openvino_session, "OpenVinoSession", refused)
+        monkeypatch.setattr(sessions, "OpenVinoSession", refused)
         made = export(trained.runs[:1], ExportOptions(tmp_path / "bundle", precision="bf16"))
         (row,) = rows(made, "bf16")
         assert row["reason"] == "Expected OpenVINO to compute in bf16, but it takes f32."

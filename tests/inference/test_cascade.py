@@ -25,7 +25,8 @@ from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.evidence import carry_out, gather
 from toolkit.inference.plan import EXACT, Plan, Run, described
 from toolkit.inference.planner import find_candidates
-from toolkit.inference.sessions import Sessions, Threads
+from toolkit.inference.sessions import Sessions
+from toolkit.inference.threads import Threads
 from toolkit.inference.timing import Timings
 from toolkit.inference.voting import choose_voting, soften
 

@@ -296,8 +296,8 @@ class TestTimings:
             "decode": 11,
             "views": 11,
             "voting": 3,
-            "model alpha": 2,
-            "model gamma": 2,
+            "model alpha fp32": 2,
+            "model gamma int8": 2,
         }
         assert all(ms > 0 for samples in timings.samples.values() for ms in samples)
 

@@ -24,6 +24,7 @@ from toolkit.inference.job import file_numbers
 from toolkit.inference.journal import Journal
 from toolkit.inference.plan import EXACT, Candidate, Plan, Run, load_plan, save_plan
 from toolkit.inference.plans import FastOptions, chosen_plan, folder_beside, within_budget
+from toolkit.inference.sessions import Sessions
 from toolkit.progress import Reporter
 
 PHOTOS, VIEWS = 120, 2
@@ -49,8 +50,8 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Costs are given; the batches that they were measured at are told."""
     batches: list[int] = []
 
-    def measure(*_: Any, batch: int, **__: Any) -> Costs:
-        batches.append(batch)
+    def measure(sessions: Sessions, **_: Any) -> Costs:
+        batches.append(sessions.batch)
         return Costs(COSTS)
 
     monkeypatch.setattr(plans, "measure_costs", measure)
@@ -188,6 +189,8 @@ class TestOutcome:
             f"(certified on {found.sample} of these photos, drawn at random)"
         )
         assert f"promise: {found.promise}" in capsys.readouterr().err
+        sure = replace(found, confidence=0.999)
+        assert "with 99.9% confidence" in sure.promise
 
     def test_disagreements_are_counted_on_the_sample(
         self, sit: Callable[..., Sitting], plan: Plan, drawn: list[Path], reference: Ensemble
@@ -682,6 +685,15 @@ class TestBudget:
 
     def test_without_one_all_stay(self, plan: Plan) -> None:
         assert within_budget(plan, None, self.MANY) == plan
+
+    def test_of_few_photos_exact_labels_are_the_cheapest_within_any(
+        self, sit: Callable[..., Sitting], plan: Plan, drawn: list[Path]
+    ) -> None:
+        kept = within_budget(plan, 2 * plan.settled_ms, 5)
+        outcome = sit(kept, paths=drawn[:5]).begin()
+        assert "for so few photos a certificate costs more than it saves" in (
+            outcome.certificate.promise
+        )
 
     def test_without_a_certificate_only_the_plan_itself_counts(self, plan: Plan) -> None:
         costs = [each.figures["ms"] for each in plan.candidates]

@@ -172,6 +172,13 @@ class TestIdentity:
     def test_the_same_call_is_the_same_job(self, identity: Callable[..., Any]) -> None:
         assert identity() == identity()
 
+    def test_by_another_runtime_it_is_another_job(
+        self, identity: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = identity()
+        monkeypatch.setattr(module, "package_versions", lambda names: {"onnxruntime": "99.0"})
+        assert identity() != before
+
     @pytest.mark.parametrize(
         "change", [{"voting": "uniform"}, {"skip_broken": True}, {"tta": 3}, {"seed": 1}]
     )

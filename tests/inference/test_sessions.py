@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from numpy.typing import NDArray
 from toolkit.data.pixels import load
 from toolkit.errors import ToolkitError
 from toolkit.inference import devices, sessions
-from toolkit.inference.bundle import load_bundle
+from toolkit.inference.bundle import Variant, load_bundle
 from toolkit.inference.devices import Device, DeviceError, choose_device, obstacle
 from toolkit.inference.engine import Engine
 from toolkit.inference.ensemble import Ensemble
-from toolkit.inference.sessions import MemberSession, Sessions, Threads
+from toolkit.inference.sessions import MemberSession, Sessions, open_session
+from toolkit.inference.threads import Threads
 from toolkit.inference.timing import Timings
 from toolkit.inference.voting import Voting
 
@@ -55,6 +57,7 @@ class PretendedCuda:
         self.uploads: list[tuple[int, ...]] = []
         self.runs: list[tuple[int, ...]] = []
         self.provider = "CUDAExecutionProvider"
+        self.memory = 1000  # Images.
         real_session, real_value = onnxruntime.InferenceSession, onnxruntime.OrtValue
         pretended = self
 
@@ -62,6 +65,10 @@ class PretendedCuda:
             def __init__(self, path: Path, options: Any, providers: list[Any]) -> None:
                 self._asked = providers[0] if isinstance(providers[0], str) else providers[0][0]
                 self._real = real_session(path, options, providers=["CPUExecutionProvider"])
+
+            def get_inputs(self) -> list[Any]:
+                inputs: list[Any] = self._real.get_inputs()
+                return inputs
 
             def disable_fallback(self) -> None:
                 self._real.disable_fallback()
@@ -74,6 +81,8 @@ class PretendedCuda:
                 return Binding(self._real.io_binding())
 
             def run_with_iobinding(self, binding: Binding) -> None:
+                if pretended.memory < pretended.uploads[-1][0]:
+                    raise RuntimeError("Failed to allocate memory\nfor the output")
                 self._real.run_with_iobinding(binding.real)
 
         class Binding:
@@ -101,6 +110,11 @@ class PretendedCuda:
         monkeypatch.setattr(sessions.onnxruntime, "InferenceSession", Session)
         monkeypatch.setattr(sessions.onnxruntime, "OrtValue", Value)
 
+    def forget(self) -> None:
+        """Forget what was seen so far."""
+        self.uploads.clear()
+        self.runs.clear()
+
 
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> PretendedCuda:
@@ -112,6 +126,7 @@ class TestGpu:
         self, tiny_bundle, cuda: PretendedCuda
     ) -> None:
         session = MemberSession(tiny_bundle.folder / "alpha.onnx", CUDA, Threads(1), batch=4)
+        cuda.forget()
         images = noise(10)
         answer = session.run(session.place(images), 10)
         assert cuda.uploads == cuda.runs == [(4, 32, 32, 3)] * 3
@@ -121,6 +136,7 @@ class TestGpu:
         self, tiny_bundle, cuda: PretendedCuda, photos: list[Path]
     ) -> None:
         engine = self.engine(tiny_bundle.folder, batch=4)
+        cuda.forget()
         answers = list(engine.predict(photos[:6]))
         assert cuda.uploads == [(4, 32, 32, 3), (4, 48, 48, 3)] * 2
         assert cuda.runs == [(4, 32, 32, 3), (4, 32, 32, 3), (4, 48, 48, 3)] * 2
@@ -152,6 +168,45 @@ class TestGpu:
         assert "Expected CUDAExecutionProvider, but the session runs on CPU" in note
         with pytest.raises(DeviceError, match="pass --device cpu"):
             Ensemble.load(tiny_bundle.folder, device="cuda")
+
+    def test_a_batch_too_large_for_its_memory_is_known_before_the_first_photo(
+        self, tiny_bundle, cuda: PretendedCuda, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(devices, "obstacle", lambda kind: "")
+        monkeypatch.setattr(devices, "gpu_name", lambda: "pretended GPU")
+        cuda.memory = 8
+        assert Ensemble.load(tiny_bundle.folder, device="cuda", batch=8).device.is_gpu
+        with pytest.raises(
+            DeviceError, match=r"alpha\.onnx: the GPU cannot run 9 images .*--batch takes fewer"
+        ) as told:
+            Ensemble.load(tiny_bundle.folder, device="cuda", batch=9)
+        assert "\n" not in str(told.value)
+        ensemble = Ensemble.load(tiny_bundle.folder, device="auto", batch=9)
+        assert ensemble.provider == "CPUExecutionProvider"
+        assert "Failed to allocate" in ensemble.notes[0]
+
+    @pytest.mark.parametrize(
+        ("precision", "runtime", "complaint"),
+        [
+            ("bf16", "openvino", "bf16 by OpenVINO is for the CPU, not cuda"),
+            ("int8", "onnxruntime", "int8 is for the CPU, not cuda"),
+        ],
+    )
+    def test_a_processors_precision_is_not_run_in_silence_beside_it(
+        self, tiny_bundle, precision: str, runtime: str, complaint: str
+    ) -> None:
+        """Nor fp16 on the processor."""
+        member = replace(
+            load_bundle(tiny_bundle.folder).members[0],
+            variants=(
+                Variant(precision, runtime, {"alpha.onnx": ""}, {}),
+                Variant("fp16", "onnxruntime", {"alpha.onnx": ""}, {}),
+            ),
+        )
+        with pytest.raises(ToolkitError, match=f"'alpha' in {complaint}. Pass --device cpu"):
+            open_session(tiny_bundle.folder, member, precision, CUDA, Threads(1), 4)
+        with pytest.raises(ToolkitError, match="'alpha' in fp16 is for a GPU, not the CPU"):
+            open_session(tiny_bundle.folder, member, "fp16", CPU, Threads(1), 4)
 
     @staticmethod
     def engine(folder: Path, batch: int) -> Engine:

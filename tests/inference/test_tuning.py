@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from toolkit.data.pixels import BrokenPhotoError
 from toolkit.errors import ToolkitError
+from toolkit.files import sha256_file
 from toolkit.inference import measured as kept_measurements
 from toolkit.inference import sessions as sessions_module
 from toolkit.inference import tuning
@@ -21,15 +23,10 @@ from toolkit.inference.costs import Costs, measure_costs
 from toolkit.inference.devices import Device
 from toolkit.inference.engine import Engine
 from toolkit.inference.ensemble import Ensemble
-from toolkit.inference.sessions import MemberSession, Sessions, Threads
+from toolkit.inference.sessions import MemberSession, Sessions
+from toolkit.inference.threads import Threads, describe
 from toolkit.inference.timing import Timings
-from toolkit.inference.tuning import (
-    ThreadPlan,
-    candidates,
-    describe,
-    measure_threads,
-    saved_threads,
-)
+from toolkit.inference.tuning import ThreadPlan, candidates, measure_threads, saved_threads
 from toolkit.inference.voting import Voting
 
 CPU, CUDA = Device("cpu", "processor"), Device("cuda", "pretended GPU")
@@ -265,9 +262,9 @@ class TestAnswers:
         sessions = Sessions(bundle, device=CPU, timings=Timings(), **settings)
         engine = Engine(sessions, UNIFORM, views=views, random_views=False, decoders=2, seed=0)
         found = list(engine.predict(photos))
-        assert {work: len(of) for work, of in engine.timings.samples.items()}["model beta"] == (
-            len(found) - 1
-        )
+        assert {work: len(of) for work, of in engine.timings.samples.items()}[
+            "model beta fp32"
+        ] == (len(found) - 1)
         return found
 
     @pytest.mark.parametrize("way", [*WAYS, Threads(1, parallel=9)])
@@ -322,60 +319,79 @@ class TestAnswers:
 
 
 class TestMeasureCosts:
-    def test_members_are_there_or_it_is_said_why_not(self, bundle: Bundle) -> None:
-        """gamma has no fp32, but an int8 of its own; alpha's bf16 file is not there."""
-        costs = self.costs(with_variant(bundle, "bf16", "openvino"), ["fp32", "int8", "bf16"])
+    @pytest.fixture
+    def own_bundle(self, bundle: Bundle, tmp_path: Path) -> Bundle:
+        """One whose files a test may change."""
+        return load_bundle(Path(shutil.copytree(bundle.folder, tmp_path / "bundle")))
+
+    def test_members_are_there_or_it_is_said_why_not(self, own_bundle: Bundle) -> None:
+        """gamma has an int8 of its own; what alpha shall be run by OpenVINO is no network."""
+        costs = self.costs(with_variant(own_bundle, "bf16", "openvino"))
         assert set(costs.ms) == {("alpha", "fp32"), ("beta", "fp32"), ("gamma", "int8")}
         assert all(ms > 0 for ms in costs.ms.values())
-        assert "gamma' has no fp32" in costs.skipped["gamma", "fp32"]
+        assert set(costs.skipped) == {("alpha", "bf16")}
         assert "alpha-bf16" in costs.skipped["alpha", "bf16"]
-        assert len(costs.ms) + len(costs.skipped) == 9
         assert {len(own) for own in costs.samples.values()} == {2}
 
-    def test_an_image_costs_the_median_run_by_its_images(self, bundle: Bundle) -> None:
-        ticks = iter(np.cumsum([0, *[0.5, 0.3] * 40]).tolist())
-        costs = self.costs(bundle, ["fp32"], batch=4, clock=lambda: next(ticks))
-        assert costs.ms == pytest.approx({("alpha", "fp32"): 125, ("beta", "fp32"): 125})
+    def test_a_member_that_cannot_be_opened_is_an_error(self, own_bundle: Bundle) -> None:
+        alpha, *others = own_bundle.members
+        (own_bundle.folder / alpha.file).write_bytes(b"no network")
+        alpha = replace(alpha, sha256=sha256_file(own_bundle.folder / alpha.file))
+        with pytest.raises(ToolkitError, match=r"alpha\.onnx: onnxruntime cannot load it"):
+            self.costs(replace(own_bundle, members=(alpha, *others)))
 
-    def test_what_does_not_fit_the_device_is_not_opened(self, bundle: Bundle) -> None:
-        on_cpu = self.costs(with_variant(bundle, "fp16", "onnxruntime"), ["fp16"])
-        assert on_cpu.skipped["alpha", "fp16"] == "'alpha' in fp16 is for a GPU, not the CPU."
-        on_gpu = self.costs(with_variant(bundle, "bf16", "openvino"), ["bf16", "int8"], device=CUDA)
-        assert "by OpenVINO is for the CPU, not cuda" in on_gpu.skipped["alpha", "bf16"]
-        assert "int8 is for the CPU, not cuda" in on_gpu.skipped["gamma", "int8"]
-        assert not on_cpu.ms
-        assert not on_gpu.ms
+    def test_a_changed_variant_is_an_error(self, own_bundle: Bundle) -> None:
+        changed = with_variant(own_bundle, "bf16", "openvino")
+        (own_bundle.folder / "alpha-bf16.onnx").write_bytes(b"something else")
+        with pytest.raises(ToolkitError, match=r"alpha-bf16\.onnx"):
+            self.costs(changed)
 
-    def test_they_are_measured_once(
-        self, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, cache: Path
+    @pytest.mark.parametrize(("threads", "images"), [(1, 4), (2, 20)])
+    def test_an_image_costs_the_median_run_by_its_images(
+        self, own_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, threads: int, images: int
     ) -> None:
-        first = self.costs(bundle, ["fp32", "int8"])
-        again = self.costs(bundle, ["int8", "fp32"], clock=lambda: pytest.fail("measured"))
+        """alpha's runs are larger where threads share an operation."""
+        monkeypatch.setattr(
+            sessions_module, "RUN_PIXELS", 20 * own_bundle.members[0].image_size ** 2
+        )
+        ticks = iter(np.cumsum([0, *[0.5, 0.3] * 40]).tolist())
+        costs = self.costs(own_bundle, batch=4, threads=Threads(threads), clock=lambda: next(ticks))
+        assert costs.ms["alpha", "fp32"] == pytest.approx(300 / images)
+
+    def test_what_does_not_fit_the_device_is_not_measured(self, own_bundle: Bundle) -> None:
+        costs = self.costs(with_variant(own_bundle, "fp16", "onnxruntime"))
+        assert "'alpha' in fp16 is for a GPU, not the CPU." in costs.skipped["alpha", "fp16"]
+
+    def test_they_are_measured_once(self, own_bundle: Bundle, cache: Path) -> None:
+        first = self.costs(own_bundle)
+        again = self.costs(own_bundle, clock=lambda: pytest.fail("measured"))
         assert again == first
         ticks = iter(range(1000))
-        anew = self.costs(bundle, ["fp32", "int8"], clock=lambda: next(ticks), fresh=True)
+        anew = self.costs(own_bundle, clock=lambda: next(ticks), fresh=True)
         assert set(anew.ms.values()) == {500.0}
-        assert self.costs(bundle, ["fp32", "int8"]) == anew
+        assert self.costs(own_bundle) == anew
 
     @pytest.mark.parametrize("change", [{"batch": 3}, {"threads": Threads(2)}])
     def test_of_something_else_they_are_measured_anew(
-        self, bundle: Bundle, change: dict[str, Any]
+        self, own_bundle: Bundle, change: dict[str, Any]
     ) -> None:
         clock = [iter(range(1000)) for _ in range(2)]
-        self.costs(bundle, ["fp32"], clock=lambda: next(clock[0]))
-        self.costs(bundle, ["fp32"], clock=lambda: next(clock[1]), **change)
+        self.costs(own_bundle, clock=lambda: next(clock[0]))
+        self.costs(own_bundle, clock=lambda: next(clock[1]), **change)
         assert next(clock[1]) > 0
 
-    def test_a_spoilt_file_is_ignored(self, bundle: Bundle, cache: Path) -> None:
-        self.costs(bundle, ["fp32"])
+    def test_a_spoilt_file_is_ignored(self, own_bundle: Bundle, cache: Path) -> None:
+        self.costs(own_bundle)
         (file,) = (cache / "tuning").iterdir()
         file.write_text(file.read_text(encoding="utf-8")[:-30], encoding="utf-8")
-        assert self.costs(bundle, ["fp32"]).ms.keys() == {("alpha", "fp32"), ("beta", "fp32")}
+        assert len(self.costs(own_bundle).ms) == 3
 
     @staticmethod
-    def costs(bundle: Bundle, precisions: list[str], **changes: Any) -> Costs:
-        settings = {"device": CPU, "threads": Threads(1), "batch": 2, "rounds": 2, **changes}
-        return measure_costs(bundle, precisions, **settings)
+    def costs(bundle: Bundle, **changes: Any) -> Costs:
+        settings = {"device": CPU, "threads": Threads(1), "batch": 2, "timings": Timings()}
+        own = {key: changes.pop(key) for key in settings if key in changes}
+        sessions = Sessions(bundle, **{**settings, **own})
+        return measure_costs(sessions, **{"rounds": 2, **changes})
 
 
 def saved(bundle: Bundle, **changes: Any) -> ThreadPlan | None:
@@ -384,7 +400,9 @@ def saved(bundle: Bundle, **changes: Any) -> ThreadPlan | None:
 
 
 def with_variant(bundle: Bundle, precision: str, runtime: str) -> Bundle:
-    """alpha with a variant whose file does not exist."""
-    variant = Variant(precision, runtime, {f"alpha-{precision}.onnx": ""}, {})
+    """alpha with a variant whose file holds no network."""
+    path = bundle.folder / f"alpha-{precision}.onnx"
+    path.write_bytes(b"no network")
+    variant = Variant(precision, runtime, {path.name: sha256_file(path)}, {})
     alpha, *others = bundle.members
     return replace(bundle, members=(replace(alpha, variants=(variant,)), *others))

@@ -195,8 +195,8 @@ class TestLatencyReport:
             "decode": (4, "ms a photo"),
             "views": (4, "ms a photo"),
             "voting": (2, a_batch),
-            "model alpha": (1, a_batch),
-            "model beta": (1, a_batch),
+            "model alpha fp32": (1, a_batch),
+            "model beta fp32": (1, a_batch),
         }
 
     def test_load_and_first_run_are_apart(self, predicted: Predicted) -> None:

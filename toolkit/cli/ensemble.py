@@ -162,9 +162,8 @@ def print_fast(report: Mapping[str, Any]) -> None:
 
 def print_latency(report: Mapping[str, Any]) -> None:
     """Print a latency report as tables."""
-    from toolkit.inference.sessions import Threads
+    from toolkit.inference.threads import Threads, describe
     from toolkit.inference.timing import SAMPLES_FOR_P90, SAMPLES_FOR_P99
-    from toolkit.inference.tuning import describe
     from toolkit.progress import counted
 
     plan = dict(report["thread_plan"])

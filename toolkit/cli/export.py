@@ -203,7 +203,7 @@ def _print_precisions(bundle: Bundle) -> None:
             for row in bundle.precisions
         ],
         note="agreement: labels that fp32 gives too; difference: the largest of a probability; "
-        "ms: an image on this machine, in batches of 16, measured in turn with fp32.",
+        "ms: an image on this machine in full runs, as a plan has them, in turn with fp32.",
     )
 
 

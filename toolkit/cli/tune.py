@@ -44,7 +44,8 @@ def command(
     from toolkit.data.dataset import load_request
     from toolkit.inference.bundle import load_bundle
     from toolkit.inference.devices import choose_device
-    from toolkit.inference.tuning import describe, measure_threads, saved_threads, threads_file
+    from toolkit.inference.threads import describe
+    from toolkit.inference.tuning import measure_threads, saved_threads, threads_file
     from toolkit.inference.voting import choose_voting
     from toolkit.progress import counted
 

@@ -20,10 +20,10 @@ from toolkit.exporting.members import answers_to_views
 from toolkit.files import sha256_file, written_whole
 from toolkit.inference.bundle import Member, Variant
 from toolkit.inference.devices import choose_device, obstacle
-from toolkit.inference.sessions import Session, Threads, open_session
+from toolkit.inference.sessions import Session, open_session
+from toolkit.inference.threads import plan_threads
 from toolkit.inference.timing import milliseconds_since
 from toolkit.inference.views import VIEWS
-from toolkit.machine import usable_cores
 from toolkit.progress import Reporter
 
 LEAST_AGREEMENT = 0.9
@@ -79,8 +79,8 @@ class Bench:
         if variant is not None:
             member = dataclasses.replace(member, variants=(variant,))
             precision = variant.precision
-        threads = Threads(usable_cores())
-        return open_session(self.folder, member, precision, choose_device(device), threads, batch)
+        where, threads = choose_device(device), plan_threads()
+        return open_session(self.folder, member, precision, where, threads, batch)
 
 
 @dataclass(frozen=True)
@@ -170,19 +170,20 @@ def interleaved_ms(sessions: Sequence[Session], images: Pixels) -> list[float]:
 
     Args:
         sessions: Those to compare.
-        images: One batch, shape (images, size, size, 3), uint8.
+        images: Shape (images, size, size, 3), uint8; repeated up to a whole run of each.
 
     Returns:
         The median of each in milliseconds an image.
     """
     samples = np.empty((_ROUNDS, len(sessions)))
+    runs = [np.resize(images, (session.batch, *images.shape[1:])) for session in sessions]
     for row in samples:
-        for index, session in enumerate(sessions):
+        for index, (session, whole) in enumerate(zip(sessions, runs, strict=True)):
             # Not counted: meanwhile the other session's threads come to rest.
-            session.run(session.place(images), len(images))
+            session.run(session.place(whole), len(whole))
             started = perf_counter()
-            session.run(session.place(images), len(images))
-            row[index] = milliseconds_since(started) / len(images)
+            session.run(session.place(whole), len(whole))
+            row[index] = milliseconds_since(started) / len(whole)
     return [float(each) for each in np.median(samples, axis=0)]
 
 
@@ -295,8 +296,7 @@ def _figures(bench: Bench, session: Session, reference: Session) -> dict[str, An
     batches = [bench.photos(bench.held_out[start : start + _BATCH]) for start in starts]
     said = np.concatenate([session.run(session.place(each), len(each)) for each in batches])
     finite = bool(np.isfinite(said).all())
-    full = np.resize(batches[0], (_BATCH, *batches[0].shape[1:]))
-    ms, fp32_ms = interleaved_ms([session, reference], full)
+    ms, fp32_ms = interleaved_ms([session, reference], batches[0])
     return {
         "photos": len(said),
         "agreement": float((said.argmax(axis=1) == expected.argmax(axis=1)).mean()),

@@ -20,7 +20,8 @@ from toolkit.errors import ToolkitError, listing
 from toolkit.files import read_json, sha256_file, write_json, written_whole
 from toolkit.inference.bundle import Member
 from toolkit.inference.devices import choose_device
-from toolkit.inference.sessions import MemberSession, Session, Threads
+from toolkit.inference.sessions import MemberSession, Session
+from toolkit.inference.threads import Threads
 from toolkit.inference.views import VIEWS, FixedViews
 from toolkit.machine import package_versions, usable_cores
 from toolkit.processes import end_processes, import_quietly, in_own_process

@@ -163,13 +163,6 @@ class Bundle:
         return sha256_json(_content(self))
 
     @property
-    def all_precisions(self) -> list[str]:
-        """The precisions that any member can be run in, sorted."""
-        variants = (variant for member in self.members for variant in member.variants)
-        own = {member.precision for member in self.members}
-        return sorted(own | {variant.precision for variant in variants})
-
-    @property
     def decoder_note(self) -> str:
         """What to tell where photos are now decoded by another version; else empty."""
         exported = self.pixels.get("decoder_version")

@@ -221,19 +221,20 @@ class Cascade:
             known.update(more)
 
     def _run(self, run: Run, kept: _Seen, pool: ThreadPoolExecutor) -> NDArray[np.float32]:
-        size = self._image_sizes[run.member]
-        started = perf_counter()
-        views = list(pool.map(VIEWS[run.view], [photo[size] for photo in kept.photos]))
-        images = np.stack(views)
-        self._timings.add("view", milliseconds_since(started) / len(images))
-        session = self._sessions[run.member, run.precision]
-        work = f"model {run.member} {run.precision}"
-        started = perf_counter()
-        answer = session.run(session.place(images), len(images))
-        taken = milliseconds_since(started)
-        self._timings.inference_ms += taken
-        self._timings.runs += len(images)
-        self._timings.add(work, taken / len(images))
+        size, session = self._image_sizes[run.member], self._sessions[run.member, run.precision]
+        answers: list[NDArray[np.float32]] = []
+        for start in range(0, len(kept.photos), session.batch):
+            started = perf_counter()
+            seen = [photo[size] for photo in kept.photos[start : start + session.batch]]
+            images = np.stack(list(pool.map(VIEWS[run.view], seen)))
+            self._timings.add("view", milliseconds_since(started) / len(images))
+            started = perf_counter()
+            answers.append(session.run(session.place(images), len(images)))
+            taken = milliseconds_since(started)
+            self._timings.add_run(f"{run.member} {run.precision}", taken, len(images))
+            self._timings.inference_ms += taken
+            self._timings.runs += len(images)
+        answer = np.concatenate(answers)
         if not np.isfinite(answer).all():
             raise ToolkitError(
                 f"'{run.member}' in {run.precision} gave probabilities that are not finite. Pass "

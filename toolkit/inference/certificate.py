@@ -69,7 +69,7 @@ class Certificate:
         )
         return (
             f"at most {self.allowed} of {self.photos} labels differ from the exact ensemble's, "
-            f"with {self.confidence:.0%} confidence ({basis})"
+            f"with {100 * self.confidence:g}% confidence ({basis})"
         )
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -13,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from toolkit.errors import ToolkitError
-from toolkit.inference.bundle import Bundle, Member
+from toolkit.inference.bundle import Bundle
 from toolkit.inference.devices import Device
 from toolkit.inference.measured import ROUNDS, keep, kept, machine_key, turns
-from toolkit.inference.sessions import Threads, open_session
+from toolkit.inference.sessions import Session, Sessions
+from toolkit.inference.threads import Threads
 from toolkit.progress import SILENT, Reporter
 
 Pair = tuple[str, str]
@@ -39,12 +38,8 @@ class Costs:
 
 
 def measure_costs(
-    bundle: Bundle,
-    precisions: Sequence[str],
+    sessions: Sessions,
     *,
-    device: Device,
-    threads: Threads,
-    batch: int,
     rounds: int = ROUNDS,
     fresh: bool = False,
     clock: Callable[[], float] = perf_counter,
@@ -55,13 +50,9 @@ def measure_costs(
     Each is measured alone on a run of random images that lie on the device already.
 
     Args:
-        bundle: All of its members are measured, those without a vote too.
-        precisions: `fp32`, `fp16`, `bf16`, `int8`. What a member does not have, this machine
-            cannot open, or does not fit the device, is skipped: INT8 and all that OpenVINO runs
-            are for the CPU, fp16 is for a GPU.
-        device: Where to compute.
-        threads: Of a session on the CPU.
-        batch: Images a run; see `open_session`.
+        sessions: Of a bundle. All of its members are loaded in all of their precisions, those
+            without a vote too. Lower precisions that are not for the device, or that this machine
+            cannot open, are skipped.
         rounds: Times that each is measured, in turns, after a run that does not count.
         fresh: Measure anew.
         clock: Seconds.
@@ -71,22 +62,29 @@ def measure_costs(
         Milliseconds an image; each (member name, precision) is either there or in `skipped`.
 
     Raises:
-        ToolkitError: The result cannot be written.
+        ToolkitError: A file of the bundle was changed, a member cannot be opened as it was
+            exported, or the result cannot be written.
     """
-    key = _costs_key(bundle, precisions, device, threads, batch)
+    bundle = sessions.bundle
+    key = _costs_key(bundle, sessions.device, sessions.threads, sessions.batch)
     found = None if fresh else _saved_costs(key)
     if found is not None:
         return found
+    bundle.check_files()
     skipped: dict[Pair, str] = {}
     ready: dict[Pair, Callable[[], int]] = {}
-    for member, precision in itertools.product(bundle.members, dict.fromkeys(precisions)):
-        try:
-            _check_fit(member, precision, device)
-            ready[member.name, precision] = _run_of(
-                bundle.folder, member, precision, device, threads, batch
-            )
-        except ToolkitError as error:
-            skipped[member.name, precision] = str(error)
+    for member in bundle.members:
+        lower = [variant.precision for variant in member.variants]
+        for precision in (member.precision, *lower):
+            pair = member.name, precision
+            try:
+                sessions.load([pair])
+            except ToolkitError as error:
+                if precision == member.precision:
+                    raise
+                skipped[pair] = str(error)
+            else:
+                ready[pair] = _run_of(sessions[pair], member.image_size)
     samples: dict[Pair, list[float]] = {pair: [] for pair in ready}
     pairs = list(ready)
     with reporter.track("measuring costs", (1 + rounds) * len(pairs), "runs") as advance:
@@ -106,46 +104,23 @@ def measure_costs(
     return costs
 
 
-def saved_costs(
-    bundle: Bundle, precisions: Sequence[str], *, device: Device, threads: Threads, batch: int
-) -> Costs | None:
+def saved_costs(bundle: Bundle, *, device: Device, threads: Threads, batch: int) -> Costs | None:
     """Return what `measure_costs` found for the same on this machine, or None."""
-    return _saved_costs(_costs_key(bundle, precisions, device, threads, batch))
+    return _saved_costs(_costs_key(bundle, device, threads, batch))
 
 
-def _check_fit(member: Member, precision: str, device: Device) -> None:
-    """Refuse a precision that is not for a device.
-
-    Raises:
-        ToolkitError: It is not, or the member does not have it.
-    """
-    variant = member.variant(precision)
-    by_openvino = variant is not None and variant.runtime == "openvino"
-    if device.is_gpu and (by_openvino or precision == "int8"):
-        by = " by OpenVINO" if by_openvino else ""
-        raise ToolkitError(f"'{member.name}' in {precision}{by} is for the CPU, not {device.kind}.")
-    if not device.is_gpu and precision == "fp16":
-        raise ToolkitError(f"'{member.name}' in fp16 is for a GPU, not the CPU.")
-
-
-def _run_of(
-    folder: Path, member: Member, precision: str, device: Device, threads: Threads, batch: int
-) -> Callable[[], int]:
-    session = open_session(folder, member, precision, device, threads, batch)
-    shape = (session.batch, member.image_size, member.image_size, 3)
+def _run_of(session: Session, size: int) -> Callable[[], int]:
+    shape = (session.batch, size, size, 3)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     placed = session.place(images)
     return lambda: len(session.run(placed, session.batch))
 
 
-def _costs_key(
-    bundle: Bundle, precisions: Sequence[str], device: Device, threads: Threads, batch: int
-) -> dict[str, Any]:
+def _costs_key(bundle: Bundle, device: Device, threads: Threads, batch: int) -> dict[str, Any]:
     return {
         **machine_key(device),
         "device_name": device.name,
         "bundle": bundle.sha256,
-        "precisions": sorted(set(precisions)),
         "threads": asdict(threads),
         "batch": batch,
     }

@@ -198,10 +198,7 @@ class Engine:
             member = self.members[number]
             # Of members that run at once each has its own time on the clock, so that together
             # they have more than the batch takes.
-            if self._names[number] in self.timings.first:
-                self.timings.add(f"model {member.name}", milliseconds)
-            else:
-                self.timings.first[self._names[number]] = milliseconds
+            self.timings.add_run(self._names[number], milliseconds)
             if not np.isfinite(answer).all():
                 raise ToolkitError(
                     f"'{member.name}' gave probabilities that are not finite. Export it again, or "

@@ -15,9 +15,10 @@ from toolkit.errors import UsageError
 from toolkit.inference.bundle import Bundle, load_bundle
 from toolkit.inference.devices import Device, DeviceError, choose_device, without_gpu
 from toolkit.inference.engine import Answer, Engine, Source
-from toolkit.inference.sessions import Sessions, Threads
+from toolkit.inference.sessions import Sessions
+from toolkit.inference.threads import Threads, describe
 from toolkit.inference.timing import Timings
-from toolkit.inference.tuning import describe, saved_threads
+from toolkit.inference.tuning import saved_threads
 from toolkit.inference.views import VIEWS
 from toolkit.inference.voting import Voting, choose_voting, voting_on_random_views
 from toolkit.machine import usable_cores
@@ -35,7 +36,7 @@ class Ensemble:
         device: Where it computes.
         sessions: Its networks, and those that a plan loads beside them.
         threads_measured: Whether `threads` were measured on this machine for this bundle; None
-            for a plan, which has no choice.
+            where they were given, or play no part because a GPU computes.
 
     Example:
         >>> ensemble = Ensemble.load("bundle", tta=4)
@@ -67,9 +68,8 @@ class Ensemble:
         voting: str = "auto",
         device: str = "auto",
         batch: int = 16,
-        threads: int | None = None,
+        threads: int | Threads | None = None,
         seed: int = 0,
-        for_plan: bool = False,
     ) -> Ensemble:
         """Load a bundle.
 
@@ -82,11 +82,10 @@ class Ensemble:
             device: `auto`, `cpu`, `cuda` or `tensorrt`; `auto` takes the CPU where a GPU cannot
                 run the members, and `notes` say why.
             batch: Photos a batch.
-            threads: Threads of a session on the CPU, one member at a time. None takes what
-                `toolkit tune` measured on this machine for this bundle, and else all cores.
+            threads: Threads of a session on the CPU, one member at a time, or how the cores are
+                used altogether. None takes what `toolkit tune` measured on this machine for this
+                bundle, and else all cores.
             seed: For random views.
-            for_plan: Whether a plan will run the members, one session after another; what
-                `toolkit tune` found is for all of them together.
 
         Returns:
             The ensemble, with its members loaded.
@@ -100,13 +99,14 @@ class Ensemble:
             raise UsageError(f"tta: Expected 1 to {len(VIEWS)}, received {tta!r}.")
         if tta_views not in ("fixed", "augmentor"):
             raise UsageError(f"tta_views: Expected fixed or augmentor, received '{tta_views}'.")
-        for name, number in (("batch", batch), ("threads", threads)):
-            if number is not None and number < 1:
+        given = Threads(threads) if isinstance(threads, int) else threads
+        for name, number in (("batch", batch), ("threads", given.intra_op if given else 1)):
+            if number < 1:
                 raise UsageError(f"{name}: Expected at least 1, received {number}.")
-        if threads is not None and threads > MOST_THREADS_A_CORE * usable_cores():
+        if given and given.intra_op > MOST_THREADS_A_CORE * usable_cores():
             raise UsageError(
                 f"threads: Expected at most {MOST_THREADS_A_CORE} for each of the "
-                f"{usable_cores()} cores there are, received {threads}."
+                f"{usable_cores()} cores there are, received {given.intra_op}."
             )
         manifest = bundle if isinstance(bundle, Bundle) else load_bundle(Path(bundle))
         manifest.check_pixels()
@@ -115,12 +115,10 @@ class Ensemble:
         chosen = choose(manifest, tta, voting)
 
         def start(where: Device) -> Ensemble:
-            measured, used = None, Threads(threads or usable_cores())
-            if for_plan:
-                used = Threads.for_plan(used.intra_op)
-            elif threads is None:
+            measured = None
+            if given is None:
                 measured = saved_threads(manifest, chosen, views=tta, device=where, batch=batch)
-                used = measured.threads if measured else used
+            used = given or (measured.threads if measured else Threads(usable_cores()))
             sessions = Sessions(
                 manifest, device=where, threads=used, batch=batch, timings=Timings()
             )
@@ -132,7 +130,8 @@ class Ensemble:
                 decoders=usable_cores(),
                 seed=seed,
             )
-            known = None if for_plan else measured is not None
+            no_choice = given is not None or where.is_gpu
+            known = None if no_choice else measured is not None
             return cls(sessions, chosen, engine, threads_measured=known)
 
         where = choose_device(device)
@@ -174,13 +173,13 @@ class Ensemble:
         weights = dict(
             zip((member.name for member in self.bundle.members), self.voting.weights, strict=True)
         )
-        measured = "measured by 'toolkit tune'" if self.threads_measured else "not measured"
+        measured = {True: " (measured by 'toolkit tune')", False: " (not measured)", None: ""}
         loaded = (
             f"{network}: weight {weights[network.split()[0]]:.4f}, loaded in {load:.0f} ms"
             for network, load in self.timings.load.items()
         )
         return [
-            f"threads: {describe(self.threads)} ({measured})",
+            f"threads: {describe(self.threads)}{measured[self.threads_measured]}",
             *loaded,
             f"temperature {self.voting.temperature:.4f}",
         ]

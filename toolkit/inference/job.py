@@ -22,7 +22,7 @@ from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.journal import Journal
 from toolkit.inference.tuning import candidates, measure_threads
 from toolkit.inference.voting import Voting
-from toolkit.machine import usable_cores
+from toolkit.machine import RUNTIMES, package_versions, usable_cores
 from toolkit.processes import in_own_process
 from toolkit.progress import SILENT, Reporter, counted
 
@@ -114,6 +114,8 @@ def job_identity(
         "weights": list(ensemble.voting.weights),
         "temperature": ensemble.voting.temperature,
         "provider": ensemble.provider,
+        "device": ensemble.device.name,
+        "runtimes": package_versions(RUNTIMES),
         "decoder": DECODER_VERSION,
         "skip_broken": skip_broken,
         "photos": sha256_json(request.ids),

@@ -13,14 +13,12 @@ from typing import Any
 from toolkit.errors import ToolkitError
 from toolkit.files import cache_folder, read_json, sha256_json, write_json
 from toolkit.inference.devices import Device
-from toolkit.machine import package_versions, processor_name, usable_cores
+from toolkit.machine import RUNTIMES, package_versions, processor_name, usable_cores
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 ROUNDS = 5
 """Times that each of several things is measured, in turns."""
-
-_VERSIONED = ("onnxruntime-gpu", "onnxruntime", "openvino")
 
 
 def machine_key(device: Device) -> dict[str, Any]:
@@ -30,7 +28,7 @@ def machine_key(device: Device) -> dict[str, Any]:
         "processor": processor_name(),
         "cores": usable_cores(),
         "device": device.kind,
-        "versions": package_versions(_VERSIONED),
+        "versions": package_versions(RUNTIMES),
     }
 
 

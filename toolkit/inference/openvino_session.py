@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data.pixels import Pixels
 from toolkit.errors import ToolkitError
-from toolkit.inference.sessions import chunks, padded
-
-if TYPE_CHECKING:
-    from toolkit.inference.sessions import Threads
+from toolkit.inference.batching import chunks, padded
+from toolkit.inference.threads import Threads
 
 
 class OpenVinoSession:

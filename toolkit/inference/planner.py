@@ -17,7 +17,7 @@ from toolkit.inference.promise import Promise, choose_sample
 from toolkit.inference.steps import Steps, better_steps, find_steps
 from toolkit.inference.voting import Voting
 
-RISKS = tuple(np.geomspace(1e-3, 0.5, 18).tolist())
+CANDIDATE_RISKS = tuple(np.geomspace(1e-3, 0.5, 18).tolist())
 """Chances of another label at which a photo may leave; each makes one candidate."""
 
 BASE_RISKS = (0.5, 1.0, 2.0, 4.0)
@@ -66,7 +66,7 @@ def make_plan(
         return cost, steps, candidates
 
     greedy = [
-        priced(find_steps(evidence, min(multiple * promise.tolerance, RISKS[-1])))
+        priced(find_steps(evidence, min(multiple * promise.tolerance, CANDIDATE_RISKS[-1])))
         for multiple in BASE_RISKS
     ]
     best = min(greedy, key=itemgetter(0))
@@ -118,7 +118,7 @@ def find_candidates(evidence: Evidence, steps: Sequence[Sequence[Run]]) -> list[
     """
     found: list[Candidate] = []
     cheapest = evidence.settled_ms
-    for risk in RISKS if steps else ():
+    for risk in CANDIDATE_RISKS if steps else ():
         learnt = learn_thresholds(evidence, steps, risk)
         done = carry_out(evidence, steps, learnt.thresholds)
         figures = {**_figures(evidence, steps, done), "risk": learnt.risk}

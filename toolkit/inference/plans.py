@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,11 +11,10 @@ from toolkit.errors import ToolkitError, UsageError, nearest
 from toolkit.files import sha256_json
 from toolkit.inference.bundle import Bundle, load_validation
 from toolkit.inference.certificate import Certify, held_back, mean_ms, part_of, sample_size
-from toolkit.inference.costs import Costs, measure_costs
+from toolkit.inference.costs import measure_costs
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.evidence import gather
 from toolkit.inference.plan import (
-    EXACT,
     Plan,
     described,
     exact_runs,
@@ -114,7 +112,7 @@ def chosen_plan(
                 hold_back=options.certify == "validation",
                 reporter=reporter,
             )
-        save_plan(plan, path)
+        keep_plan(plan, path)
         reporter.say(f"plan: {path}")
     plan.check(ensemble.bundle, ensemble.voting, ensemble.views)
     return within_budget(plan, options.budget_ms, photos, options.certify)
@@ -158,6 +156,19 @@ def kept_path(ensemble: Ensemble, options: FastOptions, photos: int) -> Path:
     return folder_beside(ensemble.bundle) / name
 
 
+def keep_plan(plan: Plan, path: Path) -> None:
+    """Write a plan where jobs look for it; one that it replaces stays beside it."""
+    before = _kept(path)
+    if before and before.sha256 != plan.sha256:
+        path.rename(path.with_name(f"{path.stem}-{before.sha256[:10]}.json"))
+    save_plan(plan, path)
+
+
+def replaced_plans(path: Path) -> list[Path]:
+    """Return the plans that `keep_plan` replaced there, which submissions may have followed."""
+    return sorted(path.parent.glob(f"{path.stem}-*.json"))
+
+
 def _kept(path: Path) -> Plan | None:
     """Return the plan that an earlier call kept; None where there is none, or a spoilt one."""
     try:
@@ -193,7 +204,7 @@ def find_plan(
     """
     bundle = ensemble.bundle
     validation = load_validation(bundle)
-    costs = _costs(ensemble, bundle.all_precisions, fresh, reporter)
+    costs = measure_costs(ensemble.sessions, fresh=fresh, reporter=reporter)
     for member in bundle.members:
         for variant in member.variants:
             reason = costs.skipped.get((member.name, variant.precision))
@@ -214,7 +225,7 @@ def certain_plan(ensemble: Ensemble, reporter: Reporter = SILENT) -> Plan:
         reporter: Where progress is told.
     """
     bundle, voting, views = ensemble.bundle, ensemble.voting, ensemble.views
-    costs = _costs(ensemble, [EXACT], False, reporter).ms
+    costs = measure_costs(ensemble.sessions, reporter=reporter).ms
     said = described(bundle, voting)
     by_name = {f"{name} {precision}": ms for (name, precision), ms in costs.items()}
     exact_ms = run_cost(exact_runs(said["weights"], views), by_name)
@@ -238,18 +249,6 @@ def certain_plan(ensemble: Ensemble, reporter: Reporter = SILENT) -> Plan:
     )
 
 
-def _costs(ensemble: Ensemble, precisions: Sequence[str], fresh: bool, reporter: Reporter) -> Costs:
-    return measure_costs(
-        ensemble.bundle,
-        precisions,
-        device=ensemble.device,
-        threads=ensemble.threads,
-        batch=ensemble.sessions.batch,
-        fresh=fresh,
-        reporter=reporter,
-    )
-
-
 def _device(ensemble: Ensemble) -> dict[str, str]:
     return {"kind": ensemble.device.kind, "name": ensemble.device.name}
 
@@ -270,24 +269,26 @@ def within_budget(
     """
     if budget_ms is None:
         return plan
-    ways = [plan.settled_ms]
-    kept = plan
-    while kept.candidates:
-        sample = sample_size(kept, photos, certify)
-        if certify == "test" and not sample:
-            kept = replace(kept, candidates=())  # Exact labels cost less than a certificate.
-            break
-        costs = [mean_ms(kept, each, photos, sample) for each in kept.candidates]
+    kept, ways = plan, [plan.settled_ms]
+    while costs := _mean_costs(kept, photos, certify):
         ways += costs
         affordable = tuple(
             each for each, ms in zip(kept.candidates, costs, strict=True) if ms <= budget_ms
         )
         if len(affordable) == len(kept.candidates):
-            break
+            return kept
         kept = replace(kept, candidates=affordable)
-    if not kept.candidates and plan.settled_ms > budget_ms:
+    if plan.settled_ms > budget_ms:
         raise ToolkitError(
             f"--budget-ms {budget_ms:g}: no plan meets it; the cheapest takes {min(ways):.2f} ms a "
             f"photo for {photos} photos, its certificate included. Raise the budget or --tolerance."
         )
     return kept
+
+
+def _mean_costs(plan: Plan, photos: int, certify: Certify) -> list[float]:
+    """Return each candidate's; none where exact labels cost less than a certificate."""
+    sample = sample_size(plan, photos, certify)
+    if certify == "test" and not sample:
+        return []
+    return [mean_ms(plan, each, photos, sample) for each in plan.candidates]

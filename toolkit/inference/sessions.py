@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
@@ -16,41 +15,21 @@ from numpy.typing import NDArray
 
 from toolkit.data.pixels import Pixels
 from toolkit.errors import ToolkitError
-from toolkit.inference.bundle import INPUT, OUTPUT, Bundle, Member
+from toolkit.inference.batching import chunks, padded
+from toolkit.inference.bundle import INPUT, OUTPUT, Bundle, Member, Variant
 from toolkit.inference.devices import Device, DeviceError
+from toolkit.inference.openvino_session import OpenVinoSession
+from toolkit.inference.threads import Threads
 from toolkit.inference.timing import Timings, milliseconds_since
 
 RUN_PIXELS = 16 * 150**2
 """Pixels a run on the CPU where threads share an operation and a batch has no more.
 
 Such threads wait for one another after each operation, less often in larger runs: at 48 to 75
-pixels a side, runs of 64 images took a tenth less time than runs of 16. From 150 pixels on they
-gain nothing and only need memory, and one thread is as fast with few images.
+pixels a side, runs of 64 images took a tenth less time an image than runs of 16, and a fifth where
+waiting threads do not spin. From 150 pixels on they gain nothing and only need memory, and one
+thread is as fast with few images.
 """
-
-
-@dataclass(frozen=True)
-class Threads:
-    """How sessions on the CPU use the cores.
-
-    Attributes:
-        intra_op: Threads that share one operation.
-        spinning: Whether waiting threads keep a core busy.
-        parallel: Sessions that run at once.
-    """
-
-    intra_op: int
-    spinning: bool = True
-    parallel: int = 1
-
-    @classmethod
-    def for_plan(cls, cores: int) -> Threads:
-        """Return all cores for the one session that runs, as a plan's do one after another.
-
-        They do not spin: those of a session that waits would take cores from the one that runs, and
-        from the threads that decode.
-        """
-        return cls(cores, spinning=False)
 
 
 class Session(Protocol):
@@ -58,7 +37,7 @@ class Session(Protocol):
 
     Attributes:
         provider: What it really runs on.
-        batch: Images a run at most; on a GPU and in lower precision exactly.
+        batch: Images a run at most; on a GPU and with OpenVINO exactly.
     """
 
     provider: str
@@ -86,19 +65,34 @@ def open_session(
             its answers do not depend on how many there are.
 
     Raises:
-        ToolkitError: The member has no such precision, or it cannot be loaded here.
+        DeviceError: The GPU cannot run it.
+        ToolkitError: The member has no such precision, it is not for the device, or it cannot be
+            loaded here.
     """
     variant = member.variant(precision)
     if variant is None:
         if threads.intra_op > 1 and not device.is_gpu:
             batch = max(batch, RUN_PIXELS // member.image_size**2)
         return MemberSession(folder / member.file, device, threads, batch)
+    _check_fit(member, variant, device)
     path = folder / next(iter(variant.files))
     if variant.runtime == "openvino":
-        from toolkit.inference.openvino_session import OpenVinoSession
-
         return OpenVinoSession(path, precision, threads, batch)
     return MemberSession(path, device, threads, batch)
+
+
+def _check_fit(member: Member, variant: Variant, device: Device) -> None:
+    by_openvino = variant.runtime == "openvino"
+    if device.is_gpu and (by_openvino or variant.precision == "int8"):
+        by = " by OpenVINO" if by_openvino else ""
+        raise ToolkitError(
+            f"'{member.name}' in {variant.precision}{by} is for the CPU, not {device.kind}. Pass "
+            f"--device cpu, or a plan that was made for {device.kind}."
+        )
+    if not device.is_gpu and variant.precision == "fp16":
+        raise ToolkitError(
+            f"'{member.name}' in fp16 is for a GPU, not the CPU. Pass a plan that was made for it."
+        )
 
 
 class Sessions:
@@ -127,6 +121,7 @@ class Sessions:
         self.bundle, self.device, self.threads = bundle, device, threads
         self.batch, self.timings = batch, timings
         self._members = {member.name: member for member in bundle.members}
+        self._checked = False
         self._open: dict[tuple[str, str], Session] = {}
 
     def load(self, pairs: Iterable[tuple[str, str]]) -> None:
@@ -141,9 +136,10 @@ class Sessions:
             member.variant(precision)
             for member, (_, precision) in zip(members, wanted, strict=True)
         )
-        if wanted:
+        if wanted and not self._checked:
             # Variants' files are checked only with all others.
             self.bundle.check_files(None if lower else members)
+            self._checked = lower
         for member, (name, precision) in zip(members, wanted, strict=True):
             started = perf_counter()
             self._open[name, precision] = open_session(
@@ -207,6 +203,8 @@ class MemberSession:
                 f"{path}: Expected {device.provider}, but the session runs on {self.provider}"
             )
         self._device, self.batch = device, batch
+        if device.is_gpu:
+            self._warm_up(path)
 
     def place(self, images: Pixels) -> Any:
         """Bring images to the device, once for all members that see the same ones.
@@ -243,6 +241,22 @@ class MemberSession:
             ]
         return np.concatenate(answers)[:count]
 
+    def _warm_up(self, path: Path) -> None:
+        """Run a whole batch, which takes all the memory that later ones will.
+
+        Raises:
+            DeviceError: There is not enough of it.
+        """
+        size = self._session.get_inputs()[0].shape[1]
+        try:
+            self.run(self.place(np.zeros((self.batch, size, size, 3), dtype=np.uint8)), self.batch)
+        except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions share no other base
+            reason = " ".join(str(error).split())[:300]
+            raise DeviceError(
+                f"{path}: the GPU cannot run {self.batch} images at once ({reason}); --batch takes "
+                "fewer"
+            ) from None
+
     def _run_bound(self, chunk: Any) -> NDArray[np.float32]:
         binding = self._session.io_binding()
         binding.bind_ortvalue_input(INPUT, chunk)
@@ -250,16 +264,3 @@ class MemberSession:
         self._session.run_with_iobinding(binding)
         answer: NDArray[np.float32] = binding.copy_outputs_to_cpu()[0]
         return answer
-
-
-def chunks(images: Pixels, batch: int) -> list[Pixels]:
-    """Cut images of shape (images, size, size, 3) into runs of at most `batch`."""
-    return [images[start : start + batch] for start in range(0, len(images), batch)]
-
-
-def padded(images: Pixels, batch: int) -> Pixels:
-    """Fill images of shape (images, size, size, 3) up to `batch` with black ones."""
-    missing = batch - len(images)
-    if not missing:
-        return images
-    return np.concatenate([images, np.zeros((missing, *images.shape[1:]), dtype=np.uint8)])

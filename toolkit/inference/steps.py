@@ -24,7 +24,7 @@ LEAST_SAVING = 0.005
 LEAST_GAIN = 0.002
 """Share of a plan's own cost that a change of its steps must save."""
 
-RISKS = (1e-4, 0.5)
+RISK_RANGE = (1e-4, 0.5)
 """Between these the chance of another label is looked for at which a photo may leave."""
 
 HALVINGS = 7
@@ -128,7 +128,7 @@ class _Level:
     @classmethod
     def found(cls, evidence: Evidence, steps: Steps, target: float) -> _Level:
         """Find where steps meet the target."""
-        low, high = np.log(RISKS)
+        low, high = np.log(RISK_RANGE)
         below, above = None, None
         for _ in range(HALVINGS):
             middle = (low + high) / 2

@@ -19,8 +19,8 @@ class Timings:
     """Milliseconds by what was done; every sample is kept.
 
     Attributes:
-        load: Loading, by member.
-        first: The first run, by member; slower than the later ones, so reported apart.
+        load: Loading, by network: member and precision.
+        first: The first run, by network; slower than the later ones, so reported apart.
         samples: Everything else.
         inference_ms: Time in the networks altogether, decoding and views left out.
         runs: Images that networks looked at.
@@ -35,6 +35,19 @@ class Timings:
     def add(self, work: str, milliseconds: float) -> None:
         """Keep one sample."""
         self.samples.setdefault(work, []).append(milliseconds)
+
+    def add_run(self, network: str, milliseconds: float, images: int = 1) -> None:
+        """Keep what a run took; a sample is the time of one of so many images.
+
+        Args:
+            network: Member and precision.
+            milliseconds: Of the whole run.
+            images: That the time is shared by.
+        """
+        if network in self.first:
+            self.add(f"model {network}", milliseconds / images)
+        else:
+            self.first[network] = milliseconds
 
     @contextmanager
     def measured(self, work: str) -> Iterator[None]:

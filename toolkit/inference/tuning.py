@@ -17,7 +17,8 @@ from toolkit.inference.bundle import Bundle
 from toolkit.inference.devices import Device
 from toolkit.inference.engine import Engine, Source
 from toolkit.inference.measured import ROUNDS, keep, kept, kept_file, machine_key, turns
-from toolkit.inference.sessions import Sessions, Threads
+from toolkit.inference.sessions import Sessions
+from toolkit.inference.threads import Threads
 from toolkit.inference.timing import Timings, milliseconds_since
 from toolkit.inference.voting import Voting
 from toolkit.machine import usable_cores
@@ -62,14 +63,6 @@ class ThreadPlan:
 def default_threads() -> Threads:
     """Return what is taken where nothing was measured: all cores for one session at a time."""
     return Threads(usable_cores())
-
-
-def describe(threads: Threads) -> str:
-    """Say how the cores are used, for people."""
-    plural = "" if threads.intra_op == 1 else "s"
-    idle = "" if threads.spinning or threads.intra_op == 1 else ", not spinning"
-    at_once = f", {threads.parallel} members at once" if threads.parallel > 1 else ""
-    return f"{threads.intra_op} thread{plural}{idle}{at_once}"
 
 
 def candidates(cores: int, members: int) -> list[Threads]:

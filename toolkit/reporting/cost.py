@@ -11,17 +11,17 @@ from toolkit.inference.bundle import Bundle
 from toolkit.inference.costs import Costs, measure_costs, saved_costs
 from toolkit.inference.devices import Device
 from toolkit.inference.plan import described
-from toolkit.inference.sessions import Threads
+from toolkit.inference.sessions import Sessions
+from toolkit.inference.threads import plan_threads
+from toolkit.inference.timing import Timings
 from toolkit.inference.tuning import saved_threads
 from toolkit.inference.voting import Voting
-from toolkit.machine import package_versions, usable_cores
+from toolkit.machine import RUNTIMES, package_versions
 from toolkit.progress import SILENT, Reporter
 from toolkit.reporting.submission import latency_path
 
 SUBMISSION, SUBMISSION_MANIFEST = "submission.csv", "submission.json"
 """As `toolkit ensemble` names them beside a bundle where nothing else was asked."""
-
-_RUNTIMES = ("onnxruntime-gpu", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -69,15 +69,14 @@ class Serving:
 
     def measure(self, reporter: Reporter = SILENT) -> Serving:
         """Measure now what each member costs, which `toolkit plan` then finds measured."""
-        measured = measure_costs(
+        sessions = Sessions(
             self.bundle,
-            self.bundle.all_precisions,
             device=self.device,
-            threads=self._threads,
+            threads=plan_threads(),
             batch=self.batch,
-            fresh=True,
-            reporter=reporter,
+            timings=Timings(),
         )
+        measured = measure_costs(sessions, fresh=True, reporter=reporter)
         return Serving(self.bundle, self.voting, self.views, self.device, self.batch, measured)
 
     def ensemble_cost(self) -> InferenceCost | None:
@@ -97,22 +96,13 @@ class Serving:
     def members_cost(self, names: Sequence[str], views: int) -> InferenceCost | None:
         """Return what some members cost together, or None where one of them was not measured."""
         costs = self.measured or saved_costs(
-            self.bundle,
-            self.bundle.all_precisions,
-            device=self.device,
-            threads=self._threads,
-            batch=self.batch,
+            self.bundle, device=self.device, threads=plan_threads(), batch=self.batch
         )
         pairs = [(each.name, each.precision) for each in self.bundle.members if each.name in names]
         if costs is None or any(pair not in costs.ms for pair in pairs):
             return None
         ms = views * sum(costs.ms[pair] for pair in pairs)
         return InferenceCost(ms, "compare" if self.measured else "members")
-
-    @property
-    def _threads(self) -> Threads:
-        """As the planner measures members."""
-        return Threads.for_plan(usable_cores())
 
     def _cost_of_a_job(self) -> InferenceCost | None:
         """Return what the exact job cost whose submission lies beside the bundle."""
@@ -127,7 +117,7 @@ class Serving:
                 and made["voting"] == described(self.bundle, self.voting)
                 and made["device"]["device"] == spent["device"] == self.device.name
                 and (spent["views"], spent["batch"]) == (self.views, self.batch)
-                and package_versions(_RUNTIMES).items() <= made["versions"].items()
+                and package_versions(RUNTIMES).items() <= made["versions"].items()
             )
             ms = spent["inference"]["ms_a_photo"]
             return InferenceCost(float(ms), "ensemble") if same and ms is not None else None

@@ -24,6 +24,7 @@ from toolkit.inference.job import (
 from toolkit.inference.journal import Journal
 from toolkit.inference.plan import Plan
 from toolkit.inference.plans import CERTAIN, FAST, FastOptions, chosen_plan, kept_path
+from toolkit.inference.threads import plan_threads
 from toolkit.progress import SILENT, Reporter, counted
 from toolkit.reporting.provenance import recorded
 from toolkit.reporting.submission import (
@@ -98,12 +99,15 @@ def submit(
     if fast and settings["tta_views"] != "fixed":
         raise UsageError("--plan: a plan is made of fixed views. Leave --tta-views out.")
     request = load_request(data)
-    ensemble = Ensemble.load(bundle, **settings, for_plan=fast is not None)
-    if settings["threads"] is None and worth_tuning(ensemble, len(request.ids)):
+    loading = dict(settings)
+    if fast:
+        loading["threads"] = plan_threads(settings["threads"])
+    ensemble = Ensemble.load(bundle, **loading)
+    if worth_tuning(ensemble, len(request.ids)):
         parts = ensemble.bundle, ensemble.voting, ensemble.device
         del ensemble  # Its memory is not needed beside that of all candidates.
         tune(*parts, request.paths, settings["tta"], settings["batch"], reporter)
-        ensemble = Ensemble.load(parts[0], **settings)
+        ensemble = Ensemble.load(parts[0], **loading)
     for line in (f"{ensemble.provider} on {ensemble.device.name}", *ensemble.notes):
         reporter.say(line)
     reporter.say(

@@ -11,10 +11,11 @@ from typing import Any
 from toolkit.data.dataset import load_request
 from toolkit.inference.certificate import certify_by_validation, sample_size
 from toolkit.inference.ensemble import Ensemble
-from toolkit.inference.plan import Plan, save_plan
+from toolkit.inference.plan import Plan
 from toolkit.inference.planner import price
-from toolkit.inference.plans import FastOptions, find_plan, kept_path, within_budget
+from toolkit.inference.plans import FastOptions, find_plan, keep_plan, kept_path, within_budget
 from toolkit.inference.promise import Promise
+from toolkit.inference.threads import plan_threads
 from toolkit.progress import SILENT, Reporter, counted
 from toolkit.reporting.pictures import draw_cost
 
@@ -60,7 +61,7 @@ def make_and_draw(
     Args:
         bundle: The bundle's folder.
         data: The data folder, for how many photos are to be predicted.
-        settings: `tta`, `voting`, `device`, `batch` and `threads`, as `Ensemble.load` takes them.
+        settings: `tta`, `voting`, `device` and `batch`, as `Ensemble.load` takes them.
         options: The promise, and what it shall rest on.
         photos: How many will be predicted, where the data folder does not tell.
         out: The plan's file; None keeps it where `toolkit ensemble --plan fast` looks for it.
@@ -71,7 +72,7 @@ def make_and_draw(
         ToolkitError: The bundle has no held-out photos, or no plan is within the budget.
     """
     count = len(load_request(data).ids) if photos is None else photos
-    ensemble = Ensemble.load(bundle, **settings, for_plan=True)
+    ensemble = Ensemble.load(bundle, **settings, threads=plan_threads())
     for note in ensemble.notes:
         reporter.say(note)
     for line in ensemble.details:
@@ -88,7 +89,7 @@ def make_and_draw(
     seconds = perf_counter() - started
     affordable = within_budget(plan, options.budget_ms, count, options.certify)
     file = out or kept_path(ensemble, options, count)
-    save_plan(plan, file)
+    keep_plan(plan, file)
     draw_cost(plan.table, f"{bundle}, {counted(ensemble.views, 'view')}", file.with_suffix(".png"))
     if options.certify == "validation":
         certificate = certify_by_validation(ensemble, affordable, count)

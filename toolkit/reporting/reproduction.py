@@ -18,9 +18,14 @@ from toolkit.errors import ToolkitError, UsageError, listing
 from toolkit.files import sha256_file
 from toolkit.inference.bundle import load_bundle
 from toolkit.inference.ensemble import MOST_THREADS_A_CORE
-from toolkit.inference.plans import FastOptions, folder_beside, given_plan, within_budget
-from toolkit.inference.sessions import Threads
-from toolkit.inference.tuning import describe
+from toolkit.inference.plans import (
+    FastOptions,
+    folder_beside,
+    given_plan,
+    replaced_plans,
+    within_budget,
+)
+from toolkit.inference.threads import Threads, describe
 from toolkit.machine import usable_cores
 from toolkit.progress import SILENT, Reporter
 from toolkit.reporting.job import submit
@@ -200,15 +205,16 @@ def _fast(made: Made, moved: Moved, bundle: Path) -> FastOptions | None:
             f"{made.found(plan['file'])}: the plan of this fast submission is gone, and one made "
             "anew would be another. Say where it is with --plan."
         )
-    options = FastOptions(**{**asked, "plan": str(file)})
     photos = int(made.content["photos"])
-    there = within_budget(given_plan(options), options.budget_ms, photos, options.certify)
-    if there.sha256 != plan["sha256"]:
-        raise ToolkitError(
-            f"{file}: another plan ({there.sha256[:12]}) than the submission followed "
-            f"({plan['sha256'][:12]}). Name that one with --plan."
-        )
-    return options
+    for each in [file] if moved.plan else [file, *replaced_plans(file)]:
+        options = FastOptions(**{**asked, "plan": str(each)})
+        there = within_budget(given_plan(options), options.budget_ms, photos, options.certify)
+        if there.sha256 == plan["sha256"]:
+            return options
+    raise ToolkitError(
+        f"{file}: another plan than the submission followed ({plan['sha256'][:12]}). Name that one "
+        "with --plan."
+    )
 
 
 def _settings(made: Made, moved: Moved) -> dict[str, Any]:

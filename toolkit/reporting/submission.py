@@ -166,15 +166,16 @@ def latency_report(ensemble: Ensemble, outcome: Outcome) -> dict[str, Any]:
     Returns:
         Percentiles in milliseconds with the number of samples, the raw samples, rate and memory.
     """
-    timings, batch, views = ensemble.timings, ensemble.sessions.batch, ensemble.views
+    timings = ensemble.timings
+    fast = fast_report(outcome) if isinstance(outcome, FastOutcome) else None
     done = len(outcome.probabilities) - outcome.resumed
     return {
         "schema_version": SCHEMA_VERSION,
         **_device(ensemble, outcome),
         "notes": list(ensemble.notes),
         "thread_plan": ensemble.thread_plan,
-        "batch": batch,
-        "views": views,
+        "batch": ensemble.sessions.batch,
+        "views": ensemble.views,
         "precision": sorted(
             {m.precision for m in ensemble.bundle.members if m.name in ensemble.member_names}
             | (outcome.precisions if isinstance(outcome, FastOutcome) else set())
@@ -190,11 +191,11 @@ def latency_report(ensemble: Ensemble, outcome: Outcome) -> dict[str, Any]:
             "ms_a_photo": round(timings.inference_ms / done, 3) if done else None,
             "runs_a_photo": round(timings.runs / done, 3) if done else None,
         },
-        "fast": fast_report(outcome) if isinstance(outcome, FastOutcome) else None,
+        "fast": fast,
         "load_ms": _rounded(timings.load),
         "first_run_ms": _rounded(timings.first),
         "stages": {
-            work: {"unit": _unit(work, batch, views), **percentiles(samples)}
+            work: {"unit": _unit(work, ensemble, fast=fast is not None), **percentiles(samples)}
             for work, samples in timings.samples.items()
         },
         "peak_memory_bytes": peak_memory_bytes(),
@@ -250,12 +251,12 @@ def _device(ensemble: Ensemble, outcome: Outcome) -> dict[str, str]:
     return {"provider": ", ".join(providers), "device": ensemble.device.name}
 
 
-def _unit(work: str, batch: int, views: int) -> str:
+def _unit(work: str, ensemble: Ensemble, *, fast: bool) -> str:
     if work in ("decode", "views"):
         return "ms a photo"
-    if work == "view" or (work.startswith("model ") and work.count(" ") == 2):
-        return "ms an image"  # of the fast ensemble, which runs images singly chosen
-    return f"ms a batch of {batch} photos x {views} views"
+    if fast:  # It runs images singly chosen.
+        return "ms an image, by runs"
+    return f"ms a batch of {ensemble.sessions.batch} photos x {ensemble.views} views"
 
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float]:
