@@ -76,8 +76,8 @@ NOTES = (
     "Where rows are more than the distinct photos, photos repeat: their files come from the "
     "system's cache, and the fast sides meet each photo again.",
     "End to end is from the first photo's file to the written CSV. The loops' networks are loaded "
-    "and warm; exact and fast load theirs in each run, so the slow first batch counts, and so does "
-    "the loading of the fast ones' cascade.",
+    "and warm; exact and fast load theirs before, so the slow first batch counts, and so does the "
+    "loading of lower precisions.",
     "agreement_fast_exact is over the data's own size where that was run, else over the slice.",
 )
 VERSIONED = ("toolkit", "tensorflow", "keras", "onnxruntime-gpu", "onnxruntime", "openvino")

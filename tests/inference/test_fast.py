@@ -82,7 +82,7 @@ def ensemble(bundle: Path) -> Ensemble:
 
 @pytest.fixture(scope="module")
 def reference(plannable: Path) -> Ensemble:
-    """What all is compared with; a fast job lets go of its own ensemble's networks."""
+    """What all is compared with, loaded apart."""
     return loaded(plannable)
 
 

@@ -333,6 +333,13 @@ class TestMeasureCosts:
         assert "alpha-bf16" in costs.skipped["alpha", "bf16"]
         assert {len(own) for own in costs.samples.values()} == {2}
 
+    def test_what_was_not_loaded_before_is_not_afterwards(self, own_bundle: Bundle) -> None:
+        sessions = Sessions(own_bundle, device=CPU, threads=Threads(1), batch=2, timings=Timings())
+        sessions.load([("beta", "fp32")])
+        measure_costs(sessions, rounds=1)
+        assert list(sessions) == [("beta", "fp32")]
+        assert list(sessions.timings.load) == ["beta fp32"]
+
     def test_a_member_that_cannot_be_opened_is_an_error(self, own_bundle: Bundle) -> None:
         alpha, *others = own_bundle.members
         (own_bundle.folder / alpha.file).write_bytes(b"no network")

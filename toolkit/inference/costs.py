@@ -51,8 +51,8 @@ def measure_costs(
 
     Args:
         sessions: Of a bundle. All of its members are loaded in all of their precisions, those
-            without a vote too. Lower precisions that are not for the device, or that this machine
-            cannot open, are skipped.
+            without a vote too; what was not loaded before is let go of again. Lower precisions
+            that are not for the device, or that this machine cannot open, are skipped.
         rounds: Times that each is measured, in turns, after a run that does not count.
         fresh: Measure anew.
         clock: Seconds.
@@ -71,6 +71,7 @@ def measure_costs(
     if found is not None:
         return found
     bundle.check_files()
+    loaded_before = set(sessions)
     skipped: dict[Pair, str] = {}
     ready: dict[Pair, Callable[[], int]] = {}
     for member in bundle.members:
@@ -95,6 +96,7 @@ def measure_costs(
             if turn > 0:
                 samples[pairs[number]].append(1e3 * (clock() - started) / images)
             advance(1)
+    sessions.close(set(ready) - loaded_before)
     costs = Costs({pair: median(own) for pair, own in samples.items()}, skipped, samples)
     content = {
         "samples": [[*pair, own] for pair, own in samples.items()],

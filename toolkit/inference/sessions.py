@@ -147,6 +147,11 @@ class Sessions:
             )
             self.timings.load[f"{name} {precision}"] = milliseconds_since(started)
 
+    def close(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Let go of members in precisions, as if they had never been loaded."""
+        for name, precision in pairs:
+            del self._open[name, precision], self.timings.load[f"{name} {precision}"]
+
     def __getitem__(self, pair: tuple[str, str]) -> Session:
         """Return a loaded one."""
         return self._open[pair]
