@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import signal
 import subprocess
 import sys
 import textwrap
@@ -17,6 +18,7 @@ import toolkit as package
 from toolkit.cli.main import COMMANDS, cli
 from toolkit.errors import ToolkitError, UsageError
 from toolkit.exporting.precision import PRECISIONS
+from toolkit.processes import Interrupted
 
 HEAVY = ("numpy", "pandas", "onnxruntime", "PIL", "cv2", "rich", "keras", "tensorflow")
 
@@ -277,6 +279,16 @@ class TestMistakes:
         self.raising(monkeypatch, ZeroDivisionError("a bug"))
         with pytest.raises(ZeroDivisionError):
             toolkit("doctor")
+
+    def test_an_interruption_that_met_a_lock_is_one(
+        self, toolkit, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        error = RuntimeError("release unlocked lock")
+        error.__context__ = Interrupted(signal.SIGTERM)
+        self.raising(monkeypatch, error)
+        told = toolkit("doctor")
+        assert told.code == 143
+        assert told.err.startswith("Interrupted. ")
 
     @staticmethod
     def raising(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:

@@ -59,7 +59,7 @@ class TestRecipes:
         ("arguments", "code", "complaint"),
         [
             (["improvd"], 1, "Did you mean 'improved'?"),
-            (["improved", "xeption"], 1, "Did you mean 'xception'?"),
+            (["improved", "xeption"], 2, "Did you mean 'xception'?"),
             (["--copy", "mine"], 2, "--copy needs the name of a set"),
         ],
     )

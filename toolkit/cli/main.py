@@ -74,10 +74,24 @@ class _LazyCommands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt as stopped:
+        except (Exception, KeyboardInterrupt) as error:
+            stopped = _interruption(error)
+            if stopped is None:
+                raise
             number = getattr(stopped, "number", signal.SIGINT)
             way = GO_ON.get(ctx.invoked_subcommand or "", START_OVER)
             raise _StoppedError(f"Interrupted. {way}", 128 + number) from None
+
+
+def _interruption(error: BaseException | None) -> KeyboardInterrupt | None:
+    """Find the interruption that an error comes of; None where it comes of something else.
+
+    One that meets a thread while it waits for a lock leaves by code that gives that lock back
+    without holding it: "release unlocked lock".
+    """
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error
 
 
 class _StoppedError(Exception):
