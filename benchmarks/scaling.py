@@ -3,12 +3,15 @@
     python benchmarks/scaling.py --counts 100,1000,10000,100000 --out scaling.json
 
 Each size runs `toolkit ensemble --plan fast` in a process of its own, on the data folder's photos
-repeated under other names. A small bundle serves: the question is how cost grows, not what it is.
+repeated under other names, with costs measured and a plan found before. Seconds are from the first
+photo to the last. A small bundle serves: the question is how cost grows, not what it is.
 """
 
 from __future__ import annotations
 
 import json
+import platform
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -19,6 +22,8 @@ import click
 from sides import Work
 
 from toolkit.data.dataset import load_request
+from toolkit.inference.bundle import load_bundle
+from toolkit.machine import RUNTIMES, package_versions, processor_name, usable_cores
 
 
 @click.command()
@@ -37,16 +42,11 @@ def main(
     for count in map(int, counts.split(",")):
         with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
             Work.repeated(load_request(data), count, Path(folder) / "data")
-            command: list[Any] = [Path(sys.executable).with_name("toolkit"), "ensemble", "--json"]
-            command += ["--plan", "fast", "--tolerance", tolerance, "--tta", tta, "--quiet"]
-            command += ["--bundle", bundle, "--data", f"{folder}/data", "--out", f"{folder}/s.csv"]
-            told = subprocess.run(
-                [str(part) for part in command],
-                check=True,
-                capture_output=True,
-                text=True,
-            )
-        report = json.loads(told.stdout)
+            job = ["--tolerance", tolerance, "--tta", tta, "--bundle", bundle]
+            job += ["--data", f"{folder}/data", "--quiet", "--json"]
+            plan = f"{folder}/plan.json"
+            told("plan", *job, "--out", plan)
+            report = told("ensemble", *job, "--plan", plan, "--out", f"{folder}/s.csv")
         seconds, memory = report["end_to_end"]["seconds"], report["peak_memory_bytes"] / 2**20
         promise = report["fast"]["promise"]
         rows.append({"photos": count, "seconds": seconds, "peak_mib": memory, "promise": promise})
@@ -54,7 +54,23 @@ def main(
             f"{count:>8} {seconds:>9.1f} {1e3 * seconds / count:>11.2f} {memory:>9.0f}  {promise}"
         )
     if out:
-        out.write_text(json.dumps({"tolerance": tolerance, "views": tta, "rows": rows}, indent=1))
+        about = {
+            "command": shlex.join(["python", "benchmarks/scaling.py", *sys.argv[1:]]),
+            "machine": f"{processor_name()}, {usable_cores()} cores",
+            "versions": {"python": platform.python_version(), **package_versions(RUNTIMES)},
+            "bundle_sha256": load_bundle(bundle).sha256,
+            "provider": report["provider"],
+        }
+        content = {"about": about, "tolerance": tolerance, "views": tta, "rows": rows}
+        out.write_text(json.dumps(content, indent=1))
+
+
+def told(*arguments: Any) -> dict[str, Any]:
+    """Run a command of the toolkit in a process of its own, and return the JSON that it prints."""
+    command = [Path(sys.executable).with_name("toolkit"), *arguments]
+    done = subprocess.run([*map(str, command)], check=True, capture_output=True, text=True)
+    content: dict[str, Any] = json.loads(done.stdout)
+    return content
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from toolkit.cli.main import main
+from toolkit.inference import devices, sessions
 
 CLASSES = ("2", "10", "x y")
 TEST_IDS = tuple(f"{number}.png" for number in (11, 3, 7, 20, 5, 1, 12, 9, 2))
@@ -41,6 +42,21 @@ class Told:
 
 
 Toolkit = Callable[..., Told]
+
+
+@pytest.fixture
+def gpu_that_runs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its libraries load, but no network does."""
+
+    class Session(sessions.MemberSession):
+        def __init__(self, path: Path, device: devices.Device, *others: Any) -> None:
+            if device.is_gpu:
+                raise devices.DeviceError(f"{path}: out of memory")
+            super().__init__(path, device, *others)
+
+    monkeypatch.setattr(devices, "obstacle", lambda kind: "")
+    monkeypatch.setattr(devices, "gpu_name", lambda: "pretended GPU")
+    monkeypatch.setattr(sessions, "MemberSession", Session)
 
 
 @pytest.fixture

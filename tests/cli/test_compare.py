@@ -236,6 +236,13 @@ class TestInferenceCost:
         assert measured["ms"] == pytest.approx(expected)
         assert self.cost(toolkit, "--tta", 2) == {"ms": measured["ms"], "by": "members"}
 
+    def test_auto_measures_the_processor_where_the_gpu_cannot_run_the_members(
+        self, toolkit, plannable_project: Path, gpu_that_runs_nothing: None
+    ) -> None:
+        measured = self.cost(toolkit, "--measure")
+        assert measured is not None
+        assert measured["by"] == "compare"
+
     def test_a_run_costs_what_its_exported_member_does(self, toolkit, project: Path) -> None:
         told = toolkit("compare", "--measure", "--json")
         bundle = load_bundle(project / "bundle")

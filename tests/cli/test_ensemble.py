@@ -23,7 +23,9 @@ from toolkit.inference import devices, plans
 from toolkit.inference.bundle import load_bundle, save_bundle
 from toolkit.inference.costs import Costs
 from toolkit.inference.journal import ROWS, Journal
+from toolkit.inference.plan import load_plan, save_plan
 from toolkit.machine import usable_cores
+from toolkit.reporting import job as reporting_job
 
 ROW_BYTES = 8 * (1 + 3)
 """Of the journal: the file's state and three probabilities."""
@@ -352,9 +354,58 @@ class TestInterrupted:
         assert [(many / name).read_bytes() for name in self.RESULTS] == resumed
 
     def test_other_options_do_not_use_its_rows(self, toolkit, many: Path, killed: int) -> None:
-        told = toolkit(*self.COMMAND, *self.OPTIONS, "--seed", 1)
+        options = [each for each in (*self.COMMAND, *self.OPTIONS) if each != "--quiet"]
+        told = toolkit(*options, "--seed", 1)
+        assert "an interrupted job are thrown away: it differs in seed" in told.err
         assert told.json["photos_of_an_earlier_sitting"] == 0
         assert told.json["photos"] == MANY
+
+    def test_a_broken_photo_that_is_skipped_then_costs_none_of_its_rows(
+        self, toolkit, many: Path, killed: int
+    ) -> None:
+        (many / "data" / "test_upload" / f"n{MANY - 1}.png").write_bytes(b"")
+        assert toolkit(*self.COMMAND, *self.OPTIONS).code == 1
+        told = toolkit(*self.COMMAND, *self.OPTIONS, "--skip-broken")
+        assert told.json["photos_of_an_earlier_sitting"] >= killed
+        assert list(told.json["answered_with_class_prior"]) == [f"n{MANY - 1}.png"]
+
+    def test_before_the_manifest_no_older_one_speaks_of_its_labels(
+        self, toolkit, home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        toolkit("ensemble")
+
+        def interrupt(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(reporting_job, "write_manifest", interrupt)
+            assert toolkit("ensemble", "--voting", "alpha=1").code == 130
+        assert "submission.json" not in made(home)
+        told = toolkit("ensemble", "--voting", "alpha=1", "--json")
+        assert told.json["photos_of_an_earlier_sitting"] == 9
+        assert made(home) == OUTPUTS
+
+    def test_a_photo_that_changed_while_it_ran_is_predicted_anew(
+        self, toolkit, home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        photos = home / "data" / "test_upload"
+        real = reporting_job.predict_request
+
+        def predict(*arguments: Any, **named: Any) -> Any:
+            outcome = real(*arguments, **named)
+            (photos / "7.png").write_bytes((photos / "1.png").read_bytes())
+            return outcome
+
+        with monkeypatch.context() as patched:
+            patched.setattr(reporting_job, "predict_request", predict)
+            told = toolkit("ensemble")
+        assert (told.code, told.out) == (1, "")
+        assert "1 photo changed while the job ran. Run the same command again" in told.err
+        assert "7.png" in told.err
+        assert not made(home) & OUTPUTS
+        assert toolkit("ensemble").code == 0
+        answers = dict(submitted(home / "submission.csv")[1:])
+        assert answers["7.png"] == answers["1.png"]
 
 
 class TestFast:
@@ -478,9 +529,54 @@ class TestFast:
         assert (told.code, told.out) == (1, "")
         assert "the plan was made for another voting" in told.err
 
+    def test_costs_of_another_device_are_told(self, toolkit, prepared: Path) -> None:
+        toolkit("plan", *self.COMMAND[1:], *self.FAST[2:], "--out", "mine.json")
+        plan = load_plan(prepared / "mine.json")
+        save_plan(replace(plan, device={"kind": "cuda", "name": "GPU"}), prepared / "mine.json")
+        told = toolkit(*self.COMMAND, "--plan", "mine.json")
+        assert told.code == 0, told.err
+        assert "mine.json: what it costs was measured on GPU (cuda), and this is" in told.err
+
+    def test_a_plan_as_json_is_what_its_file_holds(self, toolkit, prepared: Path) -> None:
+        told = toolkit("plan", *self.COMMAND[1:], *self.FAST[2:], "--out", "mine.json", "--json")
+        assert told.code == 0, told.err
+        kept = json.loads((prepared / "mine.json").read_text(encoding="utf-8"))
+        del kept["sha256"]
+        assert told.json["plan"] == kept
+        assert "Infinity" not in told.out
+
+    def test_a_plan_is_not_drawn_over(self, toolkit, prepared: Path) -> None:
+        told = toolkit("plan", *self.COMMAND[1:], "--out", "plan.png")
+        assert (told.code, told.out) == (2, "")
+        assert "--out plan.png: Expected a name that ends in .json" in told.err
+        assert not (prepared / "plan.png").exists()
+
+    @pytest.mark.parametrize(
+        ("photos", "reason"),
+        [
+            (20, "for so few photos a certificate costs more than it saves"),
+            (120, "of them get their exact label to certify on"),
+        ],
+    )
+    def test_a_plan_says_what_a_job_of_so_many_photos_would_do(
+        self, toolkit, prepared: Path, photos: int, reason: str
+    ) -> None:
+        told = toolkit("plan", *self.COMMAND[1:], *self.FAST[2:], "--photos", photos)
+        assert told.code == 0, told.err
+        assert f"for {photos} photos: " in told.out
+        assert reason in told.out
+
+    def test_a_plan_of_exact_labels_has_nothing_to_choose(self, toolkit, prepared: Path) -> None:
+        toolkit(*self.COMMAND, "--plan", "certain")
+        (kept,) = (prepared / "plans").glob("certain*.json")
+        told = toolkit(*self.COMMAND, "--plan", kept, "--tolerance", "0.05")
+        assert told.code == 2
+        assert "of which every label is exact" in told.err
+
     @pytest.mark.parametrize(
         ("options", "complaint"),
         [
+            (["--certify", "off"], "Expected with --plan fast or a plan's file"),
             (["--tolerance", "0.02"], "Expected with --plan fast or a plan's file"),
             (["--budget-ms", "3"], "Expected with --plan fast or a plan's file"),
             (["--plan", "fast", "--tta-views", "augmentor"], "a plan is made of fixed views"),

@@ -19,6 +19,7 @@ from toolkit.files import sha256_file
 from toolkit.inference import devices, plans
 from toolkit.inference.costs import Costs
 from toolkit.inference.engine import Engine
+from toolkit.reporting import job
 
 
 @pytest.fixture(autouse=True)
@@ -386,6 +387,27 @@ class TestFast:
         assert told.code == 0, told.err
         assert plan.read_bytes() != before
         assert toolkit("reproduce", "out/fast.json").code == 0
+
+    def test_a_promise_of_ones_own_for_a_plans_file_is_kept(self, toolkit, prepared: Path) -> None:
+        (plan,) = (prepared / "plans").glob("*.json")
+        options = ("--plan", plan, "--certify", "off", "--confidence", "0.99")
+        told = toolkit(*self.COMMAND, *options, "--out", "out/off.csv")
+        assert told.code == 0, told.err
+        told = toolkit("reproduce", "out/off.json")
+        assert told.code == 0, told.err
+
+    def test_interrupted_at_the_end_it_goes_on_in_the_folder_that_keeps_it(
+        self, toolkit, prepared: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def interrupt(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(job, "write_manifest", interrupt)
+            assert toolkit("reproduce", "out/fast.json", "--keep", "again").code == 130
+        assert (prepared / "again" / "fast.csv").is_file()
+        told = toolkit("reproduce", "out/fast.json", "--keep", "again")
+        assert told.code == 0, told.err
 
     def test_another_plan_is_refused(self, toolkit, prepared: Path) -> None:
         (first,) = (prepared / "plans").glob("*.json")

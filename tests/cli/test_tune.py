@@ -80,10 +80,21 @@ class TestTune:
     ) -> None:
         monkeypatch.setattr(devices, "obstacle", lambda kind: "")
         monkeypatch.setattr(devices, "gpu_name", lambda: "pretended GPU")
+        monkeypatch.setattr(tuning, "Engine", lambda *_, **__: None)
         told = toolkit("tune", "--device", "cuda")
         assert told.code == 0, told.err
         assert told.out.startswith("the members run on pretended GPU")
         assert not kept(machine)
+
+    def test_auto_measures_the_processor_where_the_gpu_cannot_run_the_members(
+        self, toolkit, home: Path, gpu_that_runs_nothing: None
+    ) -> None:
+        told = toolkit("tune", "--quiet")
+        assert told.code == 0, told.err
+        assert "2 threads, not spinning" in told.out
+        told = toolkit("tune", "--device", "cuda")
+        assert (told.code, told.out) == (1, "")
+        assert "out of memory. See 'toolkit doctor', or pass --device cpu" in told.err
 
     @pytest.mark.parametrize(
         ("arguments", "code", "complaint"),

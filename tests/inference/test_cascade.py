@@ -197,6 +197,14 @@ class TestAnswers:
         np.testing.assert_array_equal(found, expected)
         np.testing.assert_array_equal(left, expected_left)
 
+    def test_large_batches_do_not_make_windows_of_any_length(
+        self, bundle: Bundle, held_out: list[Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "MOST_PHOTOS_A_WINDOW", 12)
+        for batch, most in ((1, 12), (5, 10), (16, 16)):
+            windows = cascade(bundle, SOME, batch=batch).predict(held_out[:60])
+            assert max(len(window) for window in windows) == most
+
     @pytest.mark.parametrize("exact", [True, False])
     def test_several_candidates_at_once_are_each_alone(
         self, bundle: Bundle, held_out: list[Any], exact: bool

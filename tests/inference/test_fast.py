@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from toolkit.data.dataset import Request
+from toolkit.data.pixels import BrokenPhotoError, decode
 from toolkit.errors import ToolkitError, UsageError
 from toolkit.inference import cascade, certificate, fast, plans
 from toolkit.inference.bundle import load_bundle, load_validation
@@ -50,7 +51,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Costs are given; the batches that they were measured at are told."""
     batches: list[int] = []
 
-    def measure(sessions: Sessions, **_: Any) -> Costs:
+    def measure(sessions: Sessions, *_: Any, **__: Any) -> Costs:
         batches.append(sessions.batch)
         return Costs(COSTS)
 
@@ -298,6 +299,33 @@ class TestInterrupted:
         with monkeypatch.context() as patched, pytest.raises(Killed):
             patched.setattr(fast, "certify_by_sample", kill)
             sitting.begin()
+        outcome = sitting.begin()
+        self.same(outcome, expected)
+        assert outcome.resumed == sitting.job.sample
+
+    def test_a_photo_that_is_lost_between_its_exact_label_and_the_plans_certifies_nothing(
+        self,
+        sit: Callable[..., Sitting],
+        plan: Plan,
+        expected: FastOutcome,
+        decided: list[int],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        sitting = sit(plan)
+        sample = [sitting.request.paths[number] for number in sampled(sitting.job)]
+
+        def gone(photo: Path) -> Any:
+            if decided and photo == sample[1]:
+                raise BrokenPhotoError(str(photo), "no such file")
+            return decode(photo)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(cascade, "decode", gone)
+            for skip_broken in (False, True):
+                with pytest.raises(
+                    ToolkitError, match=r"\.png: no such file, and it could be read when it got"
+                ):
+                    sitting.begin(skip_broken=skip_broken)
         outcome = sitting.begin()
         self.same(outcome, expected)
         assert outcome.resumed == sitting.job.sample
@@ -724,13 +752,18 @@ class TestBudget:
         spoilt = replace(plan, candidates=(eager,), tolerance=0.03, confidence=0.8)
         sitting = sit(spoilt)
         assert sitting.begin().certificate.shipped == 0
+        tried_ms = sitting.job.sample / PHOTOS * eager.figures["ms"]
         limited = sit(spoilt, name="limited")
-        limited.job = replace(limited.job, budget_ms=EXACT_MS / 2)
+        # Enough for exact labels alone, but not after what was tried in vain.
+        limited.job = replace(limited.job, budget_ms=plan.settled_ms + tried_ms / 2)
         with pytest.raises(
             ToolkitError,
-            match=rf"--budget-ms 9: no plan passed .* {plan.settled_ms:.2f} ms a photo",
+            match=rf"no plan passed .* take {plan.settled_ms + tried_ms:.2f} ms a photo",
         ):
             limited.begin()
+        enough = sit(spoilt, name="enough")
+        enough.job = replace(enough.job, budget_ms=plan.settled_ms + 1.01 * tried_ms)
+        assert enough.begin().certificate.shipped == 0
 
 
 def test_the_plan_of_these_tests_mixes_precisions_and_sizes(plan: Plan) -> None:

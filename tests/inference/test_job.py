@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from toolkit.data.dataset import Request
+from toolkit.data.pixels import BrokenPhotoError, decode
 from toolkit.errors import ToolkitError
+from toolkit.inference import engine
 from toolkit.inference import job as module
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.job import Outcome, file_numbers, job_identity, predict_request
@@ -145,6 +147,34 @@ class TestBrokenPhotos:
         outcome = predict_request(ensemble, mixed, journal, skip_broken=True)
         assert list(outcome.broken) == ["text.jpg", "missing.jpg", "zero_bytes.jpg"]
 
+    def test_skipped_ones_of_an_earlier_sitting_are_refused_where_they_shall_not_be(
+        self, ensemble: Ensemble, journal: Journal, mixed: Request
+    ) -> None:
+        predict_request(ensemble, mixed, journal, skip_broken=True)
+        with pytest.raises(ToolkitError, match=r"^3 of the photos to predict cannot be read"):
+            predict_request(ensemble, mixed, journal, skip_broken=False)
+
+    def test_one_that_can_be_read_a_moment_later_is_not_said_to_be_broken(
+        self,
+        ensemble: Ensemble,
+        journal: Journal,
+        photos: list[Path],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        def hiccup(photo: Path) -> Any:
+            if photo == photos[2]:
+                raise BrokenPhotoError(str(photo), "Stale file handle")
+            return decode(photo)
+
+        monkeypatch.setattr(engine, "decode", hiccup)
+        request = request_for(photos[:4])
+        with pytest.raises(
+            ToolkitError, match=r"Stale file handle, and a moment later .* the same command again"
+        ):
+            predict_request(ensemble, request, journal, skip_broken=False)
+        outcome = predict_request(ensemble, request, journal, skip_broken=True)
+        assert outcome.broken == {photos[2].name: "Stale file handle"}
+
     def test_a_request_of_nothing_but_broken_ones_is_answered(
         self, ensemble: Ensemble, journal: Journal, hostile_photos: Path
     ) -> None:
@@ -164,7 +194,7 @@ class TestIdentity:
             same = ensemble
             if voting != "auto":
                 same = Ensemble.load(ensemble.bundle, tta=2, device="cpu", voting=voting)
-            options = {"skip_broken": False, "tta": 2, "seed": 0, **settings}
+            options = {"tta": 2, "seed": 0, **settings}
             return job_identity(same, request_for(paths or photos), **options)
 
         return identity
@@ -179,9 +209,7 @@ class TestIdentity:
         monkeypatch.setattr(module, "package_versions", lambda names: {"onnxruntime": "99.0"})
         assert identity() != before
 
-    @pytest.mark.parametrize(
-        "change", [{"voting": "uniform"}, {"skip_broken": True}, {"tta": 3}, {"seed": 1}]
-    )
+    @pytest.mark.parametrize("change", [{"voting": "uniform"}, {"tta": 3}, {"seed": 1}])
     def test_other_options_are_another_job(
         self, identity: Callable[..., Any], change: dict[str, Any]
     ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from toolkit.inference.bundle import Variant, load_bundle
 from toolkit.inference.devices import Device, DeviceError, choose_device, obstacle
 from toolkit.inference.engine import Engine
 from toolkit.inference.ensemble import Ensemble
+from toolkit.inference.openvino_session import OpenVinoSession
 from toolkit.inference.sessions import MemberSession, Sessions, open_session
 from toolkit.inference.threads import Threads
 from toolkit.inference.timing import Timings
@@ -119,6 +122,17 @@ class PretendedCuda:
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> PretendedCuda:
     return PretendedCuda(monkeypatch)
+
+
+def test_an_openvino_that_cannot_be_imported_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(
+        ToolkitError, match=r"m\.onnx: OpenVINO cannot load it \(import of openvino"
+    ):
+        OpenVinoSession(tmp_path / "m.onnx", "bf16", Threads(1), 1)
 
 
 class TestGpu:

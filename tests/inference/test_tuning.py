@@ -19,7 +19,7 @@ from toolkit.inference import measured as kept_measurements
 from toolkit.inference import sessions as sessions_module
 from toolkit.inference import tuning
 from toolkit.inference.bundle import Bundle, Variant, load_bundle
-from toolkit.inference.costs import Costs, measure_costs
+from toolkit.inference.costs import Costs, measure_costs, pairs_of
 from toolkit.inference.devices import Device
 from toolkit.inference.engine import Engine
 from toolkit.inference.ensemble import Ensemble
@@ -138,10 +138,19 @@ class TestMeasureThreads:
         with pytest.raises(ToolkitError, match="at least one photo"):
             measured(bundle, [], WAYS[0])
 
-    def test_on_a_gpu_there_is_no_plan(
-        self, bundle: Bundle, photos: list[Path], cache: Path
+    def test_on_a_gpu_the_members_are_loaded_and_there_is_no_plan(
+        self,
+        bundle: Bundle,
+        photos: list[Path],
+        cache: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        loaded: list[Device] = []
+        monkeypatch.setattr(
+            tuning, "Engine", lambda sessions, *_, **__: loaded.append(sessions.device)
+        )
         plan = measured(bundle, photos, WAYS[1], device=CUDA)
+        assert loaded == [CUDA]
         assert (plan.threads, plan.tried) == (Threads(CORES), ())
         assert "the members run on pretended GPU" in plan.note
         assert not cache.exists()
@@ -336,7 +345,7 @@ class TestMeasureCosts:
     def test_what_was_not_loaded_before_is_not_afterwards(self, own_bundle: Bundle) -> None:
         sessions = Sessions(own_bundle, device=CPU, threads=Threads(1), batch=2, timings=Timings())
         sessions.load([("beta", "fp32")])
-        measure_costs(sessions, rounds=1)
+        measure_costs(sessions, [("alpha", "fp32"), ("beta", "fp32")], rounds=1)
         assert list(sessions) == [("beta", "fp32")]
         assert list(sessions.timings.load) == ["beta fp32"]
 
@@ -363,7 +372,7 @@ class TestMeasureCosts:
         )
         ticks = iter(np.cumsum([0, *[0.5, 0.3] * 40]).tolist())
         costs = self.costs(own_bundle, batch=4, threads=Threads(threads), clock=lambda: next(ticks))
-        assert costs.ms["alpha", "fp32"] == pytest.approx(300 / images)
+        assert costs.ms["alpha", "fp32"] == pytest.approx(500 / images)
 
     def test_what_does_not_fit_the_device_is_not_measured(self, own_bundle: Bundle) -> None:
         costs = self.costs(with_variant(own_bundle, "fp16", "onnxruntime"))
@@ -387,6 +396,27 @@ class TestMeasureCosts:
         self.costs(own_bundle, clock=lambda: next(clock[1]), **change)
         assert next(clock[1]) > 0
 
+    def test_what_is_wanted_beside_them_takes_turns_with_them(self, own_bundle: Bundle) -> None:
+        first = self.costs(own_bundle, pairs=[("beta", "fp32")])
+        assert set(first.ms) == {("beta", "fp32")}
+        ticks = iter(range(1000))
+        both = self.costs(own_bundle, pairs=[("alpha", "fp32")], clock=lambda: next(ticks))
+        assert both.ms == {("alpha", "fp32"): 500.0, ("beta", "fp32"): 500.0}
+        again = self.costs(own_bundle, pairs=[("beta", "fp32")], clock=lambda: pytest.fail("anew"))
+        assert again == both
+
+    def test_interrupted_while_measuring_anew_leaves_none_of_the_old(
+        self, own_bundle: Bundle
+    ) -> None:
+        def killed() -> float:
+            raise KeyboardInterrupt
+
+        self.costs(own_bundle)
+        with pytest.raises(KeyboardInterrupt):
+            self.costs(own_bundle, clock=killed, fresh=True)
+        ticks = iter(range(1000))
+        assert set(self.costs(own_bundle, clock=lambda: next(ticks)).ms.values()) == {500.0}
+
     def test_a_spoilt_file_is_ignored(self, own_bundle: Bundle, cache: Path) -> None:
         self.costs(own_bundle)
         (file,) = (cache / "tuning").iterdir()
@@ -398,7 +428,8 @@ class TestMeasureCosts:
         settings = {"device": CPU, "threads": Threads(1), "batch": 2, "timings": Timings()}
         own = {key: changes.pop(key) for key in settings if key in changes}
         sessions = Sessions(bundle, **{**settings, **own})
-        return measure_costs(sessions, **{"rounds": 2, **changes})
+        pairs = changes.pop("pairs", pairs_of(bundle, [each.name for each in bundle.members]))
+        return measure_costs(sessions, pairs, **{"rounds": 2, **changes})
 
 
 def saved(bundle: Bundle, **changes: Any) -> ThreadPlan | None:

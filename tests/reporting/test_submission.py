@@ -110,6 +110,11 @@ class TestPaths:
         with pytest.raises(UsageError, match="two files would be written there"):
             check_paths(Path(out), other)
 
+    def test_the_plan_that_is_followed_is_not_written_over(self) -> None:
+        with pytest.raises(UsageError, match=r"--plan \S*/mine\.json: .* Pass another --out"):
+            check_paths(Path("mine.csv"), None, Path("mine.json").absolute())
+        check_paths(Path("other.csv"), None, Path("mine.json"))
+
     def test_submissions_in_one_folder_keep_their_latency_reports_apart(self) -> None:
         names = [latency_path(Path(out)).name for out in ("submission.csv", "a.csv", "b.csv")]
         assert names == ["latency.json", "a-latency.json", "b-latency.json"]

@@ -56,11 +56,10 @@ if TYPE_CHECKING:
 @click.option(
     "--certify",
     type=options.Choice(["test", "validation", "off"]),
-    default="test",
-    show_default=True,
-    help="What the promise rests on: a sample of the photos predicted, held-out photos, nothing.",
+    help="What the promise rests on: a sample of the photos predicted, held-out photos, nothing.  "
+    "[default: test]",
 )
-@options.skip_broken
+@options.answer_broken
 @click.option(
     "--out", type=options.FILE, default="submission.csv", show_default=True, help="The submission."
 )
@@ -76,7 +75,7 @@ def command(
     tolerance: float | None,
     confidence: float | None,
     budget_ms: float | None,
-    certify: Certify,
+    certify: Certify | None,
     skip_broken: bool,
     as_json: bool,
     reporter: Reporter,
@@ -91,10 +90,10 @@ def command(
     from toolkit.progress import counted
     from toolkit.reporting.job import submit
 
-    options.refuse_without_plan(plan, tolerance, confidence, budget_ms)
+    options.refuse_without_plan(plan, tolerance, confidence, budget_ms, certify)
     fast = None
     if plan != "exact":
-        fast = FastOptions(plan, tolerance, confidence, budget_ms, certify)
+        fast = FastOptions(plan, tolerance, confidence, budget_ms, certify or "test")
     written = submit(
         bundle,
         data,

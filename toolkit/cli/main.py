@@ -40,7 +40,8 @@ GO_ON = {
     "ensemble": "The same command goes on with the photos that are not answered yet.",
     "reproduce": "With --keep, the same command goes on with the photos that are not answered yet; "
     "without, it starts over.",
-    "plan": "The same command, without --fresh, starts over with the costs that were measured.",
+    "plan": "The same command, without --fresh, starts over, with costs that were measured to the "
+    "end.",
 }
 """How to go on after Ctrl-C; all other commands start over."""
 

@@ -42,6 +42,11 @@ recipes = click.option(
 skip_broken = click.option(
     "--skip-broken", is_flag=True, help="Leave photos out that cannot be read, and say which."
 )
+answer_broken = click.option(
+    "--skip-broken",
+    is_flag=True,
+    help="Answer photos that cannot be read with the class prior, and say which.",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 device = click.option(
     "--device",
@@ -169,13 +174,14 @@ def promise(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def refuse_without_plan(plan: str, *chosen: float | None) -> None:
-    """Refuse the options of `promise` where there is nothing to promise.
+def refuse_without_plan(plan: str, *chosen: float | str | None) -> None:
+    """Refuse the options of `promise`, and `--certify`, where there is nothing to promise.
 
     Raises:
-        UsageError: One was given with `--plan exact`.
+        UsageError: One was given with a plan of which every label is exact.
     """
-    if plan == "exact" and any(each is not None for each in chosen):
+    if plan in ("exact", "certain") and any(each is not None for each in chosen):
         raise UsageError(
-            "--tolerance, --confidence and --budget-ms: Expected with --plan fast or a plan's file."
+            "--tolerance, --confidence, --budget-ms and --certify: Expected with --plan fast or a "
+            f"plan's file, received --plan {plan}, of which every label is exact."
         )

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     type=options.Choice(["test", "validation"]),
     default="test",
     show_default=True,
-    help="For validation, half of the held-out photos choose nothing and are kept to certify on.",
+    help="For validation, half of the held-out photos plan nothing and are kept to certify on.",
 )
 @click.option(
     "--photos", type=click.IntRange(1), help="How many will be predicted.  [default: as in --data]"
@@ -74,7 +74,7 @@ def command(
         reporter=reporter,
     )
     if as_json:
-        print_json({**asdict(planned), "file": str(planned.file)})
+        print_json({**asdict(planned), "plan": planned.plan.content, "file": str(planned.file)})
     else:
         _print(planned)
 
@@ -111,19 +111,14 @@ def _print(planned: Planned) -> None:
         "is what counts.",
     )
     photos = counted(planned.photos, "photo")
-    if planned.promise:
-        basis = f"promise: {planned.promise}"
-    elif planned.sample:
-        basis = f"for {photos}: {planned.sample} of them get their exact label to certify on"
-    else:
-        basis = (
-            f"for {photos} exact labels alone are the cheapest: to certify that "
-            f"{percent(plan.tolerance)} of them differ at most would take too many. More photos or "
-            "a larger --tolerance make a plan pay"
-        )
+    basis = (
+        f"promise: {planned.promise}"
+        if planned.promise
+        else f"{planned.sample} of them get their exact label to certify on"
+    )
     print_line(
-        f"{basis}; {figure(planned.expected_ms, 2)} ms of inference a photo expected in all "
-        f"({percent(planned.expected_ms / plan.exact_ms)} of exact)"
+        f"for {photos}: {basis}; {figure(planned.expected_ms, 2)} ms of inference a photo "
+        f"expected in all ({percent(planned.expected_ms / plan.exact_ms)} of exact)"
     )
     picture = planned.file.with_suffix(".png")
     print_line(f"planned in {planned.seconds:.1f} s: {planned.file}, drawn in {picture}")

@@ -43,26 +43,30 @@ def command(
     """
     from toolkit.data.dataset import load_request
     from toolkit.inference.bundle import load_bundle
-    from toolkit.inference.devices import choose_device
+    from toolkit.inference.devices import Device, on_device
     from toolkit.inference.threads import describe
-    from toolkit.inference.tuning import measure_threads, saved_threads, threads_file
+    from toolkit.inference.tuning import ThreadPlan, measure_threads, saved_threads, threads_file
     from toolkit.inference.voting import choose_voting
     from toolkit.progress import counted
 
     manifest = load_bundle(bundle)
     manifest.check_pixels()
-    chosen, where = choose_voting(manifest, tta, voting), choose_device(device)
-    if where.note:
-        reporter.say(where.note)
-    photos = load_request(data).paths
-    plan = None
-    if not fresh:
-        plan = saved_threads(manifest, chosen, views=tta, device=where, batch=batch)
-    found = plan is not None
-    if plan is None:
+    chosen, photos = choose_voting(manifest, tta, voting), load_request(data).paths
+
+    def tuned(where: Device) -> tuple[Device, ThreadPlan, bool]:
+        if where.note:
+            reporter.say(where.note)
+        plan = None
+        if not fresh:
+            plan = saved_threads(manifest, chosen, views=tta, device=where, batch=batch)
+        if plan:
+            return where, plan, True
         plan = measure_threads(
             manifest, chosen, photos, views=tta, device=where, batch=batch, reporter=reporter
         )
+        return where, plan, False
+
+    where, plan, found = on_device(device, tuned)
     kept = threads_file(manifest, chosen, views=tta, device=where, batch=batch)
     if as_json:
         print_json(

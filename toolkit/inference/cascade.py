@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -32,6 +32,9 @@ from toolkit.machine import usable_cores
 
 BROKEN = -1
 
+MOST_PHOTOS_A_WINDOW = 2048
+"""Whatever the batch: two windows are in memory, decoded, 350 kB a photo at two sizes of 240."""
+
 GROWTH = 4
 """The first window is one batch, each later one as many times longer, so that runs begin early."""
 
@@ -51,6 +54,10 @@ class Window:
     probabilities: NDArray[np.float64]
     left: NDArray[np.int64]
     broken: Mapping[int, BrokenPhotoError]
+
+    def __len__(self) -> int:
+        """Return how many photos it has."""
+        return len(self.left[0])
 
 
 class Cascade:
@@ -78,6 +85,7 @@ class Cascade:
             ToolkitError: A file of the bundle was changed, or cannot be loaded here.
         """
         self._plan, self._thresholds, self._exact = plan, np.array(thresholds), exact
+        self._settled = len(plan.steps)
         self._sessions, self._timings = sessions, sessions.timings
         self._classes = len(sessions.bundle.classes)
         self._weights = {name: w for name, w in plan.voting["weights"].items() if w > 0}
@@ -90,6 +98,21 @@ class Cascade:
         )
         runs = [run for step in plan.steps for run in step] + (self._rest if exact else [])
         sessions.load((run.member, run.precision) for run in runs)
+
+    @classmethod
+    def of_exact_labels(cls, sessions: Sessions, plan: Plan) -> Cascade:
+        """Load what gives every photo its exact label, by as few runs as make it certain.
+
+        Args:
+            sessions: Of the bundle.
+            plan: None of its steps is carried out; all photos are said to stay after the last.
+
+        Raises:
+            ToolkitError: A file of the bundle was changed, or cannot be loaded here.
+        """
+        cascade = cls(sessions, replace(plan, steps=()), [()], exact=True)
+        cascade._settled = len(plan.steps)
+        return cascade
 
     def predict(self, photos: Sequence[Source]) -> Iterator[Window]:
         """Predict photos window by window, in memory that does not grow with their number.
@@ -111,7 +134,7 @@ class Cascade:
         ):
 
             def submitted(window: Sequence[Source]) -> list[Future[dict[int, Pixels]]]:
-                return [pool.submit(self._look, photo, first) for photo in window]
+                return [pool.submit(self._look, photo, first, "decode") for photo in window]
 
             ahead: list[Future[dict[int, Pixels]]] = []
             try:
@@ -126,11 +149,11 @@ class Cascade:
                 for left in ahead:
                     left.cancel()
 
-    def _look(self, photo: Source, sizes: frozenset[int]) -> dict[int, Pixels]:
+    def _look(self, photo: Source, sizes: frozenset[int], work: str) -> dict[int, Pixels]:
         started = perf_counter()
         image = decode(photo) if isinstance(photo, Path) else from_array(photo)
         seen = {size: resize(image, size) for size in sizes}
-        self._timings.add("decode", milliseconds_since(started))
+        self._timings.add(work, milliseconds_since(started))
         return seen
 
     def _sizes(self, steps: Sequence[Sequence[Run]]) -> frozenset[int]:
@@ -152,7 +175,7 @@ class Cascade:
         sound = np.array([number for number in range(len(photos)) if number not in broken], int)
         shape = (len(self._thresholds), len(photos))
         left = np.full(shape, BROKEN, dtype=np.int64)
-        left[:, sound] = len(self._plan.steps)
+        left[:, sound] = self._settled
         probabilities = np.full((*shape, self._classes), np.nan)
         staying, kept = sound, _Seen(self._weights, self._plan.views, seen, self._classes)
         for number, step in enumerate(self._plan.steps):
@@ -165,7 +188,7 @@ class Cascade:
             clear = margins(mean)
             stays = np.zeros(len(staying), dtype=bool)
             for candidate, thresholds in enumerate(self._thresholds):
-                undecided = left[candidate, staying] == len(self._plan.steps)
+                undecided = left[candidate, staying] == self._settled
                 leaves = undecided & (clear >= thresholds[number])
                 left[candidate, staying[leaves]] = number
                 probabilities[candidate, staying[leaves]] = soften(
@@ -178,7 +201,7 @@ class Cascade:
             self._complete(kept, [photos[index] for index in staying], len(self._plan.steps), pool)
             exact = self._settle(kept, pool)
             for candidate in range(len(self._thresholds)):
-                undecided = left[candidate, staying] == len(self._plan.steps)
+                undecided = left[candidate, staying] == self._settled
                 probabilities[candidate, staying[undecided]] = exact[undecided]
         return Window(probabilities, left, broken)
 
@@ -216,7 +239,9 @@ class Cascade:
         rest = self._sizes([*self._plan.steps[number:], *([self._rest] if self._exact else [])])
         missing = rest - kept.sizes
         for known, more in zip(
-            kept.photos, pool.map(lambda photo: self._look(photo, missing), photos), strict=True
+            kept.photos,
+            pool.map(lambda photo: self._look(photo, missing, "decode again"), photos),
+            strict=True,
         ):
             known.update(more)
 
@@ -254,11 +279,12 @@ class Cascade:
 
 
 def _windows(photos: Sequence[Source], batch: int) -> Iterator[Sequence[Source]]:
+    most = max(1, min(BATCHES_A_WINDOW, MOST_PHOTOS_A_WINDOW // batch))
     start, batches = 0, 1
     while start < len(photos):
         yield photos[start : start + batches * batch]
         start += batches * batch
-        batches = min(GROWTH * batches, BATCHES_A_WINDOW)
+        batches = min(GROWTH * batches, most)
 
 
 class _Seen:

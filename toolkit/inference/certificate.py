@@ -25,7 +25,7 @@ from toolkit.inference.promise import (
 Certify = Literal["test", "validation", "off"]
 
 HELD_BACK = 0.5
-"""Share of the held-out photos that choose nothing, where the promise rests on them."""
+"""Share of the held-out photos that plan nothing, where the promise rests on them."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Certificate:
 
     Attributes:
         kind: `test` (a sample of the photos predicted), `validation` (held-out photos that chose
-            nothing, which the photos predicted are assumed to be like) or `off`.
+            no step and no threshold, which the photos predicted are assumed to be like) or `off`.
         photos: That are predicted.
         allowed: Labels that may differ from the exact ensemble's.
         confidence: That no more do.
@@ -104,8 +104,48 @@ def mean_ms(plan: Plan, candidate: Candidate, photos: int, sample: int) -> float
     return (sample * certificate + (photos - sample) * rest) / photos
 
 
+def fallback_ms(plan: Plan, photos: int, sample: int) -> float:
+    """Return the inference cost a photo of a whole job of which no candidate is accepted.
+
+    Args:
+        plan: The plan.
+        photos: All that are predicted by their exact labels.
+        sample: Of them are answered by the most conservative candidate too, in vain.
+    """
+    tried = sample * float(plan.candidates[0].figures["ms"]) if sample else 0.0
+    return plan.settled_ms + tried / photos
+
+
+def exact_from_the_start(
+    plan: Plan, photos: int, certify: Certify, sample: int
+) -> Certificate | None:
+    """Return the certificate of a job that gives exact labels whatever its photos are.
+
+    Args:
+        plan: The plan, with the candidates that are within the budget.
+        photos: All that are predicted.
+        certify: What the promise shall rest on.
+        sample: As `sample_size` chose it.
+
+    Returns:
+        It, with the reason; None where a candidate may be shipped.
+    """
+    if plan.candidates and (sample or certify != "test"):
+        return None
+    if not plan.photos:
+        reason = "runs that could not change it were skipped"
+    elif plan.candidates:
+        reason = "for so few photos a certificate costs more than it saves"
+    elif plan.steps:
+        reason = "no plan is within the budget"
+    else:
+        reason = "nothing cheaper was found"
+    allowed = Promise(plan.tolerance, plan.confidence).allowed(photos)
+    return Certificate(certify, photos, allowed, plan.confidence, 0, (), (), 0, reason)
+
+
 def certify_by_validation(ensemble: Ensemble, plan: Plan, photos: int) -> Certificate:
-    """Certify a plan on the held-out photos that chose nothing.
+    """Certify a plan on the held-out photos that were not planned with.
 
     Raises:
         ToolkitError: The plan was made on all of them.
@@ -114,8 +154,8 @@ def certify_by_validation(ensemble: Ensemble, plan: Plan, photos: int) -> Certif
     kept = held_back(validation)
     if plan.photos != int((~kept).sum()):
         raise ToolkitError(
-            "--certify validation: the plan was made on all held-out photos, so none is left that "
-            "chose nothing. Make it with 'toolkit plan --certify validation'."
+            "--certify validation: the plan was made on all held-out photos, so none is left to "
+            "certify it on. Make it with 'toolkit plan --certify validation'."
         )
     costs = {(name, precision): ms for name, precision, ms in _costs(plan)}
     part = part_of(validation, kept)
@@ -177,12 +217,6 @@ def certify_by_sample(
     )
 
 
-def exactly(plan: Plan, photos: int, kind: Certify, reason: str) -> Certificate:
-    """Return the certificate of the exact ensemble, which needs none."""
-    promise = Promise(plan.tolerance, plan.confidence)
-    return Certificate(kind, photos, promise.allowed(photos), plan.confidence, 0, (), (), 0, reason)
-
-
 def _costs(plan: Plan) -> Iterator[tuple[str, str, float]]:
     for name, ms in plan.costs.items():
         member, precision = name.rsplit(" ", 1)
@@ -190,7 +224,7 @@ def _costs(plan: Plan) -> Iterator[tuple[str, str, float]]:
 
 
 def held_back(validation: BundleValidation) -> NDArray[np.bool_]:
-    """Return which held-out photos choose nothing, shape (photos,); groups stay on one side."""
+    """Return which held-out photos plan nothing, shape (photos,); groups stay on one side."""
     _, group = np.unique(validation.groups, return_inverse=True)
     drawn = np.random.default_rng(0).permutation(int(group.max()) + 1)
     kept: NDArray[np.bool_] = drawn[group] < HELD_BACK * len(drawn)

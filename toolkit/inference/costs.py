@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import median
 from time import perf_counter
@@ -13,7 +13,7 @@ import numpy as np
 from toolkit.errors import ToolkitError
 from toolkit.inference.bundle import Bundle
 from toolkit.inference.devices import Device
-from toolkit.inference.measured import ROUNDS, keep, kept, machine_key, turns
+from toolkit.inference.measured import ROUNDS, keep, kept, kept_file, machine_key, turns
 from toolkit.inference.sessions import Session, Sessions
 from toolkit.inference.threads import Threads
 from toolkit.progress import SILENT, Reporter
@@ -37,8 +37,19 @@ class Costs:
     samples: Mapping[Pair, Sequence[float]] = field(default_factory=dict)
 
 
+def pairs_of(bundle: Bundle, names: Collection[str]) -> list[Pair]:
+    """Return members of some names in all of their precisions."""
+    return [
+        (member.name, precision)
+        for member in bundle.members
+        if member.name in names
+        for precision in (member.precision, *(variant.precision for variant in member.variants))
+    ]
+
+
 def measure_costs(
     sessions: Sessions,
+    pairs: Collection[Pair],
     *,
     rounds: int = ROUNDS,
     fresh: bool = False,
@@ -50,16 +61,18 @@ def measure_costs(
     Each is measured alone on a run of random images that lie on the device already.
 
     Args:
-        sessions: Of a bundle. All of its members are loaded in all of their precisions, those
-            without a vote too; what was not loaded before is let go of again. Lower precisions
-            that are not for the device, or that this machine cannot open, are skipped.
+        sessions: Of a bundle. What was not loaded before is let go of again.
+        pairs: Members and precisions. Lower precisions that are not for the device, or that this
+            machine cannot open, are skipped. Where one was not measured before, those that were
+            are measured again with it, because only what took turns can be compared.
         rounds: Times that each is measured, in turns, after a run that does not count.
         fresh: Measure anew.
         clock: Seconds.
         reporter: Where progress is told.
 
     Returns:
-        Milliseconds an image; each (member name, precision) is either there or in `skipped`.
+        Milliseconds an image; each pair is either there or in `skipped`. What was measured before
+        is there too.
 
     Raises:
         ToolkitError: A file of the bundle was changed, a member cannot be opened as it was
@@ -68,33 +81,38 @@ def measure_costs(
     bundle = sessions.bundle
     key = _costs_key(bundle, sessions.device, sessions.threads, sessions.batch)
     found = None if fresh else _saved_costs(key)
-    if found is not None:
+    if found and all(pair in found.ms or pair in found.skipped for pair in pairs):
         return found
+    kept_file("costs", key).unlink(missing_ok=True)
     bundle.check_files()
     loaded_before = set(sessions)
+    before = {*found.ms, *found.skipped} if found else set()
     skipped: dict[Pair, str] = {}
     ready: dict[Pair, Callable[[], int]] = {}
     for member in bundle.members:
-        lower = [variant.precision for variant in member.variants]
-        for precision in (member.precision, *lower):
-            pair = member.name, precision
+        for pair in pairs_of(bundle, [member.name]):
+            if pair not in pairs and pair not in before:
+                continue
             try:
                 sessions.load([pair])
             except ToolkitError as error:
-                if precision == member.precision:
+                if pair == (member.name, member.precision):
                     raise
                 skipped[pair] = str(error)
             else:
                 ready[pair] = _run_of(sessions[pair], member.image_size)
     samples: dict[Pair, list[float]] = {pair: [] for pair in ready}
-    pairs = list(ready)
-    with reporter.track("measuring costs", (1 + rounds) * len(pairs), "runs") as advance:
-        for turn, number in turns(1 + rounds, len(pairs)):
-            run = ready[pairs[number]]
+    in_turn = list(ready)
+    with reporter.track("measuring costs", (1 + rounds) * len(in_turn), "runs") as advance:
+        for turn, number in turns(1 + rounds, len(in_turn)):
+            pair = in_turn[number]
             started = clock()
-            images = run()
+            images = ready[pair]()
+            milliseconds = 1e3 * (clock() - started)
             if turn > 0:
-                samples[pairs[number]].append(1e3 * (clock() - started) / images)
+                samples[pair].append(milliseconds / images)
+            else:
+                sessions.timings.first.setdefault(" ".join(pair), milliseconds)
             advance(1)
     sessions.close(set(ready) - loaded_before)
     costs = Costs({pair: median(own) for pair, own in samples.items()}, skipped, samples)

@@ -7,14 +7,17 @@ import ctypes
 import io
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import onnxruntime
 
 from toolkit.errors import ToolkitError, UsageError
 from toolkit.machine import processor_name
+
+Started = TypeVar("Started")
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -100,6 +103,28 @@ def choose_device(wanted: str) -> Device:
     raise ToolkitError(f"--device {wanted}: {reason}. See 'toolkit doctor', or pass --device cpu.")
 
 
+def on_device(wanted: str, start: Callable[[Device], Started]) -> Started:
+    """Start something on a device; for `auto`, on the CPU where a GPU that was found cannot run it.
+
+    Args:
+        wanted: As `choose_device` takes it.
+        start: Starts it on a device; raises `DeviceError` where that cannot run it.
+
+    Returns:
+        What it returns.
+
+    Raises:
+        ToolkitError: The device that was asked for cannot be had, or cannot run it.
+    """
+    where = choose_device(wanted)
+    try:
+        return start(where)
+    except DeviceError as error:
+        if wanted != "auto" or not where.is_gpu:
+            raise
+        return start(without_gpu(error.reason))
+
+
 def without_gpu(reason: str) -> Device:
     """Return the CPU as what `auto` takes where CUDA is not to be had for a reason."""
     return Device("cpu", processor_name(), f"CUDA is not to be had: {reason}")
@@ -127,6 +152,9 @@ def obstacle(kind: str) -> str:
         or not count.value
     ):
         return "the NVIDIA driver sees no GPU"
+    if kind == "tensorrt":
+        # Else it computes fp32 in TF32; it has no option for that, and looks here when it loads.
+        os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
     # Finds the libraries that pip or PyTorch installed; it prints what it does not find.
     with contextlib.redirect_stdout(io.StringIO()):
         onnxruntime.preload_dlls()

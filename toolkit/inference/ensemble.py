@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from toolkit.data.pixels import Pixels
 from toolkit.errors import UsageError
 from toolkit.inference.bundle import Bundle, load_bundle
-from toolkit.inference.devices import Device, DeviceError, choose_device, without_gpu
+from toolkit.inference.devices import Device, on_device
 from toolkit.inference.engine import Answer, Engine, Source
 from toolkit.inference.sessions import Sessions
 from toolkit.inference.threads import Threads, describe
@@ -134,13 +134,7 @@ class Ensemble:
             known = None if no_choice else measured is not None
             return cls(sessions, chosen, engine, threads_measured=known)
 
-        where = choose_device(device)
-        try:
-            return start(where)
-        except DeviceError as error:
-            if device != "auto" or not where.is_gpu:
-                raise
-            return start(without_gpu(error.reason))
+        return on_device(device, start)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -173,7 +167,7 @@ class Ensemble:
         weights = dict(
             zip((member.name for member in self.bundle.members), self.voting.weights, strict=True)
         )
-        measured = {True: " (measured by 'toolkit tune')", False: " (not measured)", None: ""}
+        measured = {True: " (measured)", False: " (not measured)", None: ""}
         loaded = (
             f"{network}: weight {weights[network.split()[0]]:.4f}, loaded in {load:.0f} ms"
             for network, load in self.timings.load.items()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -13,27 +13,26 @@ from numpy.typing import NDArray
 
 from toolkit.data.dataset import Request
 from toolkit.errors import ToolkitError
-from toolkit.inference.cascade import BROKEN, Cascade
+from toolkit.inference.cascade import BROKEN, Cascade, Window
 from toolkit.inference.certificate import (
     Certificate,
     Certify,
     certify_by_sample,
     certify_by_validation,
-    exactly,
+    exact_from_the_start,
+    fallback_ms,
     sample_size,
     uncertified,
 )
 from toolkit.inference.ensemble import Ensemble
-from toolkit.inference.job import Outcome, broken_reason, refuse_broken, refuse_missing
+from toolkit.inference.job import Outcome
 from toolkit.inference.journal import Journal
 from toolkit.inference.plan import Plan
 from toolkit.inference.promise import draw_sample
-from toolkit.inference.sessions import Sessions
+from toolkit.inference.unread import Unread
 from toolkit.progress import SILENT, Reporter, counted
 
 CERTIFICATE = "certificate"
-
-CERTAIN_REASON = "runs that could not change it were skipped"
 
 
 @dataclass(frozen=True)
@@ -108,8 +107,9 @@ class FastOutcome(Outcome):
 
     @property
     def precisions(self) -> set[str]:
-        """Precisions that the plan's steps were run in."""
-        steps = self.plan.steps if self.certificate.shipped else ()
+        """Precisions that the plan's steps were run in, if only on the sample."""
+        followed = self.certificate.shipped or self.certificate.disagreements
+        steps = self.plan.steps if followed else ()
         return {run.precision for step in steps for run in step}
 
 
@@ -140,27 +140,28 @@ def predict_fast(
         ToolkitError: Photos are missing or broken; the message lists all of them. Or no plan
             within the budget was certified.
     """
-    if not skip_broken:
-        refuse_missing(request.paths, reporter)
     order = job.order
     paths = [request.paths[index] for index in order]
-    done = len(journal.rows())
+    unread = Unread(request.paths, skip_broken=skip_broken, reporter=reporter)
+    held = journal.rows()
+    done = len(held)
+    unread.met_before(order[np.flatnonzero(held[:, 0] == BROKEN)].tolist())
     if done:
         reporter.say(f"going on after {done} of {counted(job.photos, 'photo')}")
     if done < job.sample:
         journal.forget(CERTIFICATE)
     started = perf_counter()
 
-    def predicted(work: str, rows: Iterator[NDArray[np.float64]], end: int) -> None:
-        with reporter.track(work, max(0, end - len(journal.rows()))) as advance:
-            for each in rows:
-                if not skip_broken and (each[:, 0] == BROKEN).any():
-                    refuse_broken(request.paths, reporter)
-                journal.append(each)
-                advance(len(each))
+    def predicted(work: str, cascade: Cascade, start: int, end: int) -> None:
+        with reporter.track(work, max(0, end - start)) as advance:
+            for window in cascade.predict(paths[start:end]):
+                unread.met({int(order[start + n]): error for n, error in window.broken.items()})
+                journal.append(np.hstack([window.left[0][:, None], window.probabilities[0]]))
+                start += len(window)
+                advance(len(window))
 
-    sessions = ensemble.sessions
-    predicted("exact sample", _exactly(sessions, job.plan, paths[done : job.sample]), job.sample)
+    exactly = Cascade.of_exact_labels(ensemble.sessions, job.plan)
+    predicted("exact sample", exactly, done, job.sample)
     found = journal.remember(
         CERTIFICATE,
         lambda: asdict(_certificate(ensemble, job, journal, paths, reporter)),
@@ -173,50 +174,35 @@ def predict_fast(
         }
     )
     reporter.say(f"promise: {certificate.promise}")
-    if not certificate.shipped and job.budget_ms and job.plan.settled_ms > job.budget_ms:
+    instead_ms = fallback_ms(job.plan, job.photos, job.sample)
+    if not certificate.shipped and job.budget_ms and instead_ms > job.budget_ms:
         raise ToolkitError(
             f"--budget-ms {job.budget_ms:g}: {certificate.reason}, and exact labels take "
-            f"{job.plan.settled_ms:.2f} ms a photo. Raise the budget or --tolerance."
+            f"{instead_ms:.2f} ms a photo, what was tried included. Raise the budget or "
+            "--tolerance."
         )
-    rest = paths[max(done, job.sample) :]
+    cascade = exactly
     if certificate.shipped:
         thresholds = job.plan.candidates[certificate.shipped - 1].thresholds
-        rows = _rows(Cascade(sessions, job.plan, [thresholds], exact=True), rest)
-    else:
-        rows = _exactly(sessions, job.plan, rest)
-    predicted("predicting", rows, job.photos)
+        cascade = Cascade(ensemble.sessions, job.plan, [thresholds], exact=True)
+    predicted("predicting", cascade, max(done, job.sample), job.photos)
     seconds = perf_counter() - started
     table = np.empty_like(journal.rows())
     table[order] = journal.rows()
     probabilities = table[:, 1:]
-    unread = np.flatnonzero(table[:, 0] == BROKEN)
-    probabilities[unread] = ensemble.bundle.class_prior
+    broken = np.flatnonzero(table[:, 0] == BROKEN).tolist()
+    probabilities[broken] = ensemble.bundle.class_prior
     return FastOutcome(
         probabilities=probabilities,
-        broken={request.ids[index]: broken_reason(request.paths[index]) for index in unread},
+        broken={request.ids[number]: unread.reason(number) for number in broken},
         resumed=done,
         seconds=seconds,
         plan=job.plan,
         certificate=certificate,
         left=table[:, 0].astype(np.int64),
         sampled=int((table[order[: job.sample], 0] != BROKEN).sum()),
-        providers=tuple(sessions.providers),
+        providers=tuple(ensemble.sessions.providers),
     )
-
-
-def _exactly(
-    sessions: Sessions, plan: Plan, paths: Sequence[Path]
-) -> Iterator[NDArray[np.float64]]:
-    """Give every photo its exact label, at no less than is needed to be certain of it."""
-    cascade = Cascade(sessions, replace(plan, steps=()), [()], exact=True)
-    for row in _rows(cascade, paths):
-        row[:, 0] = np.where(row[:, 0] == BROKEN, BROKEN, len(plan.steps))
-        yield row
-
-
-def _rows(cascade: Cascade, paths: Sequence[Path]) -> Iterator[NDArray[np.float64]]:
-    for window in cascade.predict(paths):
-        yield np.hstack([window.left[0][:, None], window.probabilities[0]])
 
 
 def _certificate(
@@ -227,29 +213,40 @@ def _certificate(
     reporter: Reporter,
 ) -> Certificate:
     plan = job.plan
-    if not plan.candidates:
-        reason = "nothing cheaper was found" if plan.photos else CERTAIN_REASON
-        return exactly(plan, job.photos, job.certify, reason)
+    certain = exact_from_the_start(plan, job.photos, job.certify, job.sample)
+    if certain:
+        return certain
     if job.certify == "off":
         return uncertified(plan, job.photos)
     if job.certify == "validation":
         return certify_by_validation(ensemble, plan, job.photos)
-    if not job.sample:
-        return exactly(
-            plan, job.photos, "test", "for so few photos a certificate costs more than it saves"
-        )
     exact = journal.rows()[: job.sample, 1:]
     thresholds = [each.thresholds for each in plan.candidates]
     cascade = Cascade(ensemble.sessions, plan, thresholds, exact=False)
     labels: list[NDArray[np.int64]] = []
     with reporter.track("plans on the sample", job.sample) as advance:
         for window in cascade.predict(paths[: job.sample]):
+            _refuse_lost(window, exact[sum(each.shape[1] for each in labels) :])
             labels.append(_labels(window.probabilities))
-            advance(window.left.shape[1])
+            advance(len(window))
     expected = _labels(exact)
     found = np.concatenate(labels, axis=1)
     # Where a candidate leaves the answer to the exact ensemble, it gives that one's label.
     return certify_by_sample(plan, job.photos, expected, np.where(found < 0, expected, found))
+
+
+def _refuse_lost(window: Window, exact: NDArray[np.float64]) -> None:
+    """Refuse to certify on photos that got their exact label and can no longer be read.
+
+    Raises:
+        ToolkitError: There is one.
+    """
+    for number, error in window.broken.items():
+        if not np.isnan(exact[number, 0]):
+            raise ToolkitError(
+                f"{error}, and it could be read when it got its exact label. See that it can be "
+                "read again, and run the same command, which goes on where it stopped."
+            )
 
 
 def _labels(probabilities: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data.dataset import Request
-from toolkit.data.pixels import DECODER_VERSION, BrokenPhotoError, decode
-from toolkit.errors import ToolkitError, listing
+from toolkit.data.pixels import DECODER_VERSION
+from toolkit.errors import ToolkitError
 from toolkit.files import sha256_json
 from toolkit.inference.bundle import Bundle
 from toolkit.inference.devices import Device
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.journal import Journal
 from toolkit.inference.tuning import candidates, measure_threads
+from toolkit.inference.unread import Unread
 from toolkit.inference.voting import Voting
 from toolkit.machine import RUNTIMES, package_versions, usable_cores
 from toolkit.processes import in_own_process
@@ -105,9 +105,7 @@ def tune(
         reporter.say(f"nothing was measured, all cores work on one member at a time: {error}")
 
 
-def job_identity(
-    ensemble: Ensemble, request: Request, *, skip_broken: bool, **settings: Any
-) -> dict[str, Any]:
+def job_identity(ensemble: Ensemble, request: Request, **settings: Any) -> dict[str, Any]:
     """Return all that the answers to a request depend on."""
     return {
         "bundle": ensemble.bundle.sha256,
@@ -117,7 +115,6 @@ def job_identity(
         "device": ensemble.device.name,
         "runtimes": package_versions(RUNTIMES),
         "decoder": DECODER_VERSION,
-        "skip_broken": skip_broken,
         "photos": sha256_json(request.ids),
         **settings,
     }
@@ -160,69 +157,25 @@ def predict_request(
     Raises:
         ToolkitError: Photos are missing or broken; the message lists all of them.
     """
-    if not skip_broken:
-        refuse_missing(request.paths, reporter)
-    done = len(journal.rows())
+    unread = Unread(request.paths, skip_broken=skip_broken, reporter=reporter)
+    held = journal.rows()
+    answered = done = len(held)
+    unread.met_before(np.flatnonzero(np.isnan(held[:, 0])).tolist())
     if done:
         reporter.say(f"going on after {done} of {counted(len(request.ids), 'photo')}")
     started = perf_counter()
     with reporter.track("predicting", len(request.ids) - done) as advance:
         for answer in ensemble.answers(request.paths[done:], first=done):
-            if answer.broken and not skip_broken:
-                refuse_broken(request.paths[len(journal.rows()) :], reporter)
+            unread.met({answered + number: error for number, error in answer.broken.items()})
             journal.append(answer.probabilities)
+            answered += len(answer.probabilities)
             advance(len(answer.probabilities))
     seconds = perf_counter() - started
     probabilities = journal.rows()
-    unread = np.flatnonzero(np.isnan(probabilities[:, 0]))
-    probabilities[unread] = ensemble.bundle.class_prior
-    broken = {request.ids[index]: broken_reason(request.paths[index]) for index in unread}
-    return Outcome(probabilities, broken, done, seconds)
-
-
-def refuse_missing(paths: Sequence[Path], reporter: Reporter) -> None:
-    """Refuse a request of which a file is missing.
-
-    Raises:
-        ToolkitError: Names every photo that is missing or broken.
-    """
-    if not all(path.is_file() for path in paths):
-        refuse_broken(paths, reporter)
-
-
-def refuse_broken(paths: Sequence[Path], reporter: Reporter) -> NoReturn:
-    """Refuse photos of which one is known to be broken.
-
-    Raises:
-        ToolkitError: Names every one that is missing or broken.
-    """
-    lines = broken_photos(paths, reporter)
-    raise ToolkitError(
-        f"{len(lines)} of the photos to predict cannot be read. Mend them, or pass "
-        f"--skip-broken to answer them with the class prior:\n{listing(lines)}"
-    )
-
-
-def broken_photos(paths: Sequence[Path], reporter: Reporter = SILENT) -> list[str]:
-    """Look at all photos, so that a user hears of every broken one at once.
-
-    Args:
-        paths: The photos.
-        reporter: Where progress is told.
-
-    Returns:
-        Path and reason of each that cannot be read, in order.
-    """
-    found: list[str] = []
-    with (
-        ThreadPoolExecutor(usable_cores()) as pool,
-        reporter.track("looking for broken photos", len(paths)) as advance,
-    ):
-        for path, reason in zip(paths, pool.map(broken_reason, paths), strict=True):
-            if reason:
-                found.append(f"{path}: {reason}")
-            advance(1)
-    return found
+    broken = np.flatnonzero(np.isnan(probabilities[:, 0])).tolist()
+    probabilities[broken] = ensemble.bundle.class_prior
+    reasons = {request.ids[number]: unread.reason(number) for number in broken}
+    return Outcome(probabilities, reasons, done, seconds)
 
 
 def _measure_in_short(
@@ -231,12 +184,3 @@ def _measure_in_short(
     measure_threads(
         bundle, voting, photos, views=views, device=device, batch=batch, rounds=TUNING_ROUNDS
     )
-
-
-def broken_reason(path: Path) -> str:
-    """Say why a photo cannot be read; empty where it can."""
-    try:
-        decode(path)
-    except BrokenPhotoError as error:
-        return error.reason
-    return ""

@@ -23,6 +23,10 @@ class Journal:
     """Answers to the first photos of a job, in order.
 
     A row is float64: a number for the state of the photo's file, then the columns of the answer.
+
+    Attributes:
+        thrown_away_for: In what an interrupted job differed whose answers were thrown away; empty
+            where none were.
     """
 
     def __init__(
@@ -39,7 +43,11 @@ class Journal:
         """
         self._folder, self._files, self._length = folder, files, 1 + columns
         self._path = folder / ROWS
-        if not _is_of(folder / JOB, job):
+        self.thrown_away_for: tuple[str, ...] = ()
+        differing = _differing(folder / JOB, job)
+        if differing:
+            if self._path.is_file() and self._path.stat().st_size:
+                self.thrown_away_for = differing
             for old in folder.glob("*.json"):
                 old.unlink()
             self._path.unlink(missing_ok=True)
@@ -68,7 +76,7 @@ class Journal:
         Raises:
             ToolkitError: Another process is at the same job, or the folder cannot be written.
         """
-        folder = result.with_name(f".{result.name}.partial")
+        folder = journal_folder(result)
         lock = filelock.FileLock(folder / LOCK)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -114,8 +122,16 @@ class Journal:
         return np.fromfile(self._path, dtype="<f8").reshape(-1, self._length)
 
 
-def _is_of(path: Path, job: Mapping[str, Any]) -> bool:
+def journal_folder(result: Path) -> Path:
+    """Return where the journal of a result is, which is there until the job is finished."""
+    return result.with_name(f".{result.name}.partial")
+
+
+def _differing(path: Path, job: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of what is another in a journal's job than in this one."""
     try:
-        return read_json(path) == dict(job)
+        kept = read_json(path)
     except ToolkitError:
-        return False  # Missing or spoilt: its rows may be of anything.
+        return tuple(job)  # Missing or spoilt: its rows may be of anything.
+    names = dict.fromkeys([*job, *kept])
+    return tuple(name for name in names if kept.get(name) != job.get(name))

@@ -37,10 +37,10 @@ class OpenVinoSession:
                 f"{path}: {precision} is run by OpenVINO: pip install 'toolkit[openvino]', or "
                 "pass --plan exact."
             )
-        import openvino
-
         computed = "bf16" if precision == "bf16" else "f32"
         try:
+            import openvino
+
             core = openvino.Core()
             model = core.read_model(path)
             size = model.input(0).get_partial_shape()[1].get_length()
@@ -58,7 +58,7 @@ class OpenVinoSession:
                 },
             )
             real = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
-        except RuntimeError as error:
+        except (ImportError, OSError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:300]
             raise ToolkitError(f"{path}: OpenVINO cannot load it ({reason})") from None
         if real != computed:

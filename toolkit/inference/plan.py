@@ -99,7 +99,18 @@ class Plan:
     @property
     def sha256(self) -> str:
         """Hash of its content."""
-        return sha256_json(_content(self))
+        return sha256_json(self.content)
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """All of it as JSON can hold it; what `save_plan` writes."""
+        content = asdict(self)
+        for candidate in content["candidates"]:
+            # JSON has no infinity.
+            candidate["thresholds"] = [
+                None if each == float("inf") else each for each in candidate["thresholds"]
+            ]
+        return {"schema_version": SCHEMA_VERSION, **content}
 
     def check(self, bundle: Bundle, voting: Voting, views: int) -> None:
         """Refuse a plan that was made for something else.
@@ -133,7 +144,7 @@ def described(bundle: Bundle, voting: Voting) -> dict[str, Any]:
 
 def save_plan(plan: Plan, path: Path) -> None:
     """Write a plan as JSON."""
-    write_json(path, {**_content(plan), "sha256": plan.sha256})
+    write_json(path, {**plan.content, "sha256": plan.sha256})
 
 
 def load_plan(path: Path) -> Plan:
@@ -228,13 +239,3 @@ def exact_runs(weights: Mapping[str, float], views: int) -> list[Run]:
 def run_cost(runs: Sequence[Run], costs: Mapping[str, float]) -> float:
     """Return the milliseconds a photo that runs take."""
     return sum(costs[f"{run.member} {run.precision}"] for run in runs)
-
-
-def _content(plan: Plan) -> dict[str, Any]:
-    content = asdict(plan)
-    for candidate in content["candidates"]:
-        # JSON has no infinity.
-        candidate["thresholds"] = [
-            None if each == float("inf") else each for each in candidate["thresholds"]
-        ]
-    return {"schema_version": SCHEMA_VERSION, **content}

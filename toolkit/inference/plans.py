@@ -11,10 +11,12 @@ from toolkit.errors import ToolkitError, UsageError, nearest
 from toolkit.files import sha256_json
 from toolkit.inference.bundle import Bundle, load_validation
 from toolkit.inference.certificate import Certify, held_back, mean_ms, part_of, sample_size
-from toolkit.inference.costs import measure_costs
+from toolkit.inference.costs import measure_costs, pairs_of
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.evidence import gather
+from toolkit.inference.measured import machine_key
 from toolkit.inference.plan import (
+    EXACT,
     Plan,
     described,
     exact_runs,
@@ -55,17 +57,18 @@ class FastOptions:
         for name, value in (("tolerance", self.tolerance), ("confidence", self.confidence)):
             if value is not None and not 0 < value < 1:
                 raise UsageError(f"--{name}: Expected a number between 0 and 1, received {value}.")
-        if self.plan not in (FAST, CERTAIN) and not Path(self.plan).is_file():
+        if self.file and not self.file.is_file():
             raise UsageError(
                 f"--plan {self.plan}: no such file. Expected exact, certain, fast, or a file that "
                 f"'toolkit plan' made. {nearest(self.plan, ('exact', CERTAIN, FAST))}".rstrip()
             )
-        chosen = (self.tolerance, self.confidence, self.budget_ms)
-        if self.plan == CERTAIN and any(each is not None for each in chosen):
-            raise UsageError(
-                "--tolerance, --confidence and --budget-ms: Expected with --plan fast or a plan's "
-                "file, received --plan certain, of which every label is exact."
-            )
+        if self.plan == CERTAIN:
+            self.refuse_choices()
+
+    @property
+    def file(self) -> Path | None:
+        """The plan's file, where one was named."""
+        return None if self.plan in (FAST, CERTAIN) else Path(self.plan)
 
     @property
     def promise(self) -> Promise:
@@ -74,6 +77,18 @@ class FastOptions:
             DEFAULT_TOLERANCE if self.tolerance is None else self.tolerance,
             DEFAULT_CONFIDENCE if self.confidence is None else self.confidence,
         )
+
+    def refuse_choices(self) -> None:
+        """Refuse what there is to choose of a plan, where every label is exact.
+
+        Raises:
+            UsageError: Something was chosen.
+        """
+        if any(each is not None for each in (self.tolerance, self.confidence, self.budget_ms)):
+            raise UsageError(
+                "--tolerance, --confidence and --budget-ms: Expected with --plan fast or a plan "
+                f"that it found, received --plan {self.plan}, of which every label is exact."
+            )
 
 
 def chosen_plan(
@@ -97,8 +112,14 @@ def chosen_plan(
     Raises:
         ToolkitError: The file holds no plan for this ensemble, or no plan is within the budget.
     """
-    if options.plan not in (FAST, CERTAIN):
-        plan = given_plan(options)
+    if options.file:
+        plan = given_plan(options, options.file)
+        if dict(plan.device) != _device(ensemble):
+            reporter.say(
+                f"{options.file}: what it costs was measured on {plan.device['name']} "
+                f"({plan.device['kind']}), and this is {ensemble.device.name} "
+                f"({ensemble.device.kind})"
+            )
     elif kept := _kept(path := kept_path(ensemble, options, photos)):
         plan = kept
     else:
@@ -118,13 +139,16 @@ def chosen_plan(
     return within_budget(plan, options.budget_ms, photos, options.certify)
 
 
-def given_plan(options: FastOptions) -> Plan:
+def given_plan(options: FastOptions, file: Path) -> Plan:
     """Return the plan of a file, with the promise that the user chose instead of its own.
 
     Raises:
+        UsageError: A promise was chosen, and the plan is of exact labels alone.
         ToolkitError: The file holds no plan.
     """
-    plan = load_plan(Path(options.plan))
+    plan = load_plan(file)
+    if not plan.photos:
+        options.refuse_choices()
     return replace(
         plan,
         tolerance=plan.tolerance if options.tolerance is None else options.tolerance,
@@ -138,12 +162,16 @@ def folder_beside(bundle: Bundle) -> Path:
 
 
 def kept_path(ensemble: Ensemble, options: FastOptions, photos: int) -> Path:
-    """Return where the plan that is found for a job is kept."""
+    """Return where the plan that is found for a job is kept.
+
+    It is the same for all numbers of threads and sizes of batches, which must change no label.
+    """
     key = {
         "bundle": ensemble.bundle.sha256,
         "voting": described(ensemble.bundle, ensemble.voting),
         "views": ensemble.views,
-        "device": [ensemble.device.kind, ensemble.device.name],
+        "device": ensemble.device.name,
+        "machine": machine_key(ensemble.device),
     }
     if options.plan == CERTAIN:
         return folder_beside(ensemble.bundle) / f"{CERTAIN}-{sha256_json(key)[:10]}.json"
@@ -204,7 +232,8 @@ def find_plan(
     """
     bundle = ensemble.bundle
     validation = load_validation(bundle)
-    costs = measure_costs(ensemble.sessions, fresh=fresh, reporter=reporter)
+    pairs = pairs_of(bundle, ensemble.member_names)
+    costs = measure_costs(ensemble.sessions, pairs, fresh=fresh, reporter=reporter)
     for member in bundle.members:
         for variant in member.variants:
             reason = costs.skipped.get((member.name, variant.precision))
@@ -225,7 +254,8 @@ def certain_plan(ensemble: Ensemble, reporter: Reporter = SILENT) -> Plan:
         reporter: Where progress is told.
     """
     bundle, voting, views = ensemble.bundle, ensemble.voting, ensemble.views
-    costs = measure_costs(ensemble.sessions, reporter=reporter).ms
+    pairs = [(name, EXACT) for name in ensemble.member_names]
+    costs = measure_costs(ensemble.sessions, pairs, reporter=reporter).ms
     said = described(bundle, voting)
     by_name = {f"{name} {precision}": ms for (name, precision), ms in costs.items()}
     exact_ms = run_cost(exact_runs(said["weights"], views), by_name)

@@ -101,12 +101,10 @@ class SampleChoice:
     Attributes:
         size: The sample's size; 0 where exact labels are cheaper than any certificate.
         expected_cost: Of the whole job, the chance of rejection priced in.
-        exact_cost: Of every photo's exact label.
     """
 
     size: int
     expected_cost: float
-    exact_cost: float
 
 
 def choose_sample(
@@ -136,9 +134,8 @@ def choose_sample(
     Returns:
         The choice. Running the candidates on the sample is counted at the first one's cost.
     """
-    exact = photos * exact_cost
     allowed = promise.allowed(photos)
-    best = SampleChoice(0, exact, exact)
+    best = SampleChoice(0, photos * exact_cost)
     fewest = _fewest(photos, allowed, promise.confidence)
     if not len(costs) or fewest >= photos:
         return best
@@ -154,7 +151,7 @@ def choose_sample(
         shipped = np.cumprod(passing, axis=1).sum(axis=1)
         cost = size * (exact_cost + costs[0]) + (photos - size) * cost_when[shipped].mean()
         if cost < best.expected_cost:
-            best = SampleChoice(int(size), float(cost), exact)
+            best = SampleChoice(int(size), float(cost))
     return best
 
 

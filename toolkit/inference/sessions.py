@@ -151,6 +151,7 @@ class Sessions:
         """Let go of members in precisions, as if they had never been loaded."""
         for name, precision in pairs:
             del self._open[name, precision], self.timings.load[f"{name} {precision}"]
+            self.timings.first.pop(f"{name} {precision}", None)
 
     def __getitem__(self, pair: tuple[str, str]) -> Session:
         """Return a loaded one."""

@@ -117,7 +117,8 @@ def measure_threads(
         voting: The weights; only members with one over 0 are measured.
         photos: Files or decoded pixels; the first `batch` are taken, without the broken ones.
         views: Fixed views a photo.
-        device: Where to compute. On a GPU nothing is measured or kept, and `note` says so.
+        device: Where to compute. On a GPU the members are only loaded: nothing is measured or kept,
+            and `note` says so.
         batch: Photos a batch.
         rounds: Times that each candidate is measured, after one that does not count.
         timed: Predicts photos with an engine, and returns the milliseconds.
@@ -127,16 +128,13 @@ def measure_threads(
         What is the fastest by its median, with all samples.
 
     Raises:
+        DeviceError: The GPU cannot run a member.
         ToolkitError: No photo can be read, a member cannot be loaded, or the result cannot be
             written.
     """
-    if device.is_gpu:
-        note = f"the members run on {device.name}: how the processor's cores are used is not tuned"
-        return ThreadPlan(default_threads(), note=note)
-    images = _readable(photos[:batch])
-    members = sum(weight > 0 for weight in voting.weights)
-    engines = [
-        Engine(
+
+    def engine(threads: Threads) -> Engine:
+        return Engine(
             Sessions(bundle, device=device, threads=threads, batch=batch, timings=Timings()),
             voting,
             views=views,
@@ -144,8 +142,14 @@ def measure_threads(
             decoders=usable_cores(),
             seed=0,
         )
-        for threads in candidates(usable_cores(), members)
-    ]
+
+    if device.is_gpu:
+        engine(default_threads())
+        note = f"the members run on {device.name}: how the processor's cores are used is not tuned"
+        return ThreadPlan(default_threads(), note=note)
+    images = _readable(photos[:batch])
+    members = sum(weight > 0 for weight in voting.weights)
+    engines = [engine(threads) for threads in candidates(usable_cores(), members)]
     samples: list[list[float]] = [[] for _ in engines]
     with reporter.track("measuring threads", (1 + rounds) * len(engines), "runs") as advance:
         for turn, number in turns(1 + rounds, len(engines)):

@@ -6,6 +6,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from toolkit.exporting.weights import cross_fitting
 from toolkit.files import sha256_json
 from toolkit.inference.bundle import MANIFEST as BUNDLE_MANIFEST
 from toolkit.inference.bundle import Bundle, BundleValidation, load_bundle, load_validation
-from toolkit.inference.devices import choose_device
+from toolkit.inference.devices import Device, on_device
 from toolkit.inference.voting import choose_voting, vote
 from toolkit.metrics import Labels, Probabilities, Score, log_losses, score
 from toolkit.progress import SILENT, Reporter
@@ -177,15 +178,16 @@ def load_contenders(
         for path, run in runs.items()
     }
     trained = {run.model_sha256: own[path] for path, run in runs.items()}
-    where = None if len(runs) == len(folders) else choose_device(device)
-    served: dict[Path, Serving] = {}
-    for path in folders:
-        if path not in runs and where is not None:
-            bundle = load_bundle(path)
-            chosen = choose_voting(bundle, views, voting)
-            served[path] = Serving(bundle, chosen, views, where, batch)
-            if measure:
-                served[path] = served[path].measure(reporter)
+
+    def serving(bundle: Bundle, where: Device) -> Serving:
+        found = Serving(bundle, choose_voting(bundle, views, voting), views, where, batch)
+        return found.measure(reporter) if measure else found
+
+    served = {
+        path: on_device(device, partial(serving, load_bundle(path)))
+        for path in folders
+        if path not in runs
+    }
     exported = _exported(list(served.values()))
     found: list[Contender] = []
     for path in folders:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from toolkit.errors import ToolkitError
 from toolkit.files import read_json
 from toolkit.inference.bundle import Bundle
-from toolkit.inference.costs import Costs, measure_costs, saved_costs
+from toolkit.inference.costs import Costs, measure_costs, pairs_of, saved_costs
 from toolkit.inference.devices import Device
 from toolkit.inference.plan import described
 from toolkit.inference.sessions import Sessions
@@ -76,7 +76,8 @@ class Serving:
             batch=self.batch,
             timings=Timings(),
         )
-        measured = measure_costs(sessions, fresh=True, reporter=reporter)
+        pairs = pairs_of(self.bundle, [member.name for member in self.bundle.members])
+        measured = measure_costs(sessions, pairs, fresh=True, reporter=reporter)
         return Serving(self.bundle, self.voting, self.views, self.device, self.batch, measured)
 
     def ensemble_cost(self) -> InferenceCost | None:

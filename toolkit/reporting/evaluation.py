@@ -16,7 +16,7 @@ from toolkit.errors import ToolkitError, UsageError, listing
 from toolkit.inference.bundle import MANIFEST as BUNDLE_MANIFEST
 from toolkit.inference.bundle import load_bundle, load_validation
 from toolkit.inference.ensemble import Ensemble
-from toolkit.inference.job import broken_photos
+from toolkit.inference.unread import broken_photos
 from toolkit.inference.voting import choose_voting, vote
 from toolkit.metrics import Labels, Probabilities, Score, score, wilson_interval
 from toolkit.progress import SILENT, Reporter, counted

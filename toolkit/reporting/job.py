@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit.data.dataset import load_request
-from toolkit.errors import UsageError
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit.data.dataset import Request, load_request
+from toolkit.errors import ToolkitError, UsageError, listing
 from toolkit.files import write_json
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.fast import FastJob, predict_fast
@@ -23,10 +26,10 @@ from toolkit.inference.job import (
 )
 from toolkit.inference.journal import Journal
 from toolkit.inference.plan import Plan
-from toolkit.inference.plans import CERTAIN, FAST, FastOptions, chosen_plan, kept_path
+from toolkit.inference.plans import FastOptions, chosen_plan, kept_path
 from toolkit.inference.threads import plan_threads
 from toolkit.progress import SILENT, Reporter, counted
-from toolkit.reporting.provenance import recorded
+from toolkit.reporting.provenance import described_request, recorded
 from toolkit.reporting.submission import (
     check_paths,
     latency_path,
@@ -95,10 +98,68 @@ def submit(
         UsageError: Names of files or settings do not fit together.
         ToolkitError: Bundle, data or device are not as expected, or photos are broken.
     """
-    check_paths(out, probabilities)
+    check_paths(out, probabilities, fast.file if fast else None)
     if fast and settings["tta_views"] != "fixed":
         raise UsageError("--plan: a plan is made of fixed views. Leave --tta-views out.")
     request = load_request(data)
+    ensemble = _loaded(bundle, request, settings, reporter, fast=fast is not None)
+    photos, classes = len(request.ids), len(ensemble.classes)
+    job = job_identity(ensemble, request, **{key: settings[key] for key in ANSWER_SETTINGS})
+    at_first = numbers = file_numbers(request)
+    columns, plan_job, plan_used = classes, None, None
+    if fast:
+        plan = chosen_plan(ensemble, fast, photos, reporter)
+        plan_used = _plan_file(ensemble, fast, photos), plan.sha256
+        plan_job = FastJob.of(
+            plan,
+            fast.certify,
+            photos,
+            seed=settings["seed"],
+            budget_ms=fast.budget_ms,
+        )
+        job = {**job, **plan_job.identity}
+        numbers, columns = at_first[plan_job.order], 1 + classes
+    outcome: Outcome
+    with Journal.held(out, job, columns, numbers) as journal:
+        if journal.thrown_away_for:
+            reporter.say(
+                "the answers of an interrupted job are thrown away: it differs in "
+                f"{', '.join(journal.thrown_away_for)}"
+            )
+        if plan_job:
+            outcome = predict_fast(
+                ensemble, request, plan_job, journal, skip_broken=skip_broken, reporter=reporter
+            )
+        else:
+            outcome = predict_request(
+                ensemble, request, journal, skip_broken=skip_broken, reporter=reporter
+            )
+        predicted = described_request(request)
+        _refuse_changed(request, at_first)
+        latency = latency_report(ensemble, outcome)
+        # Until the new one stands there, an older manifest would speak of other labels.
+        manifest_path(out).unlink(missing_ok=True)
+        write_submission(out, request, outcome, ensemble.classes)
+        if probabilities:
+            write_probabilities(probabilities, request, outcome, ensemble.classes)
+        write_json(latency_path(out), latency)
+        asked = {"data": str(data), "skip_broken": skip_broken, **settings}
+        asked["plan"] = _said(fast, plan_job.plan) if fast and plan_job else "exact"
+        inputs = recorded(
+            manifest_path(out), predicted, outcome, plan=plan_used, probabilities=probabilities
+        )
+        write_manifest(manifest_path(out), out, ensemble, outcome, asked, inputs)
+        journal.remove()
+    files = {"submission": out, "manifest": manifest_path(out), "latency": latency_path(out)}
+    if probabilities:
+        files["probabilities"] = probabilities
+    return Submitted(files, len(request.ids), promise_of(outcome), outcome.broken, latency)
+
+
+def _loaded(
+    bundle: Path, request: Request, settings: Mapping[str, Any], reporter: Reporter, *, fast: bool
+) -> Ensemble:
+    """Load a bundle for a job, and say what it runs on."""
     loading = dict(settings)
     if fast:
         loading["threads"] = plan_threads(settings["threads"])
@@ -116,69 +177,42 @@ def submit(
     )
     for line in ensemble.details:
         reporter.detail(line)
-    photos, classes = len(request.ids), len(ensemble.classes)
-    job = job_identity(
-        ensemble,
-        request,
-        skip_broken=skip_broken,
-        **{key: settings[key] for key in ANSWER_SETTINGS},
-    )
-    numbers, columns, plan_job, plan_used = file_numbers(request), classes, None, None
-    if fast:
-        plan = chosen_plan(ensemble, fast, photos, reporter)
-        plan_used = _plan_file(ensemble, fast, photos), plan.sha256
-        plan_job = FastJob.of(
-            plan,
-            fast.certify,
-            photos,
-            seed=settings["seed"],
-            budget_ms=fast.budget_ms,
+    return ensemble
+
+
+def _refuse_changed(request: Request, at_first: NDArray[np.float64]) -> None:
+    """Refuse to answer photos that changed after the job had begun.
+
+    Raises:
+        ToolkitError: Names them.
+    """
+    changed = np.flatnonzero(file_numbers(request) != at_first)
+    if len(changed):
+        raise ToolkitError(
+            f"{counted(len(changed), 'photo')} changed while the job ran. Run the same command "
+            "again, which predicts them anew:\n"
+            f"{listing([str(request.paths[number]) for number in changed])}"
         )
-        job = {**job, **plan_job.identity}
-        numbers, columns = numbers[plan_job.order], 1 + classes
-    outcome: Outcome
-    with Journal.held(out, job, columns, numbers) as journal:
-        if plan_job:
-            outcome = predict_fast(
-                ensemble, request, plan_job, journal, skip_broken=skip_broken, reporter=reporter
-            )
-        else:
-            outcome = predict_request(
-                ensemble, request, journal, skip_broken=skip_broken, reporter=reporter
-            )
-        write_submission(out, request, outcome, ensemble.classes)
-        if probabilities:
-            write_probabilities(probabilities, request, outcome, ensemble.classes)
-        asked = {"data": str(data), "skip_broken": skip_broken, **settings}
-        asked["plan"] = _said(fast, plan_job.plan) if fast and plan_job else "exact"
-        inputs = recorded(
-            manifest_path(out), request, outcome, plan=plan_used, probabilities=probabilities
-        )
-        latency = latency_report(ensemble, outcome)
-        write_json(latency_path(out), latency)
-        write_manifest(manifest_path(out), out, ensemble, outcome, asked, inputs)
-        journal.remove()
-    files = {"submission": out, "manifest": manifest_path(out), "latency": latency_path(out)}
-    if probabilities:
-        files["probabilities"] = probabilities
-    return Submitted(files, len(request.ids), promise_of(outcome), outcome.broken, latency)
 
 
 def _plan_file(ensemble: Ensemble, fast: FastOptions, photos: int) -> Path:
     """Return the file of the plan that was taken, relative where the bundle was named so."""
-    if fast.plan not in (FAST, CERTAIN):
-        return Path(fast.plan)
+    if fast.file:
+        return fast.file
     kept = kept_path(ensemble, fast, photos)
     return kept if ensemble.bundle.folder.is_absolute() else Path(os.path.relpath(kept))
 
 
 def _said(fast: FastOptions, plan: Plan) -> dict[str, Any]:
-    """Return what was asked of a plan, defaults filled in, without what played no part."""
+    """Return what was asked of a plan, defaults filled in."""
     if not plan.photos:
         return {"plan": fast.plan}
-    said: dict[str, Any] = {"plan": fast.plan, "certify": fast.certify, "tolerance": plan.tolerance}
-    if fast.certify != "off":
-        said["confidence"] = plan.confidence
+    said = {
+        "plan": fast.plan,
+        "certify": fast.certify,
+        "tolerance": plan.tolerance,
+        "confidence": plan.confidence,
+    }
     if fast.budget_ms is not None:
         said["budget_ms"] = fast.budget_ms
     return said

@@ -9,7 +9,12 @@ from time import perf_counter
 from typing import Any
 
 from toolkit.data.dataset import load_request
-from toolkit.inference.certificate import certify_by_validation, sample_size
+from toolkit.errors import UsageError
+from toolkit.inference.certificate import (
+    certify_by_validation,
+    exact_from_the_start,
+    sample_size,
+)
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.plan import Plan
 from toolkit.inference.planner import price
@@ -28,9 +33,9 @@ class Planned:
         plan: The plan.
         file: Where it is kept; its picture has the suffix `.png`.
         photos: How many it was made for.
-        sample: Of them would get their exact label to certify it; 0 where that costs more than it
-            saves, or the promise rests on held-out photos.
-        promise: What would hold, in words, where it rests on held-out photos; else empty.
+        sample: Of them would get their exact label to certify it; 0 where `promise` tells.
+        promise: What would hold, in words, where that is known before any photo is predicted: where
+            it rests on held-out photos, or all labels would be exact; else empty.
         expected_ms: Mean inference cost a photo, the certificate and its chance of failing
             included.
         seconds: What planning took.
@@ -69,8 +74,13 @@ def make_and_draw(
         reporter: Where progress is told.
 
     Raises:
+        UsageError: The plan's file has another suffix than `.json`.
         ToolkitError: The bundle has no held-out photos, or no plan is within the budget.
     """
+    if out and out.suffix.lower() != ".json":
+        raise UsageError(
+            f"--out {out}: Expected a name that ends in .json. The picture beside it ends in .png."
+        )
     count = len(load_request(data).ids) if photos is None else photos
     ensemble = Ensemble.load(bundle, **settings, threads=plan_threads())
     for note in ensemble.notes:
@@ -91,12 +101,14 @@ def make_and_draw(
     file = out or kept_path(ensemble, options, count)
     keep_plan(plan, file)
     draw_cost(plan.table, f"{bundle}, {counted(ensemble.views, 'view')}", file.with_suffix(".png"))
-    if options.certify == "validation":
+    sample = sample_size(affordable, count, options.certify)
+    certificate = exact_from_the_start(affordable, count, options.certify, sample)
+    if certificate is None and options.certify == "validation":
         certificate = certify_by_validation(ensemble, affordable, count)
+    if certificate:
         ways = [plan.settled_ms, *(each.figures["ms"] for each in affordable.candidates)]
         ms = float(ways[certificate.shipped])
-        return Planned(plan, file, count, 0, certificate.promise, ms, seconds)
-    sample = sample_size(affordable, count, "test")
+        return Planned(plan, file, count, sample, certificate.promise, ms, seconds)
     promise = Promise(plan.tolerance, plan.confidence)
     cost = price(affordable.candidates, plan.settled_ms, promise, count, plan.photos)
     return Planned(plan, file, count, sample, "", cost / count, seconds)

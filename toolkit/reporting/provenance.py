@@ -117,7 +117,7 @@ def holes(content: Mapping[str, Any], keys: Mapping[str, tuple[str, ...]]) -> It
 
 def recorded(
     manifest: Path,
-    request: Request,
+    request: Mapping[str, Any],
     outcome: Outcome,
     *,
     plan: tuple[Path, str] | None,
@@ -127,7 +127,7 @@ def recorded(
 
     Args:
         manifest: Where it will stand.
-        request: What was predicted; every photo is read once more.
+        request: What was predicted, as `described_request` gives it.
         outcome: The answers.
         plan: File and hash of the plan of a fast job.
         probabilities: The file of probabilities, where one was written.
@@ -138,7 +138,7 @@ def recorded(
     """
     return {
         "typed_in": _relative(Path.cwd(), manifest.resolve().parent),
-        "request": described_request(request),
+        "request": request,
         "plan": plan and {"file": str(plan[0]), "sha256": plan[1]},
         "probabilities": {
             "values_sha256": hashlib.sha256(
@@ -151,7 +151,7 @@ def recorded(
 
 
 def described_request(request: Request) -> dict[str, Any]:
-    """Return hashes of what is asked for.
+    """Return hashes of what is asked for; every photo is read.
 
     Returns:
         `ids_sha256` of columns and ids in their order, `photos_sha256` of the bytes of all photos,

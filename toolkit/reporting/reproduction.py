@@ -18,6 +18,7 @@ from toolkit.errors import ToolkitError, UsageError, listing
 from toolkit.files import sha256_file
 from toolkit.inference.bundle import load_bundle
 from toolkit.inference.ensemble import MOST_THREADS_A_CORE
+from toolkit.inference.journal import journal_folder
 from toolkit.inference.plans import (
     FastOptions,
     folder_beside,
@@ -208,7 +209,7 @@ def _fast(made: Made, moved: Moved, bundle: Path) -> FastOptions | None:
     photos = int(made.content["photos"])
     for each in [file] if moved.plan else [file, *replaced_plans(file)]:
         options = FastOptions(**{**asked, "plan": str(each)})
-        there = within_budget(given_plan(options), options.budget_ms, photos, options.certify)
+        there = within_budget(given_plan(options, each), options.budget_ms, photos, options.certify)
         if there.sha256 == plan["sha256"]:
             return options
     raise ToolkitError(
@@ -228,8 +229,9 @@ def _settings(made: Made, moved: Moved) -> dict[str, Any]:
 
 
 def _refuse_overwriting(keep: Path, files: list[Path]) -> None:
+    interrupted = journal_folder(files[0]).exists()
     for path in (*files, manifest_path(files[0]), latency_path(files[0])):
-        if path.exists():
+        if path.exists() and not interrupted:
             raise UsageError(
                 f"--keep {keep}: {path.name} is there already, and nothing is overwritten. Name "
                 "another folder."

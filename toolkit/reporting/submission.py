@@ -45,11 +45,17 @@ def write_submission(
         table.to_csv(temporary, index=False, lineterminator="\n")
 
 
-def check_paths(out: Path, probabilities: Path | None) -> None:
+def check_paths(out: Path, probabilities: Path | None, plan: Path | None = None) -> None:
     """Refuse file names that do not fit together, before any photo is predicted.
 
+    Args:
+        out: The submission that will be written, with other files beside it.
+        probabilities: Likewise.
+        plan: A plan that will be read.
+
     Raises:
-        UsageError: A suffix is not known, or two files would be written under one name.
+        UsageError: A suffix is not known, two files would be written under one name, or one over
+            the plan.
     """
     if probabilities and probabilities.suffix.lower() not in PROBABILITY_SUFFIXES:
         raise UsageError(
@@ -63,6 +69,11 @@ def check_paths(out: Path, probabilities: Path | None) -> None:
         *([probabilities] if probabilities else []),
     ]
     absolute = [path.absolute() for path in written]
+    if plan and plan.absolute() in absolute:
+        raise UsageError(
+            f"--plan {plan}: this submission's own files would be written over it. Pass another "
+            "--out."
+        )
     for path in absolute:
         if absolute.count(path) > 1:
             raise UsageError(
@@ -252,7 +263,7 @@ def _device(ensemble: Ensemble, outcome: Outcome) -> dict[str, str]:
 
 
 def _unit(work: str, ensemble: Ensemble, *, fast: bool) -> str:
-    if work in ("decode", "views"):
+    if work in ("decode", "decode again", "views"):
         return "ms a photo"
     if fast:  # It runs images singly chosen.
         return "ms an image, by runs"
