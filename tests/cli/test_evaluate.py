@@ -122,6 +122,37 @@ class TestEvaluate:
         assert complaint in told.err
         assert told.err.count("\n") == 1
 
+    @pytest.mark.parametrize(
+        ("arguments", "complaint"),
+        [
+            (
+                ["run", "--data", "data", "--tta", "4", "--device", "cuda"],
+                "--tta, --device: Expected for a bundle. run is a run: one view, by Keras.",
+            ),
+            (
+                ["answers.csv", "--labels", "answers.csv", "--voting", "auto"],
+                "--voting: Expected for a bundle. answers.csv is a submission: its answers are",
+            ),
+            (
+                ["bundle", "--tta", "2", "--batch", "4"],
+                "--batch: Expected with --data or --labels. The held-out photos were answered",
+            ),
+            (
+                ["answers.csv", "--against", "answers.csv", "--tta", "1"],
+                "--tta, --voting, --device and --batch: Expected without --against",
+            ),
+        ],
+    )
+    def test_options_that_would_change_nothing_are_refused(
+        self, toolkit, home: Path, arguments: list[str], complaint: str
+    ) -> None:
+        (home / "run").mkdir()
+        (home / "run" / "run.json").touch()
+        (home / "answers.csv").write_text("Id,Category\na,2\n", encoding="utf-8")
+        told = toolkit("evaluate", *arguments)
+        assert (told.code, told.out) == (2, "")
+        assert complaint in told.err
+
 
 class TestAgainst:
     """Ten photos: three right only in fast.csv, one only in exact.csv, one wrong in two ways."""

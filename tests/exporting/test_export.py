@@ -13,6 +13,7 @@ import filelock
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 from toolkit.errors import ToolkitError, UsageError
 from toolkit.exporting import export as room
@@ -477,6 +478,15 @@ class TestTheDataThatRunsSaw:
             export(trained.runs, ExportOptions(bundle=bundle, data=data))
         assert not converted
 
+    def test_may_not_have_been_replaced_under_the_same_names(
+        self, trained: Trained, data: Path, bundle: Path, converted: list[str]
+    ) -> None:
+        photo = next((data / "train").rglob("*.jpg"))
+        Image.open(photo).save(photo, quality=60)
+        with pytest.raises(ToolkitError, match=r"data: photos were replaced .* --data, or train"):
+            export(trained.runs, ExportOptions(bundle=bundle, data=data))
+        assert not converted
+
     def test_must_be_readable(
         self, trained: Trained, data: Path, bundle: Path, converted: list[str]
     ) -> None:
@@ -518,6 +528,7 @@ class TestChoosingRuns:
             {"held_out": "0" * 64},
             {"fingerprint": "0" * 64},
             {"left_out": ["a.jpg"]},
+            {"photos_sha256": "0" * 64},
         ],
     )
     def test_members_of_different_splits_are_refused(

@@ -15,10 +15,13 @@ from PIL import Image
 
 from toolkit.data.dataset import load_labelled
 from toolkit.errors import ToolkitError, UsageError
+from toolkit.files import read_json, sha256_file, write_json
 from toolkit.inference.bundle import load_bundle, load_validation, save_bundle
 from toolkit.inference.ensemble import Ensemble
+from toolkit.reporting import evaluation as room
 from toolkit.reporting.answers import compare
 from toolkit.reporting.evaluation import Evaluation, LabelledPhotos, evaluate
+from toolkit.training.run import PHOTO_DIGITS, Run
 
 CLASSES = ("2", "10", "x y")
 SETTINGS = {"tta": 2, "voting": "auto", "device": "cpu", "batch": 4}
@@ -158,6 +161,43 @@ class TestBundle:
         found = evaluated(tiny_bundle.folder, LabelledPhotos(data=class_folders))
         assert np.bincount(found.labels).tolist() == [3, 0, 5]
         assert load_labelled(class_folders).classes == ("2", "x y")
+
+
+class TestRun:
+    @pytest.fixture
+    def run(self, finished_job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A run whose network finds every class equally likely."""
+
+        def undecided(run: Run, paths: list[Path], *_: Any) -> np.ndarray:
+            return np.full((len(paths), len(run.data.classes)), 1 / len(run.data.classes))
+
+        monkeypatch.setattr(room, "predict_run", undecided)
+        source = finished_job / "runs" / "improved" / "xception"
+        return Path(shutil.copytree(source, tmp_path / "runs" / "improved" / "xception"))
+
+    def test_it_is_scored_by_one_view_by_keras(self, run: Path, class_folders: Path) -> None:
+        found = evaluated(run, LabelledPhotos(data=class_folders))
+        assert found.subject == "improved/xception, one view, by Keras"
+        assert found.scores["improved/xception"].accuracy == 3 / 12
+
+    def test_photos_it_was_trained_on_are_counted_whatever_else_is_there(
+        self, run: Path, class_folders: Path
+    ) -> None:
+        learnt = [class_folders / "2" / "1.png", *(class_folders / "10").iterdir()]
+        digits = [sha256_file(path)[:PHOTO_DIGITS] for path in learnt]
+        known = read_json(run / "run.json") | {"trained_on": "".join(["0" * PHOTO_DIGITS, *digits])}
+        write_json(run / "run.json", known)
+        labelled = LabelledPhotos(data=class_folders)
+        said = evaluated(run, labelled).photos
+        assert said == (
+            f"12 photos of {class_folders} - TRAINED ON 5 OF THEM: these figures are too good for "
+            "other photos"
+        )
+        learnt[0].rename(class_folders / "2" / "renamed.png")
+        assert "TRAINED ON 5 OF THEM" in evaluated(run, labelled).photos
+        shutil.rmtree(class_folders / "10")
+        (class_folders / "2" / "renamed.png").unlink()
+        assert evaluated(run, labelled).photos == f"7 photos of {class_folders}"
 
 
 class TestSubmission:

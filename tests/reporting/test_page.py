@@ -31,6 +31,8 @@ from toolkit.reporting.page.data import data_section
 from toolkit.reporting.page.ensemble import ensemble_section, judge
 from toolkit.reporting.page.page import page_of, render, report
 from toolkit.reporting.page.sources import Artifacts, Sources, gather
+from toolkit.reporting.page.training import training_section
+from toolkit.training.recipe import Stage
 
 
 class Parsed(HTMLParser):
@@ -169,21 +171,46 @@ class TestPage:
             identity={"seed": 42, "pretrained": "imagenet 0123456789ab"},
             weights_folder="/weights",
         )
-        older = replace(local, weights_folder="")
-        lines = [one.line for one in commands(replace(found, runs=(local, older)))]
+        lines = [one.line for one in commands(replace(found, runs=(local,)))]
         places = "--data 'my job/data' --runs 'my job/runs'"
-        train = f"toolkit train efficientnetb3 --recipes improved {places} --pretrained"
-        assert lines[:2] == [f"{train} /weights --skip-broken", f"{train} DIR --skip-broken"]
+        train = f"toolkit train efficientnetb3 --recipes improved {places}"
+        assert lines[0] == f"{train} --pretrained /weights --skip-broken"
         members = " ".join(f"--member 'my job/runs/tiny/{name}'" for name in TINY)
         where = "--data 'my job/data' --bundle 'my job/bundle'"
-        assert lines[2] == f"toolkit export {members} {where}"
+        assert lines[1] == f"toolkit export {members} {where}"
         where = f"--bundle 'my job/bundle' --data {finished_job / 'data'}"
         cpu = "--tta 2 --device cpu --batch 4 --threads 1"
-        assert lines[3] == f"toolkit ensemble {where} {cpu} --out 'my job/mine.csv'"
-        words = commands(replace(found, runs=(older,)))[0].words
+        assert lines[2] == f"toolkit ensemble {where} {cpu} --out 'my job/mine.csv'"
+        words = commands(replace(found, runs=(local,)))[0].words
         assert "from weights in a folder, whose SHA-256 begins 0123456789ab" in words
         alone = commands(replace(found, overview=None, runs=(local,)))[0].line
         assert "--data /elsewhere " in alone
+
+    def test_a_changed_recipe_is_not_taken_for_the_shipped_one_of_that_name(
+        self, finished_job: Path, nowhere: Path
+    ) -> None:
+        found = gather(sources(finished_job, "runs"))
+        shipped = found.runs[0]
+        own = replace(shipped, recipe=shipped.recipe.model_copy(update={"batch_size": 8}))
+        said = [commands(replace(found, runs=(run,)))[0] for run in (shipped, own)]
+        assert "--recipes improved " in said[0].line
+        assert "of your own" not in said[0].words
+        assert "--recipes ./improved " in said[1].line
+        assert f"by a recipe of your own: {own.folder / 'recipe.yaml'}" in said[1].words
+
+    def test_stages_may_have_any_name(self, finished_job: Path, nowhere: Path) -> None:
+        shutil.copytree(finished_job / "runs", nowhere / "runs")
+        run = gather(Sources(runs=nowhere / "runs")).runs[0]
+        history = run.folder / "history.csv"
+        text = history.read_text(encoding="utf-8")
+        for names in (("1", "2"), ("NA", "1")):
+            renamed = text.replace(",head,", f",{names[0]},").replace(",all,", f",{names[1]},")
+            history.write_text(renamed, encoding="utf-8")
+            stages = tuple(Stage(name=name, epochs=3, frozen_fraction=0) for name in names)
+            recipe = run.recipe.model_copy(update={"stages": stages})
+            (curves,) = training_section([replace(run, recipe=recipe)]).curves
+            first, second = names
+            assert curves.stages == f"1 {first}: 2 of 3 epochs; 2 {second}: 1 of 3 epochs"
 
     def test_where_runs_differ_each_is_described(self, finished_job: Path, nowhere: Path) -> None:
         found = gather(sources(finished_job, "runs"))

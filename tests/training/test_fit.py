@@ -93,6 +93,7 @@ def job(folder: Path, recipe: Recipe, reporter: Reporter = SILENT, **changes: An
         "labels": labels,
         "groups": np.arange(PHOTOS),
         "held_out": held_out,
+        "trained_on": "",
         "pretrained": False,
         "weights_folder": None,
         "seed": 5,
@@ -249,15 +250,40 @@ def test_the_best_epochs_weights_are_kept_not_the_last_ones(tmp_path: Path) -> N
     assert run.score["log_loss"] < losses[-1] - 0.01
 
 
-def test_a_stage_goes_on_from_the_best_weights_of_the_one_before(tmp_path: Path) -> None:
+def test_a_stage_begins_with_the_best_weights_of_all_before_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = {"name": "first", "epochs": 4, "frozen_fraction": 0, "learning_rate": 0.003}
-    idle = {"name": "second", "epochs": 1, "frozen_fraction": 1, "learning_rate": 1e-12}
-    run = in_a_new_process(
-        job(tmp_path / "run", recipe(keep_best="val_loss", stages=[first, idle]))
-    )
+    worse = {"name": "worse", "epochs": 1, "frozen_fraction": 0, "learning_rate": 0.1}
+    idle = {"name": "idle", "epochs": 1, "frozen_fraction": 1, "learning_rate": 1e-12}
+    chosen = recipe(keep_best="val_loss", stages=[first, worse, idle])
+    run = in_a_new_process(job(tmp_path / "run", chosen, Reporter(quiet=False)))
     losses = [row["val_loss"] for row in run.history]
-    assert min(losses[:4]) < losses[3] - 0.01
-    assert losses[4] == pytest.approx(min(losses[:4]), rel=1e-5)
+    best = int(np.argmin(losses[:4]))
+    assert losses[best] < min(losses[3], losses[4]) - 0.01
+    assert losses[5] == pytest.approx(losses[best], rel=1e-5)
+    told = " ".join(capsys.readouterr().err.split())
+    for stage in ("worse", "idle"):
+        assert f"stage '{stage}' begins with the weights of epoch {best + 1} " in told
+
+
+class NoFigureAtFirst(keras.callbacks.Callback):
+    """Validation that overflows in the first epoch."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        if epoch == 0 and logs is not None:
+            logs["val_loss"] = math.nan
+
+
+def test_a_figure_that_is_no_number_is_never_the_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "recipe_callbacks", lambda recipe, validates: [NoFigureAtFirst()])
+    chosen = recipe(keep_best="val_loss", stages=[{**ALL, "epochs": 3}])
+    run = in_a_new_process(job(tmp_path / "run", chosen))
+    losses = [row["val_loss"] for row in run.history]
+    assert losses[0] is None
+    assert run.best_epoch == 2 + int(np.argmin(losses[1:]))
 
 
 class Spy(keras.callbacks.Callback):
@@ -366,8 +392,8 @@ def test_validation_photos_are_measured_as_they_are(tmp_path: Path) -> None:
     run = in_a_new_process(settings)
     validation = run.validation
     assert validation is not None
-    chosen = np.load(settings.photos)[:HELD_OUT]
-    expected = predict(load_model(run.model_path), chosen, 7)
+    photos = np.load(settings.photos)
+    expected = predict(load_model(run.model_path), photos, np.arange(HELD_OUT), 7)
     np.testing.assert_allclose(validation.probabilities, expected, atol=1e-6)
     assert validation.ids.tolist() == [f"{number}.jpg" for number in range(HELD_OUT)]
     np.testing.assert_array_equal(validation.labels, 2)

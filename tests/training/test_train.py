@@ -17,13 +17,24 @@ import filelock
 import numpy as np
 import psutil
 import pytest
+from PIL import Image
 
+from toolkit.data.dataset import load_labelled
 from toolkit.errors import ToolkitError, UsageError
+from toolkit.files import sha256_file
 from toolkit.progress import Reporter
 from toolkit.training import train as room
 from toolkit.training.recipe_files import RecipeSet, load_set
 from toolkit.training.registry import find_backbone
-from toolkit.training.run import DataSeen, Run, Validation, finished_runs, load_run
+from toolkit.training.run import (
+    PHOTO_DIGITS,
+    DataSeen,
+    Progress,
+    Run,
+    Validation,
+    finished_runs,
+    load_run,
+)
 from toolkit.training.train import LOCK, TrainingOptions, run_folder, train
 
 if TYPE_CHECKING:
@@ -90,6 +101,16 @@ def test_a_run_is_a_folder_with_all_that_is_known_about_it(trained: Trained) -> 
     accuracy = (validation.probabilities.argmax(axis=1) == validation.labels).mean()
     assert run.score["accuracy"] == accuracy
     assert np.bincount(validation.labels).tolist() == [1] * 10
+
+
+def test_a_run_knows_the_photos_it_trained_on_by_their_bytes(trained: Trained) -> None:
+    run = trained.runs[0]
+    assert run.validation is not None
+    held_out = set(run.validation.ids)
+    learnt = [photo for photo in load_labelled(trained.data).photos if photo.id not in held_out]
+    hashes = [sha256_file(photo.path)[:PHOTO_DIGITS] for photo in learnt]
+    assert run.trained_on == "".join(hashes)
+    assert load_run(run.folder).trained_on == run.trained_on
 
 
 def test_runs_with_names_stand_side_by_side(trained: Trained) -> None:
@@ -171,6 +192,21 @@ def test_a_run_on_other_data_is_refused(
     (photo,) = copied.data.rglob(first.split(",")[0])
     photo.unlink()
     with pytest.raises(ToolkitError, match="holds a run with another data"):
+        train(recipes, [SMALL], copied)
+    assert not began
+
+
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_a_run_whose_photos_were_replaced_under_the_same_names_is_refused(
+    is_finished: bool, copied: TrainingOptions, recipes: RecipeSet, began: list[Any]
+) -> None:
+    folder = copied.runs / "small" / SMALL
+    if not is_finished:
+        Progress(identity=load_run(folder).identity).save(folder)
+        (folder / "run.json").unlink()
+    photo = next((copied.data / "train").rglob("*.jpg"))
+    Image.open(photo).save(photo, quality=60)
+    with pytest.raises(ToolkitError, match=r"holds a run with another photos_sha256\."):
         train(recipes, [SMALL], copied)
     assert not began
 
@@ -398,7 +434,10 @@ def test_validation_arrays_come_back_as_they_were(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (None, r"no run \(no run\.json\)\. Train it"),
-        ({"schema_version": 99}, r"schema_version: Expected 1, received 99"),
+        (
+            {"schema_version": 99},
+            r"schema_version: Expected 2, received 99\. Train it again with --fresh",
+        ),
     ],
 )
 def test_a_folder_without_a_run_is_told(

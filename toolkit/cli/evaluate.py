@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from toolkit.cli import options
 from toolkit.cli.terminal import figure, interval, percent, print_json, print_line, print_table
@@ -58,11 +59,18 @@ def command(
     from toolkit.reporting.evaluation import LabelledPhotos, evaluate
     from toolkit.reporting.pictures import check_picture, draw_confusion
 
+    source = click.get_current_context().get_parameter_source
+    asked = [key for key in settings if source(key) is not ParameterSource.DEFAULT]
     if against:
         if data or photos:
             raise UsageError(
                 "--data and --photos: Expected without --against, which compares by id. Name "
                 "--labels FILE, or nothing."
+            )
+        if asked:
+            raise UsageError(
+                "--tta, --voting, --device and --batch: Expected without --against, which compares "
+                "answers that are given."
             )
         if confusion:
             raise click.UsageError("--confusion draws one submission: Expected without --against.")
@@ -70,7 +78,7 @@ def command(
         return
     if confusion:
         check_picture(confusion)
-    found = evaluate(subject, LabelledPhotos(data, labels, photos), settings, reporter)
+    found = evaluate(subject, LabelledPhotos(data, labels, photos), settings, reporter, asked=asked)
     counts = confusion_counts(found.predicted, found.labels, len(found.classes))
     if confusion:
         draw_confusion(counts, found.classes, found.subject, confusion)

@@ -17,7 +17,7 @@ from toolkit.data.dataset import load_labelled
 from toolkit.data.pixels import DEFINITION
 from toolkit.data.survey import survey
 from toolkit.errors import ToolkitError, listing
-from toolkit.files import read_json, sha256_file, write_json, written_whole
+from toolkit.files import read_json, sha256_file, sha256_json, write_json, written_whole
 from toolkit.inference.bundle import Member
 from toolkit.inference.devices import choose_device
 from toolkit.inference.sessions import MemberSession, Session
@@ -91,6 +91,13 @@ class Photos:
         ]
         if broken:
             raise ToolkitError(f"photos that the runs saw cannot be read:\n{listing(broken)}")
+        hashes = [fact.sha256 for fact in facts]
+        if sha256_json(hashes) != seen.photos_sha256:
+            raise ToolkitError(
+                f"{folder}: photos were replaced under the same names since {runs[0].label} was "
+                "trained. Put the old ones back, name their folder with --data, or train again "
+                "with --fresh."
+            )
         ids = [photo.id for photo in dataset.photos]
         validation = runs[0].validation
         number = {id: index for index, id in enumerate(ids)}
@@ -99,7 +106,7 @@ class Photos:
             if validation
             else spread(len(ids), PHOTOS_WITHOUT_VALIDATION)
         )
-        return cls(paths, [fact.sha256 for fact in facts], chosen, dataset.names)
+        return cls(paths, hashes, chosen, dataset.names)
 
     def decoded(self, size: int, reporter: Reporter) -> Path:
         """Return the file of all photos at a size; see `decoded_photos`."""

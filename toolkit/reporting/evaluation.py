@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from toolkit.data.dataset import Dataset, Photo, load_labelled, load_labels
 from toolkit.data.pixels import BrokenPhotoError
 from toolkit.errors import ToolkitError, UsageError, listing
+from toolkit.files import sha256_file
 from toolkit.inference.bundle import MANIFEST as BUNDLE_MANIFEST
 from toolkit.inference.bundle import load_bundle, load_validation
 from toolkit.inference.ensemble import Ensemble
@@ -23,7 +24,7 @@ from toolkit.progress import SILENT, Reporter, counted
 from toolkit.reporting.answers import hold_to_labels
 from toolkit.training.predict import predict_run
 from toolkit.training.run import MANIFEST as RUN_MANIFEST
-from toolkit.training.run import load_run
+from toolkit.training.run import PHOTO_DIGITS, load_run
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ def evaluate(
     labelled: LabelledPhotos,
     settings: Mapping[str, Any],
     reporter: Reporter = SILENT,
+    *,
+    asked: Collection[str] = (),
 ) -> Evaluation:
     """Score a run folder, a bundle folder or a submission.
 
@@ -96,22 +99,31 @@ def evaluate(
             were held out from their training.
         settings: For a bundle: `tta`, `voting`, `device`, `batch`.
         reporter: Where progress is told.
+        asked: Those of `settings` that were asked for, and are refused where they change nothing.
 
     Returns:
         All scores.
 
     Raises:
-        UsageError: A folder of photos was named without their labels.
+        UsageError: A folder of photos was named without their labels, or something was asked for
+            that the subject has no use for.
         ToolkitError: The subject is none of these, or photos cannot be read; the message lists
             all of them.
     """
     if labelled.photos is not None and labelled.labels is None:
         raise UsageError("--photos DIR says where the ids of --labels FILE are. Name both.")
     if (subject / RUN_MANIFEST).is_file():
+        _refuse(asked, f"Expected for a bundle. {subject} is a run: one view, by Keras.")
         return _evaluate_run(subject, labelled, reporter)
     if (subject / BUNDLE_MANIFEST).is_file():
+        if not labelled.given:
+            _refuse(
+                [key for key in asked if key in ("device", "batch")],
+                "Expected with --data or --labels. The held-out photos were answered at export.",
+            )
         return _evaluate_bundle(subject, labelled, settings, reporter)
     if subject.suffix.lower() == ".csv" and subject.is_file():
+        _refuse(asked, f"Expected for a bundle. {subject} is a submission: its answers are given.")
         return _evaluate_submission(subject, labelled)
     if not subject.exists():
         raise ToolkitError(
@@ -119,6 +131,11 @@ def evaluate(
             "submission's CSV."
         )
     raise ToolkitError(f"{subject}: Expected a run folder, a bundle folder or a submission's CSV.")
+
+
+def _refuse(asked: Collection[str], expected: str) -> None:
+    if asked:
+        raise UsageError(f"{', '.join(f'--{key}' for key in asked)}: {expected}")
 
 
 def _evaluate_run(folder: Path, labelled: LabelledPhotos, reporter: Reporter) -> Evaluation:
@@ -131,14 +148,15 @@ def _evaluate_run(folder: Path, labelled: LabelledPhotos, reporter: Reporter) ->
             probabilities = predict_run(run, paths, reporter)
         except BrokenPhotoError:
             raise ToolkitError(_complaint(paths, reporter)) from None
-        where = _described(dataset, run.data.fingerprint)
+        where = _described(dataset, run.trained_on)
     else:
         validation = run.validation
         if validation is None:
             raise ToolkitError(f"{folder}: trained on all photos; name others with --data.")
         labels, probabilities = validation.labels, validation.probabilities
         where = f"{counted(len(labels), 'photo')} held out from training"
-    return _evaluation(run.label, where, run.data.classes, {run.label: probabilities}, labels)
+    subject = f"{run.label}, one view, by Keras"
+    return _evaluation(subject, where, run.data.classes, {run.label: probabilities}, labels)
 
 
 def _evaluate_bundle(
@@ -156,7 +174,9 @@ def _evaluate_bundle(
         for line in ensemble.details:
             reporter.detail(line)
         by_member, mixed = _predicted(ensemble, dataset, reporter)
-        where = _described(dataset, bundle.data["fingerprint"])
+        where = _described(dataset, "")
+        if dataset.fingerprint == bundle.data["fingerprint"]:
+            where += " - THE TRAINING DATA: these figures say nothing about other photos"
     else:
         bundle.check_files()
         validation = load_validation(bundle)
@@ -164,7 +184,7 @@ def _evaluate_bundle(
         voting = choose_voting(bundle, views, settings["voting"])
         seen = validation.probabilities[:, :, :views]
         by_member = {
-            name: seen[index].mean(axis=1)
+            name: seen[index].mean(axis=1, dtype=np.float64)
             for index, name in enumerate(names)
             if voting.weights[index]
         }
@@ -189,7 +209,7 @@ def _predicted(
             if answer.broken:
                 raise ToolkitError(_complaint(paths, reporter))
             for name, probabilities in answer.members.items():
-                parts[name].append(probabilities.mean(axis=1))
+                parts[name].append(probabilities.mean(axis=1, dtype=np.float64))
             mixed.append(answer.probabilities)
             advance(len(answer.probabilities))
     return {name: np.concatenate(rows) for name, rows in parts.items()}, np.concatenate(mixed)
@@ -242,6 +262,9 @@ def _complaint(paths: Sequence[Path], reporter: Reporter) -> str:
 
 def _described(dataset: Dataset, trained_on: str) -> str:
     described = f"{counted(len(dataset.photos), 'photo')} of {dataset.root}"
-    if dataset.fingerprint == trained_on:
-        described += " - THE TRAINING DATA: these figures say nothing about other photos"
+    starts = range(0, len(trained_on), PHOTO_DIGITS)
+    known = {trained_on[start : start + PHOTO_DIGITS] for start in starts}
+    count = sum(sha256_file(photo.path)[:PHOTO_DIGITS] in known for photo in dataset.photos)
+    if count:
+        described += f" - TRAINED ON {count} OF THEM: these figures are too good for other photos"
     return described

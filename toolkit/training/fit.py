@@ -67,6 +67,7 @@ class Job:
         labels: Shape (photos,), class indices.
         groups: Shape (photos,), near-duplicate groups.
         held_out: Shape (photos,), True for validation photos; none where all are trained on.
+        trained_on: What the run records of the others' hashes.
         pretrained: Whether the backbone starts from ImageNet weights.
         weights_folder: Where they lie; None downloads them.
         seed: The training seed.
@@ -85,6 +86,7 @@ class Job:
     labels: NDArray[np.int64]
     groups: NDArray[np.int64]
     held_out: NDArray[np.bool_]
+    trained_on: str
     pretrained: bool
     weights_folder: Path | None
     seed: int
@@ -112,7 +114,7 @@ def fit(job: Job) -> Run:
     model = _resumed(job, progress) if progress.checkpoint else _new_model(job)
     for index in range(progress.stage, len(job.recipe.stages)):
         if index > progress.stage:
-            model = _checkpoint(job, progress.best_checkpoint)
+            model = _best_so_far(job, progress, index)
             _enter_stage(progress, index)
         if progress.stage_epoch == 0:
             _compile(job, model, index)
@@ -126,10 +128,11 @@ def load_model(path: Path) -> keras.Model:
     return model
 
 
-def predict(model: keras.Model, photos: Pixels, batch_size: int) -> NDArray[np.float32]:
-    """Return probabilities of shape (photos, classes) for pixels of shape (photos, S, S, 3)."""
+def predict(
+    model: keras.Model, photos: Pixels, chosen: NDArray[np.int64], batch_size: int
+) -> NDArray[np.float32]:
+    """Return probabilities of shape (chosen, classes) for some of the pixels (photos, S, S, 3)."""
     set_jit_compile(model)
-    chosen = np.arange(len(photos))
     batches = PlainBatches(
         photos, np.zeros(len(photos), dtype=np.int64), chosen, classes=1, batch_size=batch_size
     )
@@ -231,6 +234,15 @@ def _resumed(job: Job, progress: Progress) -> keras.Model:
     return _checkpoint(job, progress.checkpoint)
 
 
+def _best_so_far(job: Job, progress: Progress, index: int) -> keras.Model:
+    stage = job.recipe.stages[index]
+    job.reporter.say(
+        f"{job.recipe.backbone}: stage '{stage.name}' begins with the weights of epoch "
+        f"{progress.best_epoch}"
+    )
+    return _checkpoint(job, progress.best_checkpoint)
+
+
 def _checkpoint(job: Job, name: str, *, compile: bool = True) -> keras.Model:
     path = job.folder / CHECKPOINTS / name
     try:
@@ -273,7 +285,7 @@ def _finish(job: Job, progress: Progress, photos: Pixels) -> Run:
     chosen = np.flatnonzero(job.held_out)
     (job.folder / VALIDATION).unlink(missing_ok=True)
     if len(chosen):
-        probabilities = predict(model, photos[chosen], job.recipe.batch_size)
+        probabilities = predict(model, photos, chosen, job.recipe.batch_size)
         validation = Validation(
             np.array([job.ids[index] for index in chosen]),
             job.labels[chosen],
@@ -296,6 +308,7 @@ def _finish(job: Job, progress: Progress, photos: Pixels) -> Run:
         model_sha256=sha256_file(job.folder / MODEL),
         peak_memory_bytes=peak_memory_bytes(),
         weights_folder=str(job.weights_folder.absolute()) if job.weights_folder else "",
+        trained_on=job.trained_on,
     )
     write_history(job.folder, progress.history)
     save_run(run)

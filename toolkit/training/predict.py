@@ -40,4 +40,5 @@ def _predict_in_child(model: Path, photos: Path, batch_size: int) -> NDArray[np.
     import_quietly("keras")
     from toolkit.training.fit import load_model, predict
 
-    return predict(load_model(model), np.load(photos, mmap_mode="r"), batch_size)
+    pixels = np.load(photos, mmap_mode="r")
+    return predict(load_model(model), pixels, np.arange(len(pixels)), batch_size)

@@ -172,7 +172,7 @@ class EarlyStopping(_Section):
 class Stage(_Section):
     """Some epochs with a part of the backbone frozen.
 
-    Each stage begins with the best weights of the one before.
+    Each stage begins with the best weights so far, of whatever stage.
 
     Attributes:
         name: For progress and history; no two are alike.
@@ -287,6 +287,11 @@ class Recipe(_Section):
     def epochs(self) -> int:
         """The most epochs that all stages together take."""
         return sum(stage.epochs for stage in self.stages)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that decides what is trained: what is only said of the recipe is left out."""
+        return self.model_dump(mode="json", exclude={"description", "published_accuracy"})
 
     def to_yaml(self) -> str:
         """Write the recipe with everything resolved."""

@@ -77,6 +77,14 @@ def load_shipped_sets() -> list[RecipeSet]:
     return [_load(_shipped() / name) for name in shipped_sets()]
 
 
+def shipped_twin(recipe: Recipe) -> Recipe | None:
+    """Return the recipe that comes with the toolkit and is, but for words, this one; else None."""
+    if recipe.set not in shipped_sets():
+        return None
+    twin = _load(_shipped() / recipe.set).recipes.get(recipe.backbone)
+    return twin if twin and twin.settings == recipe.settings else None
+
+
 def copy_set(name: str, target: Path) -> str:
     """Copy a recipe set into a new folder, to be edited there.
 

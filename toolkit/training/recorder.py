@@ -16,7 +16,7 @@ from toolkit.files import written_whole
 from toolkit.progress import Reporter
 from toolkit.training.model import backbone_of
 from toolkit.training.recipe import Recipe
-from toolkit.training.run import CHECKPOINTS, Progress, write_history
+from toolkit.training.run import CHECKPOINTS, METRICS, Progress, write_history
 
 
 class Recorder(keras.callbacks.Callback):
@@ -104,11 +104,10 @@ class Recorder(keras.callbacks.Callback):
 
     def _history_row(self, figures: dict[str, float], seconds: float) -> dict[str, Any]:
         stage = self._recipe.stages[self._progress.stage]
-        keys = ("loss", "accuracy", "val_loss", "val_accuracy")
         return {
             "epoch": len(self._progress.history) + 1,
             "stage": stage.name,
-            **{key: _plain(figures.get(key)) for key in keys},
+            **{key: _plain(figures.get(key)) for key in METRICS},
             "learning_rate": self._rate,
             "seconds": round(seconds, 2),
         }
@@ -118,6 +117,8 @@ class Recorder(keras.callbacks.Callback):
         if metric not in figures:
             return True  # Trained on all photos: the last weights are the ones to keep.
         value = float(figures[metric])
+        if not np.isfinite(value):
+            return not progress.best_checkpoint
         known = progress.best_value
         better = known is None or (value < known if metric.endswith("loss") else value > known)
         if better:

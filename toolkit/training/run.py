@@ -17,10 +17,16 @@ from toolkit.files import read_json, write_json, write_text, written_whole
 from toolkit.training.recipe import Recipe
 from toolkit.training.recipe_files import recipe_from_yaml
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST, RECIPE, MODEL = "run.json", "recipe.yaml", "model.keras"
 HISTORY, VALIDATION, CURVES = "history.csv", "validation.npz", "curves.png"
 PROGRESS, CHECKPOINTS = "progress.json", "checkpoints"
+
+METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
+"""Columns of the history, which are empty where there is no such figure."""
+
+PHOTO_DIGITS = 12
+"""Of each photo's hash that are kept: enough that of a million no two are alike by chance."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class DataSeen:
         left_out: Ids of broken photos that were left out.
         held_out: Hash of the held-out photos' ids. They depend on which photos are near-duplicates
             too, so neither the seed nor the fingerprint says which they are.
+        photos_sha256: Hash of the bytes of all photos, in their order.
     """
 
     folder: str
@@ -51,11 +58,12 @@ class DataSeen:
     validation_photos: int
     left_out: tuple[str, ...] = ()
     held_out: str = ""
+    photos_sha256: str = ""
 
     @property
-    def split(self) -> tuple[str, str, tuple[str, ...]]:
+    def split(self) -> tuple[str, ...]:
         """What must be equal for two runs to be members of one bundle."""
-        return self.fingerprint, self.held_out, self.left_out
+        return self.fingerprint, self.photos_sha256, self.held_out, *self.left_out
 
 
 @dataclass(frozen=True)
@@ -108,7 +116,9 @@ class Run:
         peak_memory_bytes: Largest resident memory of the process that trained it, in its last
             sitting; None where it is not known.
         weights_folder: Absolute folder of the weights that it started from; empty where they were
-            downloaded, where there were none, and in runs of older versions.
+            downloaded, and where there were none.
+        trained_on: The first `PHOTO_DIGITS` of the hash of each photo that it trained on, one after
+            another.
     """
 
     folder: Path
@@ -124,6 +134,7 @@ class Run:
     model_sha256: str
     peak_memory_bytes: int | None = None
     weights_folder: str = ""
+    trained_on: str = ""
 
     @property
     def label(self) -> str:
@@ -144,7 +155,13 @@ class Run:
     @property
     def history(self) -> list[dict[str, Any]]:
         """One mapping an epoch."""
-        table = pd.read_csv(self.folder / HISTORY)
+        # A stage may be called "1" or "NA".
+        table = pd.read_csv(
+            self.folder / HISTORY,
+            dtype={"stage": str},
+            keep_default_na=False,
+            na_values=dict.fromkeys(METRICS, ""),
+        )
         rows = table.astype(object).where(table.notna(), None).to_dict("records")
         return [{str(key): value for key, value in row.items()} for row in rows]
 
@@ -157,8 +174,6 @@ def save_run(run: Run) -> None:
         "backbone": run.recipe.backbone,
         "set": run.recipe.set,
         **{key: getattr(run, key) for key in _PLAIN_KEYS},
-        "peak_memory_bytes": run.peak_memory_bytes,
-        "weights_folder": run.weights_folder,
         "data": asdict(run.data),
     }
     write_json(run.folder / MANIFEST, content)
@@ -173,6 +188,9 @@ _PLAIN_KEYS = (
     "finished",
     "versions",
     "model_sha256",
+    "peak_memory_bytes",
+    "weights_folder",
+    "trained_on",
 )
 
 
@@ -189,7 +207,7 @@ def load_run(folder: Path) -> Run:
     if content.get("schema_version") != SCHEMA_VERSION:
         raise ToolkitError(
             f"{folder / MANIFEST}: schema_version: Expected {SCHEMA_VERSION}, "
-            f"received {content.get('schema_version')!r}."
+            f"received {content.get('schema_version')!r}. Train it again with --fresh."
         )
     data = content["data"]
     for key in ("classes", "class_counts", "left_out"):
@@ -199,8 +217,6 @@ def load_run(folder: Path) -> Run:
         recipe=recipe_from_yaml(folder / RECIPE),
         data=DataSeen(**data),
         **{key: content[key] for key in _PLAIN_KEYS},
-        peak_memory_bytes=content.get("peak_memory_bytes"),
-        weights_folder=content.get("weights_folder", ""),
     )
 
 

@@ -24,6 +24,7 @@ from toolkit.training.recipe_files import RecipeSet
 from toolkit.training.registry import find_backbone
 from toolkit.training.run import (
     MANIFEST,
+    PHOTO_DIGITS,
     PROGRESS,
     RECIPE,
     DataSeen,
@@ -210,10 +211,12 @@ def _plan(
         validation_photos=int(held_out.sum()),
         left_out=prepared.left_out,
         held_out=_hash_of_held_out(prepared, held_out),
+        photos_sha256=sha256_json([fact.sha256 for fact in prepared.facts]),
     )
     identity = {
-        "recipe": recipe.model_dump(mode="json", exclude={"description", "published_accuracy"}),
+        "recipe": recipe.settings,
         "data": data.fingerprint,
+        "photos_sha256": data.photos_sha256,
         "split_seed": options.split_seed,
         "validation_fraction": fraction,
         "held_out": data.held_out,
@@ -266,6 +269,11 @@ def _done(plan: _Plan) -> Run | None:
 def _hash_of_held_out(prepared: Prepared, held_out: np.ndarray[Any, np.dtype[np.bool_]]) -> str:
     photos = prepared.dataset.photos
     return sha256_json([photos[index].id for index in np.flatnonzero(held_out)])
+
+
+def _trained_on(prepared: Prepared, held_out: np.ndarray[Any, np.dtype[np.bool_]]) -> str:
+    facts = prepared.facts
+    return "".join(facts[index].sha256[:PHOTO_DIGITS] for index in np.flatnonzero(~held_out))
 
 
 def _train(plan: _Plan, prepared: Prepared, options: TrainingOptions, reporter: Reporter) -> Run:
@@ -332,6 +340,7 @@ def _fit_in_child(
             labels=prepared.labels,
             groups=prepared.groups,
             held_out=plan.held_out,
+            trained_on=_trained_on(prepared, plan.held_out),
             pretrained=plan.start.pretrained,
             weights_folder=plan.start.folder,
             seed=plan.identity["seed"],

@@ -13,7 +13,7 @@ from typing import Any
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.plans import CERTAIN, FAST, FastOptions
 from toolkit.reporting.page.sources import DEFAULTS, Artifacts, Submission
-from toolkit.training.recipe_files import shipped_sets
+from toolkit.training.recipe_files import shipped_twin
 from toolkit.training.run import RECIPE, Run
 from toolkit.training.train import TrainingOptions
 
@@ -45,7 +45,10 @@ def commands(found: Artifacts) -> tuple[Command, ...]:
 
 def _training(found: Artifacts, run: Run) -> Command:
     recipe, identity = run.recipe, run.identity
-    parts = ["toolkit", "train", recipe.backbone, "--recipes", recipe.set]
+    is_own = shipped_twin(recipe) is None
+    # A bare name would mean the set that comes with the toolkit, where one is called the same.
+    name_of_set = f"./{recipe.set}" if is_own else recipe.set
+    parts = ["toolkit", "train", recipe.backbone, "--recipes", name_of_set]
     parts += _where("data", _data_of(found, run))
     parts += _where("runs", run.folder.parent.parent)
     words = f"trained {run.label}, {_moment(run.finished)}"
@@ -58,7 +61,7 @@ def _training(found: Artifacts, run: Run) -> Command:
         parts += ["--split-seed", str(run.data.split_seed)]
     start, _, sha256 = str(identity.get("pretrained", recipe.weights)).partition(" ")
     if sha256:
-        parts += ["--pretrained", _typed(Path(run.weights_folder)) if run.weights_folder else "DIR"]
+        parts += ["--pretrained", _typed(Path(run.weights_folder))]
         words += f", from weights in a folder, whose SHA-256 begins {sha256}"
     elif start != recipe.weights:
         parts += ["--pretrained", start]
@@ -68,7 +71,7 @@ def _training(found: Artifacts, run: Run) -> Command:
         parts.append("--mixed-precision")
     if run.data.validation_fraction == 0:
         parts.append("--refit-all")
-    if recipe.set not in shipped_sets():
+    if is_own:
         words += f", by a recipe of your own: {_typed(run.folder / RECIPE)}"
     return Command(shlex.join(parts), words)
 

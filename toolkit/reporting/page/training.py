@@ -8,7 +8,7 @@ from statistics import median
 
 from toolkit.reporting.page.charts import history_charts
 from toolkit.reporting.page.svg import Chart
-from toolkit.training.recipe_files import load_shipped_sets
+from toolkit.training.recipe_files import shipped_twin
 from toolkit.training.run import Run
 
 
@@ -115,20 +115,12 @@ def _row(run: Run, published: float | None) -> RunRow:
 
 
 def _published(runs: Sequence[Run]) -> dict[str, float]:
-    """Return published accuracies of runs whose recipe is, but for words, a published one."""
-    words = {"description"}
-    shipped = {
-        (one.name, backbone): recipe
-        for one in load_shipped_sets()
-        for backbone, recipe in one.recipes.items()
-    }
+    """Return published accuracies of runs whose recipe is a published one."""
     found = {}
     for run in runs:
-        recipe = shipped.get((run.recipe.set, run.recipe.backbone))
-        if recipe is None or recipe.published_accuracy is None:
-            continue
-        if recipe.model_dump(exclude=words) == run.recipe.model_dump(exclude=words):
-            found[run.label] = recipe.published_accuracy
+        twin = shipped_twin(run.recipe)
+        if twin and twin.published_accuracy is not None:
+            found[run.label] = twin.published_accuracy
     return found
 
 
