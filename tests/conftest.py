@@ -339,7 +339,12 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> TinyBundle:
             names={"2": "two"},
             class_prior=(0.2, 0.5, 0.3),
             pixels={**DEFINITION, "decoder_version": DECODER_VERSION},
-            data={"fingerprint": "of other photos", "split_seed": 42, "validation_fraction": 0.2},
+            data={
+                "fingerprint": "of other photos",
+                "split_seed": 42,
+                "validation_fraction": 0.2,
+                "trained_on": "",
+            },
             members=tuple(
                 module.Member(
                     name=name,

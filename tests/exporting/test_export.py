@@ -86,6 +86,12 @@ def test_a_bundle_holds_all_that_is_needed_to_predict(trained: Trained, exported
         assert member.score["accuracy"] == run.score["accuracy"]
 
 
+def test_a_bundle_knows_the_photos_its_members_trained_on(
+    trained: Trained, exported: Bundle
+) -> None:
+    assert exported.data["trained_on"] == trained.runs[0].trained_on != ""
+
+
 def test_members_agree_with_keras_on_the_held_out_photos(exported: Bundle) -> None:
     for member in exported.members:
         assert member.parity["photos"] == 10

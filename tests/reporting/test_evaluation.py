@@ -119,16 +119,19 @@ class TestBundle:
         assert "12 photos held out from training" in found.photos
         assert "weights were found on them" in found.photos
 
-    def test_the_training_data_is_called_that(
+    def test_photos_its_members_were_trained_on_are_counted(
         self, tiny_bundle, class_folders: Path, tmp_path: Path
     ) -> None:
         labelled = LabelledPhotos(data=class_folders)
-        assert "TRAINING" not in evaluated(tiny_bundle.folder, labelled).photos
+        assert "TRAINED" not in evaluated(tiny_bundle.folder, labelled).photos
         own = tiny_bundle.copy(tmp_path / "bundle")
         bundle = load_bundle(own)
-        seen = labelled.load(CLASSES).fingerprint
-        save_bundle(type(bundle)(**{**vars(bundle), "data": {**bundle.data, "fingerprint": seen}}))
-        assert "THE TRAINING DATA" in evaluated(own, labelled).photos
+        learnt = "".join(
+            sha256_file(path)[:PHOTO_DIGITS] for path in (class_folders / "10").iterdir()
+        )
+        data = {**bundle.data, "trained_on": learnt}
+        save_bundle(type(bundle)(**{**vars(bundle), "data": data}))
+        assert "TRAINED ON 4 OF THEM" in evaluated(own, labelled).photos
 
     def test_an_unknown_class_is_named(self, tiny_bundle, class_folders: Path) -> None:
         (class_folders / "2").rename(class_folders / "tractor")

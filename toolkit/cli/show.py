@@ -145,6 +145,7 @@ def _print_variants(bundle: Bundle) -> None:
 def _figures(bundle: Bundle) -> dict[str, Any]:
     content = asdict(bundle)
     del content["precisions"]  # Those that were accepted stand with their members.
+    del content["data"]["trained_on"]  # For the toolkit only, and long.
     return {
         **content,
         "folder": str(bundle.folder),

@@ -14,7 +14,7 @@ from toolkit.data.pixels import DECODER_VERSION, DEFINITION
 from toolkit.errors import ToolkitError
 from toolkit.files import read_json, sha256_file, sha256_json, write_json, written_whole
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST = "bundle.json"
 VALIDATION = "validation.npz"
 INPUT, OUTPUT = "images", "probabilities"

@@ -174,9 +174,7 @@ def _evaluate_bundle(
         for line in ensemble.details:
             reporter.detail(line)
         by_member, mixed = _predicted(ensemble, dataset, reporter)
-        where = _described(dataset, "")
-        if dataset.fingerprint == bundle.data["fingerprint"]:
-            where += " - THE TRAINING DATA: these figures say nothing about other photos"
+        where = _described(dataset, bundle.data["trained_on"])
     else:
         bundle.check_files()
         validation = load_validation(bundle)
