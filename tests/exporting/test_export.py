@@ -356,7 +356,8 @@ def test_a_network_that_is_not_the_one_of_its_manifest_is_refused(
     else:
         shutil.copy(trained.runs[1].model_path, own.model_path)
     complaint = "the file is missing" if lost else "is not the network that run.json beside it"
-    with pytest.raises(ToolkitError, match=rf"{SMALL}/model\.keras: {complaint}.*again with --fresh"):
+    told = rf"{SMALL}/model\.keras: {complaint}.*again with --fresh"
+    with pytest.raises(ToolkitError, match=told):
         export([own], ExportOptions(bundle=bundle))
     assert not converted
 
