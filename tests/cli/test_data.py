@@ -43,6 +43,19 @@ def test_all_that_is_wrong_is_in_the_json(toolkit, messy: Path) -> None:
     assert found["names"] == {"2": "Small car"}
 
 
+def test_a_test_photo_that_is_like_many_stands_once_with_the_most_like(toolkit, home: Path) -> None:
+    labelled = home / "data" / "train" / "2"
+    for copy in ("t0.png", "t3.png"):
+        shutil.copy(labelled / "t6.png", labelled / copy)
+    for copy in ("11.png", "9.png"):
+        shutil.copy(labelled / "t6.png", home / "data" / "test_upload" / copy)
+    overlap = toolkit("data", "--json").json["overlap"]
+    assert overlap == [
+        ["data/train/2/t0.png", "data/test_upload/11.png"],
+        ["data/train/2/t0.png", "data/test_upload/9.png"],
+    ]
+
+
 def test_all_that_is_wrong_is_in_the_tables(toolkit, messy: Path) -> None:
     told = toolkit("data")
     assert told.code == 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from PIL import Image
 
 from toolkit.data import cache as module
 from toolkit.data.cache import decoded_photos
-from toolkit.data.pixels import BrokenPhotoError, load
+from toolkit.data.pixels import BrokenPhotoError, Pixels, load
 from toolkit.data.survey import survey
 
 
@@ -53,15 +51,41 @@ def test_the_same_bytes_elsewhere_use_the_same_file(
     assert decoded_photos(moved, digests, 32) == first
 
 
-def test_what_a_killed_decode_left_is_removed_after_a_day(cache: Path, photos: list[Path]) -> None:
-    finished = decoded_photos(photos, hashes(photos), 32)
-    killed, running = (finished.with_name(f".{finished.stem}.{n}.npy") for n in ("old", "new"))
-    for path, hours in ((killed, 25), (running, 1)):
+def test_what_killed_decodes_left_is_removed_before_room_is_looked_for(
+    cache: Path, photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = hashes(photos)
+    finished = decoded_photos(photos, digests, 32)
+    left = [finished.with_name(f".{stem}.0123abcd.npy") for stem in (finished.stem, "other-64px")]
+    for path in left:
         path.write_bytes(b"half")
-        os.utime(path, (time.time() - 3600 * hours,) * 2)
+        path.with_suffix(".lock").touch()  # A kill leaves the file, but nobody holds it.
     finished.unlink()
-    decoded_photos(photos, hashes(photos), 32)
-    assert set(finished.parent.iterdir()) == {finished, running}
+
+    def seen(*_: object) -> None:
+        assert not list((cache / "photos").iterdir())
+
+    monkeypatch.setattr(module, "_check_space", seen)
+    decoded_photos(photos, digests, 32)
+    assert list((cache / "photos").iterdir()) == [finished]
+
+
+def test_a_decode_that_is_going_on_is_left_alone(
+    cache: Path, photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests, decode = hashes(photos), module.load
+    others = []
+
+    def with_another_beside(path: Path, size: int) -> Pixels:
+        if (path, size) == (photos[0], 32):
+            others.append(decoded_photos(photos, digests, 33))
+        return decode(path, size)
+
+    monkeypatch.setattr(module, "load", with_another_beside)
+    finished = decoded_photos(photos, digests, 32)
+    np.testing.assert_array_equal(np.load(finished)[0], decode(photos[0], 32))
+    assert {finished, *others} == set((cache / "photos").iterdir())
+    assert len(others) == 1
 
 
 def test_other_sizes_bytes_and_orders_have_their_own_file(cache: Path, photos: list[Path]) -> None:

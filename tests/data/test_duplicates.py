@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from toolkit.data.duplicates import NEAR_BITS, near_groups, near_pairs
+from toolkit.data.duplicates import NEAR_BITS, near_groups, near_matches
 from toolkit.data.survey import survey
 
 
@@ -66,28 +66,30 @@ def test_photos_of_one_hash_take_no_room_for_their_pairs() -> None:
 
 def test_groups_reach_across_blocks() -> None:
     hashes = related_hashes(1_500, seed=3)
-    links = near_pairs(hashes, hashes)
-    expected = list(range(len(hashes)))
-    while True:
-        lowest = np.array(expected)
-        np.minimum.at(lowest, links[:, 0], lowest[links[:, 1]])
-        if lowest.tolist() == expected:
-            break
-        expected = lowest.tolist()
+    expected = groups_by_double_loop(hashes, NEAR_BITS)
     assert partition(near_groups(hashes)) == partition(expected)
 
 
-def test_many_photos_are_compared_across_all_blocks() -> None:
-    # More than are compared at once: the pairs stand far apart.
+def test_a_match_is_the_nearest_of_the_others() -> None:
+    # More than are compared at once.
     hashes = related_hashes(1500, seed=1)
-    expected = [
-        (i, j)
-        for i, first in enumerate(hashes[:1300])
-        for j, second in enumerate(hashes[1300:])
-        if (first ^ second).bit_count() <= NEAR_BITS
-    ]
+    photos, others = hashes[:1300], hashes[1300:]
+    expected = []
+    for index, photo in enumerate(photos):
+        bits = [(photo ^ other).bit_count() for other in others]
+        if min(bits) <= NEAR_BITS:
+            expected.append((index, bits.index(min(bits))))
     assert len(expected) > 10
-    assert list(map(tuple, near_pairs(hashes[:1300], hashes[1300:]))) == expected
+    assert expected[-1][0] > 1024
+    assert list(map(tuple, near_matches(photos, others))) == expected
+
+
+def test_where_there_are_no_others_nothing_matches() -> None:
+    assert near_matches([5, 6], []).shape == near_matches([], [5, 6]).shape == (0, 2)
+
+
+def test_matches_of_photos_of_one_hash_are_no_more_than_the_photos() -> None:
+    assert near_matches([5] * 3_000, [7] * 3_000).tolist() == [[n, 0] for n in range(3_000)]
 
 
 def test_likeness_is_passed_on() -> None:

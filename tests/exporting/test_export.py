@@ -312,6 +312,73 @@ def test_two_exports_to_one_bundle_are_refused(
     assert not converted
 
 
+@pytest.fixture
+def own(trained: Trained, tmp_path: Path) -> Run:
+    """A copy of the first run, to be spoilt."""
+    folder = tmp_path / "runs" / "small" / SMALL
+    shutil.copytree(trained.runs[0].folder, folder)
+    return load_run(folder)
+
+
+@pytest.mark.parametrize("kept", [None, 0.0, 0.5])
+def test_held_out_answers_that_are_lost_are_not_taken_for_a_training_on_all_photos(
+    kept: float | None, own: Run, bundle: Path, converted: list[str]
+) -> None:
+    path = own.folder / "validation.npz"
+    content = path.read_bytes()
+    path.unlink()
+    if kept is not None:
+        path.write_bytes(content[: int(kept * len(content))])
+    complaint = r"validation\.npz: (the file is missing|cannot be read).*again with --fresh\."
+    with pytest.raises(ToolkitError, match=complaint):
+        export([own], ExportOptions(bundle=bundle))
+    assert not converted
+    assert not bundle.exists()
+
+
+@pytest.mark.parametrize("exists", [False, True])
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_network_that_is_not_the_one_of_its_manifest_is_refused(
+    lost: bool, exists: bool, own: Run, trained: Trained, bundle: Path, converted: list[str]
+) -> None:
+    if exists:
+        export([own], ExportOptions(bundle=bundle))
+        converted.clear()
+    if lost:
+        own.model_path.unlink()
+    else:
+        shutil.copy(trained.runs[1].model_path, own.model_path)
+    reason = "the file is missing" if lost else "is not the network that run.json beside it"
+    complaint = rf"{SMALL}/model\.keras: {reason}.*again with --fresh"
+    with pytest.raises(ToolkitError, match=complaint):
+        export([own], ExportOptions(bundle=bundle))
+    assert not converted
+
+
+@pytest.mark.parametrize(
+    ("name", "now"),
+    [("package_versions", lambda _: {"onnx": "another"}), ("DECODER_VERSION", "another")],
+)
+def test_a_member_made_with_other_libraries_is_not_taken_from_an_interrupted_export(
+    name: str,
+    now: Any,
+    trained: Trained,
+    bundle: Path,
+    converted: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def killed(_: Bundle) -> None:
+        raise Killed
+
+    with monkeypatch.context() as power_cut:
+        power_cut.setattr(room, "save_bundle", killed)
+        with pytest.raises(Killed):
+            export(trained.runs[:1], ExportOptions(bundle=bundle))
+    monkeypatch.setattr(members, name, now)
+    export(trained.runs[:1], ExportOptions(bundle=bundle))
+    assert converted == [SMALL, SMALL]
+
+
 def test_a_link_to_a_bundle_stays_one(
     trained: Trained, copied: Bundle, converted: list[str], tmp_path: Path
 ) -> None:
@@ -354,6 +421,23 @@ class TestVoting:
     ) -> None:
         made = export(trained.runs, ExportOptions(bundle=bundle, voting="accuracy"))
         assert {table.choice for table in made.voting.values()} == {"accuracy"}
+
+    @pytest.mark.parametrize("voting", ["accuracy", "fitted", "uniform"])
+    def test_photos_that_are_all_alike_can_fit_no_weights(
+        self, voting: str, own: Run, bundle: Path, converted: list[str]
+    ) -> None:
+        validation = own.validation
+        assert validation is not None
+        alike = np.zeros_like(validation.groups)
+        dataclasses.replace(validation, groups=alike).save(own.folder / "validation.npz")
+        wanted = ExportOptions(bundle=bundle, voting=voting)
+        if voting == "uniform":
+            made = export([own], wanted)
+            assert all(table.choice in table.alternatives for table in made.voting.values())
+            return
+        with pytest.raises(UsageError, match=rf"--voting {voting}: .* are near-duplicates.*auto"):
+            export([own], wanted)
+        assert not converted
 
     def test_weights_can_be_given(
         self, trained: Trained, bundle: Path, converted: list[str]
@@ -512,6 +596,12 @@ class TestChoosingRuns:
         folders = [run.folder for run in reversed(trained.runs)]
         assert [run.folder for run in choose_runs(Path("runs"), members=folders)] == folders
 
+    def test_a_folder_that_is_given_twice_is_refused(self, trained: Trained) -> None:
+        folder = trained.runs[0].folder
+        again = folder.parent / ".." / folder.parent.name / folder.name
+        with pytest.raises(UsageError, match=r"--member .*: is named twice"):
+            choose_runs(Path("runs"), members=[folder, again])
+
     @pytest.mark.parametrize(
         "other",
         [
@@ -541,3 +631,15 @@ class TestChoosingRuns:
             f"{SMALL}-second",
             f"other-{SMALL}",
         ]
+
+    def test_members_of_one_set_in_two_folders_of_runs_are_told_apart(
+        self, trained: Trained, bundle: Path, converted: list[str], tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "seed7" / "small" / SMALL
+        shutil.copytree(trained.runs[1].folder, folder)
+        runs = [trained.runs[0], load_run(folder)]
+        assert member_names(runs) == [f"small-{SMALL}", f"small-{SMALL}-2"]
+        made = export(runs, ExportOptions(bundle=bundle))
+        made.check_files()
+        assert len({member.sha256 for member in made.members}) == 2
+        assert [each.model_sha256 for each in made.members] == [run.model_sha256 for run in runs]

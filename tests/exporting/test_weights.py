@@ -22,6 +22,7 @@ from toolkit.exporting.weights import (
     voting_table,
 )
 from toolkit.inference.voting import soften
+from toolkit.metrics import log_losses
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -126,6 +127,17 @@ def test_fitted_temperature_is_the_best_of_a_fine_grid(sharpness: float) -> None
         -np.log(softmax(np.log(mixed) / each)[np.arange(400), labels]).mean() for each in grid
     ]
     assert fitted_temperature(mixed, labels) == pytest.approx(grid[np.argmin(losses)], rel=0.005)
+
+
+def test_fitted_temperature_has_the_least_log_loss_where_members_are_certain_and_wrong() -> None:
+    # Probabilities of 0 and 1: of what is as wrong as can be, only so much is counted.
+    probabilities, labels = members([3.0], photos=400)
+    mixed = probabilities[0]
+    mixed[:20] = np.eye(5)[(labels[:20] + 1) % 5]
+    grid = np.exp(np.linspace(np.log(LOWEST_TEMPERATURE), np.log(HIGHEST_TEMPERATURE), 4001))
+    losses = [log_losses(soften(mixed, each), labels).mean() for each in grid]
+    fitted = fitted_temperature(mixed, labels)
+    assert log_losses(soften(mixed, fitted), labels).mean() <= min(losses) + 1e-6
 
 
 def test_temperature_undoes_what_made_probabilities_too_sharp() -> None:

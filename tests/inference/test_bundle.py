@@ -137,6 +137,12 @@ class TestValidation:
         assert validation.ids[3] == "3.jpg"
         assert len(validation.labels) == len(validation.groups) == 12
 
+    def test_first_views_are_averaged_in_double_precision(self, own: Path) -> None:
+        validation = load_validation(load_bundle(own))
+        said = validation.probabilities.astype(np.float64)
+        expected = (said[:, :, 0] + said[:, :, 1] + said[:, :, 2]) / 3
+        np.testing.assert_allclose(validation.averaged(3), expected, rtol=1e-14)
+
     def test_changed_probabilities_are_refused(self, own: Path) -> None:
         with np.load(own / VALIDATION) as arrays:
             changed = dict(arrays)

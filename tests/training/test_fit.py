@@ -379,7 +379,9 @@ def test_training_on_all_photos_keeps_the_last_epoch_and_claims_no_score(tmp_pat
     chosen = recipe(
         keep_best="val_accuracy", early_stopping={"monitor": "val_accuracy", "patience": 1}
     )
-    run = in_a_new_process(job(tmp_path / "run", chosen, held_out=none))
+    settings = job(tmp_path / "run", chosen, held_out=none)
+    seen = dataclasses.replace(settings.data, validation_photos=0)
+    run = in_a_new_process(dataclasses.replace(settings, data=seen))
     assert run.epochs == run.best_epoch == 4
     assert run.score == {}
     assert run.validation is None

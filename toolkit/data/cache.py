@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,12 +12,9 @@ import numpy as np
 
 from toolkit.data.pixels import DECODER_VERSION, DEFINITION, load
 from toolkit.errors import ToolkitError
-from toolkit.files import cache_folder, sha256_json, written_whole
+from toolkit.files import cache_folder, held, sha256_json, written_whole
 from toolkit.machine import usable_cores
 from toolkit.progress import SILENT, Reporter
-
-LEFT_BEHIND_SECONDS = 24 * 3600
-"""An unfinished file of this age is of a process that was killed."""
 
 
 def decoded_photos(
@@ -44,13 +40,16 @@ def decoded_photos(
     path = cache_folder() / "photos" / f"{key[:32]}-{size}px.npy"
     if path.is_file():
         return path
-    _remove_left_behind(path)
+    _remove_left_behind(path.parent)
     _check_space(path, len(paths) * size * size * 3)
     with (
+        contextlib.ExitStack() as afterwards,
         written_whole(path) as temporary,
         ThreadPoolExecutor(usable_cores()) as pool,
         reporter.track(f"decoding at {size} px", len(paths)) as advance,
     ):
+        # Held before the file is there, and until it has its name.
+        afterwards.enter_context(_held(temporary))
         photos = np.lib.format.open_memmap(
             temporary, mode="w+", dtype=np.uint8, shape=(len(paths), size, size, 3)
         )
@@ -65,12 +64,17 @@ def decoded_photos(
     return path
 
 
-def _remove_left_behind(path: Path) -> None:
-    for unfinished in path.parent.glob(f".{path.stem}.*{path.suffix}"):
+def _remove_left_behind(folder: Path) -> None:
+    """Remove what processes that were killed had begun; nobody holds it any more."""
+    for unfinished in folder.glob(".*.npy"):
         # Another process may remove it at the same time.
-        with contextlib.suppress(OSError):
-            if time.time() - unfinished.stat().st_mtime > LEFT_BEHIND_SECONDS:
-                unfinished.unlink()
+        with contextlib.suppress(ToolkitError, OSError), _held(unfinished):
+            unfinished.unlink()
+
+
+def _held(unfinished: Path) -> contextlib.AbstractContextManager[None]:
+    busy = f"{unfinished}: another process is decoding into it."
+    return held(unfinished.with_suffix(".lock"), busy)
 
 
 def _check_space(path: Path, needed: int) -> None:

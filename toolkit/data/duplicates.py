@@ -15,24 +15,27 @@ NEAR_BITS = 4
 _BLOCK = 1024
 
 
-def near_pairs(
-    first: Sequence[int], second: Sequence[int], most_bits: int = NEAR_BITS
+def near_matches(
+    hashes: Sequence[int], among: Sequence[int], most_bits: int = NEAR_BITS
 ) -> NDArray[np.int64]:
-    """Find the pairs of hashes that differ in few bits.
+    """Find for each photo its near-duplicate among others.
 
     Args:
-        first: 64-bit perceptual hashes.
-        second: Likewise.
-        most_bits: The Hamming distance up to which a pair counts.
+        hashes: 64-bit perceptual hashes.
+        among: Those of the others.
+        most_bits: The Hamming distance up to which two photos count.
 
     Returns:
-        Shape (pairs, 2): indices into `first` and `second`.
+        Shape (pairs, 2): an index into `hashes`, each once at the most, and one into `among`, which
+        is the first of the nearest. All pairs of photos of one colour would fill the memory.
     """
-    left, right = np.array(first, dtype=np.uint64), np.array(second, dtype=np.uint64)
+    left, right = np.array(hashes, dtype=np.uint64), np.array(among, dtype=np.uint64)
     found = [np.empty((0, 2), dtype=np.int64)]
-    for start in range(0, len(left), _BLOCK):
-        pairs = _near(left[start : start + _BLOCK], right, most_bits)
-        found.append(pairs + np.array([start, 0]))
+    for start in range(0, len(left) if len(right) else 0, _BLOCK):
+        bits = np.bitwise_count(left[start : start + _BLOCK, None] ^ right)
+        nearest = bits.argmin(axis=1)
+        near = np.flatnonzero(bits[np.arange(len(bits)), nearest] <= most_bits)
+        found.append(np.stack([near + start, nearest[near]], axis=1))
     return np.concatenate(found)
 
 

@@ -14,7 +14,7 @@ from toolkit.data.dataset import (
     load_request,
     passed_over,
 )
-from toolkit.data.duplicates import near_groups, near_pairs
+from toolkit.data.duplicates import near_groups, near_matches
 from toolkit.data.survey import PhotoFacts, survey
 from toolkit.progress import SILENT, Reporter
 
@@ -31,7 +31,8 @@ class Overview:
         broken: Path and reason of every photo that cannot be read, test photos too.
         duplicates: Groups of near-duplicate labelled photos, by path.
         conflicts: Those groups whose photos have different labels.
-        overlap: Pairs of a labelled and a test photo that are near-duplicates.
+        overlap: For each test photo that is a near-duplicate of labelled ones, the most like of
+            them, and itself.
         passed_over: Files in folders of photos that are not taken for photos.
     """
 
@@ -70,7 +71,7 @@ def overview(root: Path, reporter: Reporter = SILENT) -> Overview:
         members.setdefault(group, []).append(index)
     groups = [group for group in members.values() if len(group) > 1]
     conflicting = [g for g in groups if len({dataset.photos[index].label for index in g}) > 1]
-    pairs = near_pairs(hashes, [test[index].perceptual_hash for index in test_sound])
+    pairs = near_matches([test[index].perceptual_hash for index in test_sound], hashes)
     labels = Counter(photo.label for photo in dataset.photos)
     return Overview(
         dataset=dataset,
@@ -84,6 +85,6 @@ def overview(root: Path, reporter: Reporter = SILENT) -> Overview:
         ],
         duplicates=[[paths[index] for index in group] for group in groups],
         conflicts=[[paths[index] for index in group] for group in conflicting],
-        overlap=[(paths[sound[a]], test_paths[test_sound[b]]) for a, b in pairs.tolist()],
+        overlap=[(paths[sound[b]], test_paths[test_sound[a]]) for a, b in pairs.tolist()],
         passed_over=passed_over(root),
     )

@@ -293,10 +293,10 @@ def _figures(bench: Bench, session: Session, reference: Session) -> dict[str, An
     with np.load(bench.folder / f"{bench.member.name}.npz") as arrays:
         expected: NDArray[np.float32] = arrays["probabilities"][:, 0]
     starts = range(0, len(bench.held_out), _BATCH)
-    batches = [bench.photos(bench.held_out[start : start + _BATCH]) for start in starts]
+    batches = (bench.photos(bench.held_out[start : start + _BATCH]) for start in starts)
     said = np.concatenate([session.run(session.place(each), len(each)) for each in batches])
     finite = bool(np.isfinite(said).all())
-    ms, fp32_ms = interleaved_ms([session, reference], batches[0])
+    ms, fp32_ms = interleaved_ms([session, reference], bench.photos(bench.held_out[:_BATCH]))
     return {
         "photos": len(said),
         "agreement": float((said.argmax(axis=1) == expected.argmax(axis=1)).mean()),

@@ -16,7 +16,7 @@ from toolkit.errors import ToolkitError, UsageError, nearest
 from toolkit.exporting.members import VERSIONED, Photos, export_members
 from toolkit.exporting.precision import Lowered, lower_members, parse_precisions
 from toolkit.exporting.select import member_names
-from toolkit.exporting.weights import unvalidated_table, voting_table
+from toolkit.exporting.weights import can_cross_fit, unvalidated_table, voting_table
 from toolkit.files import held, replace_folder, sha256_file
 from toolkit.inference.bundle import (
     MANIFEST,
@@ -31,6 +31,7 @@ from toolkit.inference.views import VIEWS
 from toolkit.inference.voting import parse_weights
 from toolkit.machine import package_versions
 from toolkit.progress import SILENT, Reporter
+from toolkit.training.run import MANIFEST as RUN_MANIFEST
 from toolkit.training.run import Run, Validation
 
 _FITTED = ("accuracy", "fitted")
@@ -72,9 +73,9 @@ def export(runs: Sequence[Run], options: ExportOptions, reporter: Reporter = SIL
         The bundle, as it stands in its folder.
 
     Raises:
-        ToolkitError: A member's file does not compute what Keras computes, the photos are not
-            those that the runs saw, another bundle stands in the way, or another process is
-            exporting to the same folder.
+        ToolkitError: A member's file does not compute what Keras computes, a run's files were
+            changed, the photos are not those that the runs saw, another bundle stands in the way,
+            or another process is exporting to the same folder.
         UsageError: The options do not fit the runs.
     """
     if importlib.util.find_spec("tf2onnx") is None:
@@ -82,16 +83,15 @@ def export(runs: Sequence[Run], options: ExportOptions, reporter: Reporter = SIL
     named = list(zip(member_names(runs), runs, strict=True))
     custom = _custom_weights(options.voting, [name for name, _ in named])
     lower = parse_precisions(options.precision)
-    if lower and runs[0].validation is None:
+    if lower and not runs[0].data.validation_photos:
         raise UsageError(
             f"--precision {options.precision}: {runs[0].label} trained on all photos, so that none "
             "is left to judge lower precisions by. Pass --precision fp32."
         )
-    if options.voting in _FITTED and runs[0].validation is None:
-        raise UsageError(
-            f"--voting {options.voting}: weights can only be found where photos were held out, and "
-            f"{runs[0].label} trained on all. Pass --voting auto, uniform or NAME=WEIGHT,..."
-        )
+    if options.voting in _FITTED:
+        _refuse_unfittable(options.voting, runs[0])
+    for run in runs:
+        _refuse_changed_model(run)
     # What a link leads to: a link could not be replaced by a folder.
     target = options.bundle.resolve()
     busy = f"{options.bundle}: another process is exporting. Wait for it, or pass another --bundle."
@@ -136,7 +136,7 @@ def _build(
     members = [each.member for each in lowered]
     first = named[0][1]
     seen, validation = first.data, first.validation
-    tables = _voting(lowered, validation, building, custom, voting)
+    tables = _voting(lowered, validation, building, custom, voting, reporter)
     return Bundle(
         folder=building,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -204,6 +204,7 @@ def _voting(
     building: Path,
     custom: tuple[float, ...] | None,
     wanted: str,
+    reporter: Reporter,
 ) -> dict[int, VotingTable]:
     if validation is None:
         table = unvalidated_table(len(lowered), custom)
@@ -215,14 +216,15 @@ def _voting(
         for each in lowered
         for precision, said in each.answers.items()
     }
-    BundleValidation(
-        validation.ids, validation.labels, validation.groups, probabilities, variants
-    ).save(building / VALIDATION)
+    labels, groups = validation.labels, validation.groups
+    said = BundleValidation(validation.ids, labels, groups, probabilities, variants)
+    said.save(building / VALIDATION)
     tables = {}
-    for views in range(1, len(VIEWS) + 1):
-        averaged = probabilities[:, :, :views].mean(axis=2, dtype=np.float64)
-        table = voting_table(averaged, validation.labels, validation.groups, names, custom)
-        tables[views] = _chosen(table, wanted)
+    with reporter.track("voting weights", len(VIEWS), "views") as advance:
+        for views in range(1, len(VIEWS) + 1):
+            table = voting_table(said.averaged(views), labels, groups, names, custom)
+            tables[views] = _chosen(table, wanted)
+            advance(1)
     return tables
 
 
@@ -242,6 +244,33 @@ def _custom_weights(voting: str, names: list[str]) -> tuple[float, ...] | None:
             f"{nearest(voting, _VOTINGS)}".rstrip()
         )
     return None
+
+
+def _refuse_unfittable(voting: str, run: Run) -> None:
+    """Refuse weights that would have to be found on photos that there are none of."""
+    validation = run.validation
+    if validation is None:
+        reason = f"where photos were held out, and {run.label} trained on all"
+    elif not can_cross_fit(validation.groups):
+        reason = f"where held-out photos differ, and those of {run.label} are near-duplicates"
+    else:
+        return
+    raise UsageError(
+        f"--voting {voting}: weights can only be found {reason}. Pass --voting auto, uniform or "
+        "NAME=WEIGHT,..."
+    )
+
+
+def _refuse_changed_model(run: Run) -> None:
+    """Refuse a network that is not the one whose figures and hash would go into the bundle."""
+    path = run.model_path
+    if not path.is_file():
+        raise ToolkitError(f"{path}: the file is missing. Train the run again with --fresh.")
+    if sha256_file(path) != run.model_sha256:
+        raise ToolkitError(
+            f"{path}: is not the network that {RUN_MANIFEST} beside it tells of. Put that one "
+            "back, or train the run again with --fresh."
+        )
 
 
 def _existing(

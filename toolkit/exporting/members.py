@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from toolkit.data.cache import decoded_photos
 from toolkit.data.dataset import load_labelled
-from toolkit.data.pixels import DEFINITION
+from toolkit.data.pixels import DECODER_VERSION, DEFINITION
 from toolkit.data.survey import survey
 from toolkit.errors import ToolkitError, listing
 from toolkit.files import read_json, sha256_file, write_json, written_whole
@@ -199,10 +199,17 @@ class _Work:
     @property
     def is_done(self) -> bool:
         known = read_json(self.stamp) if self.stamp.is_file() else {}
-        return (
-            known.get("model_sha256") == self.run.model_sha256
-            and known.get("photos") == self.photos.hashes
-        )
+        return known.get("made_from") == self.made_from
+
+    @property
+    def made_from(self) -> dict[str, Any]:
+        """All that a member of the bundle claims to be made from and with."""
+        return {
+            "model_sha256": self.run.model_sha256,
+            "photos": self.photos.hashes,
+            "versions": package_versions(VERSIONED),
+            "decoder_version": DECODER_VERSION,
+        }
 
     @property
     def member(self) -> Member:
@@ -246,19 +253,14 @@ class _Work:
             raise ToolkitError(f"{self.name} ({self.run.folder}): {error}") from None
 
     def finish(self, parity: dict[str, Any], pixels: Path, reporter: Reporter) -> None:
-        if self.run.validation:
+        if self.run.data.validation_photos:
             threads = Threads(usable_cores())
             session = MemberSession(self.file, choose_device("cpu"), threads, _BATCH)
             chosen = self.photos.chosen
             answers = answers_to_views(self.name, session, pixels, chosen, reporter)
             with written_whole(self.building / f"{self.name}.npz") as temporary:
                 np.savez_compressed(temporary, probabilities=answers)
-        stamp = {
-            "model_sha256": self.run.model_sha256,
-            "photos": self.photos.hashes,
-            "parity": parity,
-        }
-        write_json(self.stamp, stamp)
+        write_json(self.stamp, {"made_from": self.made_from, "parity": parity})
         reporter.detail(
             f"{self.name}: {self.file.stat().st_size / 1e6:.1f} MB, opset {parity['opset']}, "
             f"largest logit error {parity['logit_error']:.1e}, of a probability "

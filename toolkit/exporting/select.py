@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from toolkit.errors import ToolkitError, nearest
+from toolkit.errors import ToolkitError, UsageError, nearest
 from toolkit.progress import SILENT, Reporter
 from toolkit.training.run import Run, finished_runs, load_run
 
@@ -34,9 +35,11 @@ def choose_runs(
         The latest run of each backbone of the set, or the given ones.
 
     Raises:
+        UsageError: A folder is given twice.
         ToolkitError: There is none, or they were trained on different data or splits.
     """
     if members:
+        _refuse_repeated(members)
         chosen = [_given(folder) for folder in members]
     else:
         finished = finished_runs(runs)
@@ -61,12 +64,23 @@ def choose_runs(
 
 
 def member_names(runs: Sequence[Run]) -> list[str]:
-    """Name members after their run folders, with the set where that is not enough."""
+    """Name members after their run folders; where those are alike with the set, then numbered."""
     folders = Counter(run.folder.name for run in runs)
-    return [
-        run.folder.name if folders[run.folder.name] == 1 else run.label.replace("/", "-")
-        for run in runs
-    ]
+    names: list[str] = []
+    for run in runs:
+        alone = folders[run.folder.name] == 1
+        name = run.folder.name if alone else run.label.replace("/", "-")
+        numbered = (f"{name}-{number}" for number in itertools.count(2))
+        names.append(next(each for each in itertools.chain([name], numbered) if each not in names))
+    return names
+
+
+def _refuse_repeated(folders: Sequence[Path]) -> None:
+    seen: set[Path] = set()
+    for folder in folders:
+        if folder.resolve() in seen:
+            raise UsageError(f"--member {folder}: is named twice. Name each run folder once.")
+        seen.add(folder.resolve())
 
 
 def _given(folder: Path) -> Run:

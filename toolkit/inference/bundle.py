@@ -277,6 +277,11 @@ class BundleValidation:
     probabilities: NDArray[np.float32]
     variants: Mapping[tuple[str, str], NDArray[np.float32]] = field(default_factory=dict)
 
+    def averaged(self, views: int) -> NDArray[np.float64]:
+        """Return each member's mean over the first views, shape (members, photos, classes)."""
+        mean: NDArray[np.float64] = self.probabilities[:, :, :views].mean(axis=2, dtype=np.float64)
+        return mean
+
     def save(self, path: Path) -> None:
         """Write it as `.npz`; what a variant says is the array `MEMBER/PRECISION`."""
         arrays: dict[str, Any] = {

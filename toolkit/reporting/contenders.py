@@ -23,7 +23,7 @@ from toolkit.metrics import Labels, Probabilities, Score, log_losses, score
 from toolkit.progress import SILENT, Reporter
 from toolkit.reporting.cost import InferenceCost, Serving
 from toolkit.training.run import MANIFEST as RUN_MANIFEST
-from toolkit.training.run import PROGRESS, VALIDATION, Run, load_run
+from toolkit.training.run import PROGRESS, Run, load_run
 
 
 @dataclass(frozen=True)
@@ -207,15 +207,8 @@ def _runs_below(path: Path, file: str) -> list[Path]:
 
 
 def _own(run: Run, name: str) -> Contender:
-    said = None
-    if run.data.validation_photos:
-        path = run.folder / VALIDATION
-        try:
-            validation = run.validation
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise ToolkitError(f"{path}: cannot be read ({error}). Train the run again.") from None
-        if validation is None:
-            raise ToolkitError(f"{path}: the file is missing. Train the run again.")
+    validation, said = run.validation, None
+    if validation is not None:
         answers = validation.labels, validation.probabilities
         said = HeldOut.of(run.data.classes, validation.ids, *answers)
     identity = {key: value for key, value in run.identity.items() if key != "seed"}
@@ -272,12 +265,12 @@ def _answers(serving: Serving, wanted: str) -> tuple[BundleValidation, Probabili
     if not bundle.validation_sha256:
         return None
     validation = load_validation(bundle)
-    seen = validation.probabilities[:, :, :views]
     alternative = bundle.voting[views].alternatives.get(chosen.name)
     if "=" in wanted or alternative is None or alternative.accuracy is None:
         # Nothing was found on these photos, so nothing has to be found without them.
-        return validation, vote(list(seen), chosen.weights, chosen.temperature)
-    mean = seen.astype(np.float64).mean(axis=2)
+        seen = list(validation.probabilities[:, :, :views])
+        return validation, vote(seen, chosen.weights, chosen.temperature)
+    mean = validation.averaged(views)
     custom = chosen.weights if chosen.name == "custom" else None
     fitted = cross_fitting(chosen.name, mean, validation.labels, validation.groups, custom)
     return validation, fitted.judge(mean)
@@ -307,13 +300,12 @@ def _members(
     trained: Mapping[str, Contender],
 ) -> list[Contender]:
     bundle, views = serving.bundle, serving.views
+    each: Sequence[HeldOut | None] = [None] * len(bundle.members)
+    if answers is not None:
+        validation = answers[0]
+        each = [_held_out(bundle, validation, alone) for alone in validation.averaged(views)]
     found = []
-    for number, member in enumerate(bundle.members):
-        said = None
-        if answers is not None:
-            validation = answers[0]
-            alone = validation.probabilities[number, :, :views].astype(np.float64).mean(axis=1)
-            said = _held_out(bundle, validation, alone)
+    for member, said in zip(bundle.members, each, strict=True):
         cost = _made_of(bundle, [member.name], trained)
         cost = replace(cost, inference=serving.members_cost([member.name], views))
         name = f"{bundle.folder}: {member.name}"

@@ -162,13 +162,12 @@ def _evaluate_bundle(
         validation = load_validation(bundle)
         labels = validation.labels
         voting = choose_voting(bundle, views, settings["voting"])
-        seen = validation.probabilities[:, :, :views]
+        averaged = validation.averaged(views)
         by_member = {
-            name: seen[index].mean(axis=1)
-            for index, name in enumerate(names)
-            if voting.weights[index]
+            name: averaged[index] for index, name in enumerate(names) if voting.weights[index]
         }
-        mixed = vote(list(seen), voting.weights, voting.temperature)
+        seen = list(validation.probabilities[:, :, :views])
+        mixed = vote(seen, voting.weights, voting.temperature)
         where = (
             f"{counted(len(labels), 'photo')} held out from training, by what the members said of "
             "them at export (the weights were found on them: 'toolkit compare' gives cross-fitted "

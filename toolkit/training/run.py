@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -82,11 +84,13 @@ class Validation:
     @classmethod
     def load(cls, path: Path) -> Validation:
         """Read the arrays back."""
-        with np.load(path, allow_pickle=False) as arrays:
+        # Opened here, because NumPy leaves a file open whose zip is damaged.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return cls(**{key: arrays[key] for key in _VALIDATION_KEYS})
 
 
 _VALIDATION_KEYS = ("ids", "labels", "groups", "probabilities")
+_UNREADABLE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -137,9 +141,22 @@ class Run:
 
     @property
     def validation(self) -> Validation | None:
-        """Its clean validation probabilities, or None where it trained on all photos."""
+        """Its clean validation probabilities, or None where it trained on all photos.
+
+        Raises:
+            ToolkitError: The file is missing or damaged.
+        """
+        if not self.data.validation_photos:
+            return None
         path = self.folder / VALIDATION
-        return Validation.load(path) if path.is_file() else None
+        if not path.is_file():
+            raise ToolkitError(f"{path}: the file is missing. Train the run again with --fresh.")
+        try:
+            return Validation.load(path)
+        except _UNREADABLE as error:
+            raise ToolkitError(
+                f"{path}: cannot be read ({error}). Train the run again with --fresh."
+            ) from None
 
     @property
     def history(self) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.exporting.weights import BEST_ALONE, CrossFitted, cross_fitting
+from toolkit.exporting.weights import BEST_ALONE, CrossFitted, can_cross_fit, cross_fitting
 from toolkit.inference.bundle import Bundle, BundleValidation
 from toolkit.inference.voting import Voting
 from toolkit.metrics import Paired, Score, agreement, calibration_error, paired, score
@@ -148,9 +148,9 @@ def judge(
     Returns:
         The answers; None where fewer than two photos differ, so that nothing can be cross-fitted.
     """
-    if len(np.unique(validation.groups)) < 2:
+    if not can_cross_fit(validation.groups):
         return None
-    each = validation.probabilities[:, :, :views].mean(axis=2).astype(np.float64)
+    each = validation.averaged(views)
     table = bundle.voting[views]
     weights = submitted.weights if submitted else table.alternatives[table.choice].weights
     known = [name for name, one in table.alternatives.items() if one.weights == weights]

@@ -73,22 +73,22 @@ def views_section(
 ) -> ViewsSection:
     """Describe what the views are worth, with the same weights for one view and for all."""
     labels, ids = judged.labels, validation.ids.tolist()
-    by_view = np.moveaxis(validation.probabilities.astype(np.float64), 2, 0)
-    original = judged.fitted.mix(by_view[0]).argmax(axis=1)
+    first = _seen(validation, 0)
+    original = judged.fitted.mix(first).argmax(axis=1)
     final = judged.final.argmax(axis=1)
     corrected = np.flatnonzero((original != labels) & (final == labels))
     spoiled = np.flatnonzero((original == labels) & (final != labels))
     voters = [_row("ensemble", True, paired(final, original, labels))]
     for number, name in enumerate(judged.members):
-        pair = _labels(judged.each[number]), _labels(by_view[0][number])
+        pair = _labels(judged.each[number]), _labels(first[number])
         voters.append(_row(name, True, paired(*pair, labels)))
     alone = [
         _row(
             view.name,
             number < judged.views,
-            paired(judged.fitted.mix(by_view[number]).argmax(axis=1), original, labels),
+            paired(judged.fitted.mix(_seen(validation, number)).argmax(axis=1), original, labels),
         )
-        for number, view in enumerate(VIEWS[: len(by_view)])
+        for number, view in enumerate(VIEWS[: validation.probabilities.shape[2]])
     ]
 
     def shown(chosen: NDArray[np.intp], words: Sequence[str]) -> tuple[Card, ...]:
@@ -112,6 +112,11 @@ def views_section(
 def _row(name: str, used: bool, pair: Paired) -> ViewRow:
     now, before = pair.accuracies
     return ViewRow(name, used, now, before, pair.only_first, pair.only_second, pair.p_value)
+
+
+def _seen(validation: BundleValidation, view: int) -> NDArray[np.float64]:
+    """Return what the members say to one view, shape (members, photos, classes)."""
+    return validation.probabilities[:, :, view].astype(np.float64)
 
 
 def _labels(probabilities: NDArray[np.float64]) -> Labels:
