@@ -612,6 +612,12 @@ class TestChoosingRuns:
         folders = [run.folder for run in reversed(trained.runs)]
         assert [run.folder for run in choose_runs(Path("runs"), members=folders)] == folders
 
+    def test_the_folder_that_one_is_in_has_its_name(
+        self, trained: Trained, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(trained.runs[0].folder)
+        assert member_names(choose_runs(Path("runs"), members=[Path()])) == [SMALL]
+
     def test_a_folder_that_is_given_twice_is_refused(self, trained: Trained) -> None:
         folder = trained.runs[0].folder
         again = folder.parent / ".." / folder.parent.name / folder.name

@@ -90,7 +90,8 @@ def _given(folder: Path) -> Run:
         raise ToolkitError(
             f"--member {folder}: no such run folder. {nearest(folder.name, beside)}".rstrip()
         )
-    return load_run(folder)
+    # What is typed as "." is called as the folder that it is.
+    return load_run(folder if folder.name.strip(".") else folder.resolve())
 
 
 def _name(run: Run) -> str:

@@ -169,8 +169,10 @@ class Ensemble:
         )
         measured = {True: " (measured)", False: " (not measured)", None: ""}
         loaded = (
-            f"{network}: weight {weights[network.split()[0]]:.4f}, loaded in {load:.0f} ms"
-            for network, load in self.timings.load.items()
+            f"{name} {precision}: weight {weights[name]:.4f}, loaded in {load:.0f} ms"
+            for (name, _, precision), load in (
+                (network.rpartition(" "), load) for network, load in self.timings.load.items()
+            )
         )
         return [
             f"threads: {describe(self.threads)}{measured[self.threads_measured]}",
