@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from toolkit.console import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import ProgressColumn
@@ -41,7 +43,7 @@ class Reporter:
     def say(self, line: str) -> None:
         """Print one line."""
         if not self.quiet:
-            print(line, file=sys.stderr, flush=True)
+            print(printable(line), file=sys.stderr, flush=True)
 
     def detail(self, line: str) -> None:
         """Print one line that only a user who asked for details wants to read."""
@@ -70,7 +72,7 @@ class Reporter:
             return
         log = _Log(self, work, total, unit)
         if is_terminal():
-            with _terminal_bar(work, total, unit) as move:
+            with _terminal_bar(printable(work), total, unit) as move:
 
                 def advance(count: int) -> None:
                     move(count)

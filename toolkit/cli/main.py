@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import signal
 import sys
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import click
 
 from toolkit import __version__
+from toolkit.console import discard_output, encode_everything, open_closed_streams, printable
 from toolkit.errors import ToolkitError, UsageError
 
 COMMANDS = {
@@ -72,9 +74,17 @@ class _LazyCommands(click.Group):
             raise click.UsageError(f"No such command '{args[0]}'. {suggestion(args[0], COMMANDS)}")
         return super().resolve_command(ctx, args)
 
+    def make_context(self, *arguments: Any, **named: Any) -> click.Context:
+        try:
+            return super().make_context(*arguments, **named)
+        except BrokenPipeError:
+            raise _ReaderEndedError from None
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:
+            raise _ReaderEndedError from None
         except (Exception, KeyboardInterrupt) as error:
             stopped = _interruption(error)
             if stopped is None:
@@ -93,6 +103,10 @@ def _interruption(error: BaseException | None) -> KeyboardInterrupt | None:
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__context__
     return error
+
+
+class _ReaderEndedError(Exception):
+    """The program that reads the output has ended; click would exit with 1 for a broken pipe."""
 
 
 class _StoppedError(Exception):
@@ -125,11 +139,16 @@ def main() -> None:
     """Run the command line; a mistake of the user's ends in one message and an exit code."""
     from toolkit.processes import interruptible
 
+    open_closed_streams()
+    encode_everything()
     try:
         with interruptible():
             cli.main(prog_name="toolkit", standalone_mode=False)
+            sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        print(printable(shown.getvalue()), end="", file=sys.stderr)
         sys.exit(error.exit_code)
     except _StoppedError as stopped:
         # The terminal has written ^C into the line.
@@ -138,14 +157,14 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except ToolkitError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
-    except BrokenPipeError:
-        sys.stderr.close()
+    except (_ReaderEndedError, BrokenPipeError):
+        discard_output()
         sys.exit(141)
     except OSError as error:
         # A renamed file has two names, of which the user knows the second.
         file = error.filename2 or error.filename
         where = f"{file}: " if file is not None else ""
-        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        print(printable(f"error: {where}{error.strerror or error}"), file=sys.stderr)
         sys.exit(1)

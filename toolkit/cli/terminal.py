@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import click
+
+from toolkit.console import printable
+from toolkit.errors import ToolkitError
 
 NARROWEST, FILE_WIDTH, MOST_WIDTH = 12, 160, 10_000
 """Columns of the narrowest column of words, of a table in a file, and of any table."""
@@ -29,8 +33,12 @@ def print_table(
     from rich.console import Console
     from rich.table import Table
 
+    class Output(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich would exit with 1, as if something had failed.
+
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    cells = [["" if cell is None else printable(str(cell)) for cell in row] for row in rows]
     for index, heading in enumerate(columns):
         # On a narrow terminal words go on in the next line, numbers never.
         left, widest = heading.startswith("<"), max((len(row[index]) for row in cells), default=0)
@@ -43,7 +51,7 @@ def print_table(
     for row in cells:
         table.add_row(*row)
     colours: Literal["auto"] | None = None if _no_colour() else "auto"
-    console = Console(markup=False, highlight=False, color_system=colours)
+    console = Output(markup=False, highlight=False, color_system=colours)
     # A file has no width: what was measured there must not be cut to 80 characters.
     width = console.width if sys.stdout.isatty() else FILE_WIDTH
     wide = console.options.update_width(MOST_WIDTH)
@@ -54,21 +62,28 @@ def print_table(
                 longest = max(map(len, str(column.header).split()), default=0)
                 column.width = max(column.min_width or 0, longest)
     console.width = max(width, console.measure(table, options=wide).minimum)
-    if title:
-        console.print(title, style="bold", soft_wrap=True)
-    console.print(table)
-    if note:
-        console.print(note, soft_wrap=True)
+    with _writable_output():
+        if title:
+            console.print(printable(title), style="bold", soft_wrap=True)
+        console.print(table)
+        if note:
+            console.print(printable(note), soft_wrap=True)
 
 
 def print_line(line: str) -> None:
     """Print one line on standard output."""
-    click.echo(line)
+    with _writable_output():
+        click.echo(printable(line))
 
 
 def print_json(content: Any) -> None:
-    """Print JSON on standard output."""
-    click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+    """Print JSON on standard output; what could steer a terminal is escaped, as JSON escapes it."""
+    utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    text = json.dumps(content, indent=2, ensure_ascii=not utf8)
+    if printable(text) != text:
+        text = json.dumps(content, indent=2)
+    with _writable_output():
+        click.echo(text)
 
 
 def percent(share: float | None, digits: int = 2) -> str:
@@ -84,6 +99,17 @@ def interval(bounds: Sequence[float] | None) -> str:
 def figure(value: float | None, digits: int = 4) -> str:
     """Write a number, or a dash where there is none."""
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+@contextmanager
+def _writable_output() -> Iterator[None]:
+    """Name standard output where writing to it fails, as on a full disk: the system does not."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise ToolkitError(f"standard output: cannot be written ({error.strerror}).") from None
 
 
 def _no_colour() -> bool:

@@ -100,8 +100,12 @@ class Journal:
         """Add the rows of one batch, shape (photos, columns)."""
         done = self._path.stat().st_size // (8 * self._length)
         files = self._files[done : done + len(answers), None]
-        with self._path.open("ab") as file:
-            file.write(np.hstack([files, answers]).astype("<f8").tobytes())
+        try:
+            with self._path.open("ab") as file:
+                file.write(np.hstack([files, answers]).astype("<f8").tobytes())
+        except OSError as error:
+            # A full disk has no name in the system's error.
+            raise ToolkitError(f"{self._path}: cannot be written ({error.strerror}).") from None
 
     def remember(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Return what was decided in this job, or decide it and write it down."""
