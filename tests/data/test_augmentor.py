@@ -136,6 +136,31 @@ def test_a_wrong_step_is_named_with_what_would_be_right(step: Any, message: str)
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [{"Resize": {"height": 60_000, "width": 60_000}}],
+        [{"Blur": {"blur_limit": [3, 1_000_001]}}],
+        [{"GridDropout": {"unit_size_range": [2, 10**9]}}],
+        [{"Affine": {"scale": {"x": [0.9, float("inf")], "y": [0.9, 1.1]}}}],
+        [{"GaussNoise": {"std_range": [0.1, float("nan")]}}],
+        [{"SomeOf": {"transforms": [{"Blur": {}}], "n": 10**9}}],
+        [
+            {
+                "SomeOf": {
+                    "transforms": [{"SomeOf": {"transforms": [{"Blur": {}}], "n": 999}}],
+                    "n": 9,
+                }
+            }
+        ],
+        [{"HorizontalFlip": {}}] * 1001,
+    ],
+)
+def test_what_would_exhaust_memory_or_time_is_refused(steps: list[Any]) -> None:
+    with pytest.raises(ToolkitError, match=r"^augmentor: .*Expected at most \d+"):
+        Augmentor(steps)
+
+
 def test_a_step_that_changes_the_size_is_refused() -> None:
     augmentor = Augmentor([{"RandomCrop": {"height": 20, "width": 30}}])
     with pytest.raises(ToolkitError, match=r"Expected shape \(64, 64, 3\).*\(20, 30, 3\)"):

@@ -23,6 +23,12 @@ import pydantic
 from toolkit.data.pixels import Pixels
 from toolkit.errors import ToolkitError, suggestion
 
+LARGEST_NUMBER = 4096
+"""Of any parameter: a size, kernel or count beyond it exhausts memory or time."""
+
+MOST_TRANSFORMS = 1000
+"""That one photo may pass through, with those that `SomeOf` and the like repeat."""
+
 Step = Mapping[str, Mapping[str, Any] | None]
 """One step: albumentations' name of the transform, and its parameters by its own names."""
 
@@ -40,6 +46,12 @@ class Augmentor:
             ToolkitError: A transform or parameter is unknown, or a value is not allowed.
         """
         self._steps = list(steps)
+        count = sum(_transforms_a_photo(step) for step in self._steps)
+        if count > MOST_TRANSFORMS:
+            raise ToolkitError(
+                f"augmentor: Expected at most {MOST_TRANSFORMS} transforms per photo, received "
+                f"{count:,.0f}."
+            )
         self._per_thread = threading.local()
         self._pipeline()
 
@@ -78,6 +90,17 @@ class Augmentor:
 def photo_seed(*numbers: int) -> int:
     """Mix numbers, such as (seed, epoch, photo), into one seed of 32 bits."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def _transforms_a_photo(step: Any) -> float:
+    """Count the transforms that a step may apply to one photo; a malformed step counts as one."""
+    parameters = next(iter(step.values()), None) if isinstance(step, Mapping) else None
+    if not isinstance(parameters, Mapping):
+        return 1
+    inner = parameters.get("transforms")
+    within = sum(map(_transforms_a_photo, inner)) if isinstance(inner, list) else 1
+    times = parameters.get("n")
+    return within * max(1, times) if isinstance(times, int | float) else within
 
 
 def _transforms(steps: Sequence[Step]) -> list[Any]:
@@ -135,9 +158,14 @@ def _value(key: str, value: Any) -> Any:
             )
         return getattr(cv2, value)
     if isinstance(value, list):
-        return tuple(value)
+        return tuple(_value(key, item) for item in value)
     if isinstance(value, Mapping):
         return {inner: _value(inner, item) for inner, item in value.items()}
+    # Written so that it refuses what is not a number too.
+    if isinstance(value, int | float) and not abs(value) <= LARGEST_NUMBER:
+        raise ToolkitError(
+            f"augmentor: {key}: Expected at most {LARGEST_NUMBER}, received {value!r}."
+        )
     return value
 
 
