@@ -5,7 +5,9 @@ BIN := $(CURDIR)/$(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO := .demo
 
-.PHONY: demo test lint docs clean
+LOWEST := .venv-lowest
+
+.PHONY: demo test test-lowest lint docs clean
 
 demo: $(INSTALLED)
 	mkdir -p $(DEMO)
@@ -21,6 +23,14 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2
 
+# The oldest versions of all direct dependencies that setup.cfg admits.
+test-lowest: $(INSTALLED)
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --upgrade pip uv
+	$(LOWEST)/bin/python -m uv pip install --quiet --python $(LOWEST)/bin/python \
+		--resolution lowest-direct --editable '.[train,test]'
+	$(LOWEST)/bin/python -m pytest -n 2 tests/data tests/metrics tests/inference tests/cli
+
 lint: $(INSTALLED)
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	$(BIN)/ruff check .
@@ -33,7 +43,7 @@ docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) $(DEMO) build dist *.egg-info
+	rm -rf $(VENV) $(LOWEST) $(DEMO) build dist *.egg-info
 
 # Made again when what is to be installed changes.
 $(INSTALLED): setup.cfg pyproject.toml

@@ -245,7 +245,7 @@ def _kind(value: Mapping[str, Any]) -> str:
         "maximum": "at most",
         "exclusiveMaximum": "below",
     }
-    said = [f"{word} {value[key]}" for key, word in limits.items() if key in value]
+    said = [f"{word} {value[key]:g}" for key, word in limits.items() if key in value]
     return ", ".join([words.get(str(kind), "Anything"), *said])
 
 
