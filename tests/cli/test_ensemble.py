@@ -136,7 +136,7 @@ class TestOutputs:
         toolkit("ensemble", "--batch", 2, "--threads", 1)
         report = json.loads((home / "latency.json").read_text(encoding="utf-8"))
         assert (report["batch"], report["photos"]) == (2, 9)
-        assert report["thread_plan"]["intra_op"] == 1
+        assert report["threads"] == 1
         counts = {work: stage["n"] for work, stage in report["stages"].items()}
         models = {f"model {name}": 4 for name in ("alpha fp32", "beta fp32", "gamma int8")}
         assert counts == {"decode": 9, "views": 9, "voting": 5, **models}
@@ -478,9 +478,7 @@ class TestFast:
         report = json.loads((prepared / "latency.json").read_text(encoding="utf-8"))
         assert 3 < report["inference"]["runs_a_photo"] < 5 < 3 * 2
         assert "until the exact label is certain" in told.out
-        assert report["thread_plan"] == {
-            "intra_op": usable_cores(), "spinning": False, "parallel": 1, "measured": None
-        }  # fmt: skip
+        assert report["threads"] == usable_cores()
         again = toolkit("reproduce", "submission.json", "--json")
         assert again.code == 0, again.err
 

@@ -144,7 +144,7 @@ class TestEqual:
     def test_what_was_other_then_is_told(self, toolkit, submitted: Path) -> None:
         def age(content: dict[str, Any]) -> None:
             content["versions"]["numpy"] = "1.0"
-            content["thread_plan"]["intra_op"] = 64
+            content["threads"] = 64
             content["options"]["threads"] = 1_000_000
 
         edited(submitted / "submission.json", age)
@@ -152,7 +152,7 @@ class TestEqual:
         assert told.code == 0, told.err
         assert "Other than when it was made:" in told.out
         assert f"  numpy: then 1.0, now {np.__version__}" in told.out
-        assert "  cores: then 64 threads, now " in told.out
+        assert "  threads: then 64, now " in told.out
 
 
 class TestNotEqual:

@@ -100,7 +100,7 @@ def command(
         return
     _print_scores(found)
     _print_against(found)
-    _print_cost(found, tta)
+    _print_cost(found)
     if table:
         print_line(f"{table}: {len(found.rows)} rows")
 
@@ -215,7 +215,7 @@ def _print_against(found: SideBySide) -> None:
     print_line("")
 
 
-def _print_cost(found: SideBySide, views: int) -> None:
+def _print_cost(found: SideBySide) -> None:
     measured = {row.cost.inference.by for row in found.rows if row.cost.inference}
     said = [f"{key}: {_SOURCES[key]}" for key in _SOURCES if key in measured]
     missing = [row for row in found.rows if not row.cost.inference]
@@ -226,10 +226,7 @@ def _print_cost(found: SideBySide, views: int) -> None:
             f"{'; '.join(said)}."
         )
     if any(row.kind in ("bundle", "member") for row in missing):
-        lines.append(
-            "A dash under ms: not measured on this machine. 'toolkit compare --measure' does it "
-            f"now; 'toolkit tune --bundle DIR --tta {views}' does it on your photos."
-        )
+        lines.append("A dash under ms: not measured. 'toolkit compare --measure' does it now.")
     if any(row.kind in ("run", "group") for row in missing):
         lines.append("A run has ms where its bundle is compared, too, and was measured.")
     print_table(
@@ -253,7 +250,6 @@ def _print_cost(found: SideBySide, views: int) -> None:
 
 
 _SOURCES: Mapping[str, str] = {
-    "tune": "'toolkit tune', the whole ensemble on photos",
     "members": "an earlier --measure or plan, each member by itself",
     "compare": "--measure now, each member by itself",
     "ensemble": "'toolkit ensemble', the job whose latency.json is beside the bundle",

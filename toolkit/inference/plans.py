@@ -11,10 +11,9 @@ from toolkit.errors import ToolkitError, UsageError, nearest
 from toolkit.files import sha256_json
 from toolkit.inference.bundle import Bundle, load_validation
 from toolkit.inference.certificate import Certify, held_back, mean_ms, part_of, sample_size
-from toolkit.inference.costs import measure_costs, pairs_of
+from toolkit.inference.costs import machine_key, measure_costs, pairs_of
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.evidence import gather
-from toolkit.inference.measured import machine_key
 from toolkit.inference.plan import (
     EXACT,
     Plan,

@@ -12,11 +12,9 @@ from toolkit.inference.costs import Costs, measure_costs, pairs_of, saved_costs
 from toolkit.inference.devices import Device
 from toolkit.inference.plan import described
 from toolkit.inference.sessions import Sessions
-from toolkit.inference.threads import plan_threads
 from toolkit.inference.timing import Timings
-from toolkit.inference.tuning import saved_threads
 from toolkit.inference.voting import Voting
-from toolkit.machine import RUNTIMES, package_versions
+from toolkit.machine import RUNTIMES, package_versions, usable_cores
 from toolkit.progress import SILENT, Reporter
 from toolkit.reporting.submission import latency_path
 
@@ -30,7 +28,7 @@ class InferenceCost:
 
     Attributes:
         ms: Milliseconds a photo, all members and views; decoding is not in it.
-        by: What measured it: `tune`, `compare` now, `ensemble`, or `members` where it is the sum of
+        by: What measured it: `compare` now, `ensemble`, or `members` where it is the sum of
             what any command measured of the members.
     """
 
@@ -72,7 +70,7 @@ class Serving:
         sessions = Sessions(
             self.bundle,
             device=self.device,
-            threads=plan_threads(),
+            threads=usable_cores(),
             batch=self.batch,
             timings=Timings(),
         )
@@ -84,20 +82,14 @@ class Serving:
         """Return what the exact ensemble costs, or None where that was never measured here.
 
         What was measured just now goes first, so that several bundles are measured alike; then
-        what `tune`, the commands that measure members and a job beside the bundle did.
+        what the commands that measure members and a job beside the bundle did.
         """
-        if self.measured is None:
-            tuned = saved_threads(
-                self.bundle, self.voting, views=self.views, device=self.device, batch=self.batch
-            )
-            if tuned is not None:
-                return InferenceCost(min(each.ms for each in tuned.tried), "tune")
         return self.members_cost(self.voters, self.views) or self._cost_of_a_job()
 
     def members_cost(self, names: Sequence[str], views: int) -> InferenceCost | None:
         """Return what some members cost together, or None where one of them was not measured."""
         costs = self.measured or saved_costs(
-            self.bundle, device=self.device, threads=plan_threads(), batch=self.batch
+            self.bundle, device=self.device, threads=usable_cores(), batch=self.batch
         )
         pairs = [(each.name, each.precision) for each in self.bundle.members if each.name in names]
         if costs is None or any(pair not in costs.ms for pair in pairs):

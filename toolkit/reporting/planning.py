@@ -20,7 +20,6 @@ from toolkit.inference.plan import Plan
 from toolkit.inference.planner import price
 from toolkit.inference.plans import FastOptions, find_plan, keep_plan, kept_path, within_budget
 from toolkit.inference.promise import Promise
-from toolkit.inference.threads import plan_threads
 from toolkit.progress import SILENT, Reporter, counted
 from toolkit.reporting.pictures import draw_cost
 
@@ -82,7 +81,7 @@ def make_and_draw(
             f"--out {out}: Expected a name that ends in .json. The picture beside it ends in .png."
         )
     count = len(load_request(data).ids) if photos is None else photos
-    ensemble = Ensemble.load(bundle, **settings, threads=plan_threads())
+    ensemble = Ensemble.load(bundle, **settings)
     for note in ensemble.notes:
         reporter.say(note)
     for line in ensemble.details:
