@@ -133,7 +133,7 @@ def plan_ahead(
     """Find a plan, and keep it where `submit` looks for it."""
     options = FastOptions(tolerance=tolerance)
     started = perf_counter()
-    plan = find_plan(ensemble, options.promise, photos, hold_back=False, fresh=fresh)
+    plan = find_plan(ensemble, options.promise, photos, fresh=fresh)
     seconds = perf_counter() - started
     save_plan(plan, kept_path(ensemble, options, photos))
     return {

@@ -482,16 +482,6 @@ class TestFast:
         again = toolkit("reproduce", "submission.json", "--json")
         assert again.code == 0, again.err
 
-    def test_a_plan_on_held_out_photos_says_what_it_promises(self, toolkit, prepared: Path) -> None:
-        """And what `ensemble` promises then."""
-        promise = ("--certify", "validation", "--tolerance", "0.1", "--confidence", "0.9")
-        told = toolkit("plan", *self.COMMAND[1:], *promise)
-        assert told.code == 0, told.err
-        said = "promise: at most 12 of 120 labels differ from the exact ensemble's, with 90% confid"
-        assert said in told.out
-        assert "to certify on" not in told.out
-        assert said in toolkit(*self.COMMAND, "--plan", "fast", *promise).out
-
     def test_another_batch_writes_the_same_bytes(self, toolkit, prepared: Path) -> None:
         names = []
         for batch in (3, 16):

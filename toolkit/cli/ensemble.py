@@ -55,8 +55,8 @@ if TYPE_CHECKING:
 @options.promise
 @click.option(
     "--certify",
-    type=options.Choice(["test", "validation", "off"]),
-    help="What the promise rests on: a sample of the photos predicted, held-out photos, nothing.  "
+    type=options.Choice(["test", "off"]),
+    help="The promise rests on a sample of the photos predicted, or there is none.  "
     "[default: test]",
 )
 @options.answer_broken
