@@ -131,11 +131,6 @@ def measure_costs(
     return costs
 
 
-def saved_costs(bundle: Bundle, *, device: Device, threads: int, batch: int) -> Costs | None:
-    """Return what `measure_costs` found for the same on this machine, or None."""
-    return _saved_costs(_costs_key(bundle, device, threads, batch))
-
-
 def machine_key(device: Device) -> dict[str, Any]:
     """Return what all that is measured depends on, whatever the bundle."""
     return {
