@@ -11,7 +11,7 @@ Sides, in turns within one run, on the same photos, views and weights:
   fast 0.01      `toolkit ensemble --plan fast --tolerance 0.01`; others likewise
 
 All but the fast sides predict a slice of the rows: their rates are taken for the rate on all rows.
-End to end is from the first JPEG to the written CSV with networks loaded; plans and threads were
+End to end is from the first JPEG to the written CSV with networks loaded; plans were
 found before, the certificate of a fast side is made on the clock.
 """
 
@@ -49,7 +49,6 @@ from toolkit.data.dataset import load_request
 from toolkit.data.tables import read_labels
 from toolkit.files import write_json
 from toolkit.inference.bundle import Bundle, load_bundle
-from toolkit.inference.devices import choose_device
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.plan import save_plan
 from toolkit.inference.plans import (
@@ -59,8 +58,6 @@ from toolkit.inference.plans import (
     find_plan,
     kept_path,
 )
-from toolkit.inference.threads import plan_threads
-from toolkit.inference.tuning import measure_threads, saved_threads
 from toolkit.inference.voting import Voting, choose_voting
 from toolkit.machine import package_versions, processor_name, usable_cores
 from toolkit.processes import import_quietly
@@ -119,7 +116,7 @@ class Task:
 
     def ensemble(self) -> Ensemble:
         """Load the exact ensemble for a plan."""
-        return Ensemble.load(self.bundle, **{**self.settings, "threads": plan_threads()})
+        return Ensemble.load(self.bundle, **self.settings)
 
 
 def say(line: str) -> None:
@@ -130,20 +127,13 @@ def say(line: str) -> None:
 # Before the clock.
 
 
-def ensure_threads(task: Task, photos: Sequence[Path]) -> None:
-    """Measure how the cores are best used, as `toolkit tune` does, unless it is known."""
-    parts: dict[str, Any] = {"views": task.views, "device": choose_device("cpu"), "batch": BATCH}
-    if saved_threads(task.bundle, task.voting, **parts) is None:
-        measure_threads(task.bundle, task.voting, photos, **parts)
-
-
 def plan_ahead(
     ensemble: Ensemble, tolerance: float, photos: int, *, fresh: bool
 ) -> dict[str, float | int | bool]:
     """Find a plan, and keep it where `submit` looks for it."""
     options = FastOptions(tolerance=tolerance)
     started = perf_counter()
-    plan = find_plan(ensemble, options.promise, photos, hold_back=False, fresh=fresh)
+    plan = find_plan(ensemble, options.promise, photos, fresh=fresh)
     seconds = perf_counter() - started
     save_plan(plan, kept_path(ensemble, options, photos))
     return {
@@ -305,7 +295,6 @@ def main(
     settings |= {"batch": BATCH, "threads": None, "seed": 0}
     task = Task(manifest, choose_voting(manifest, tta, voting), settings)
     load_before = os.getloadavg()
-    ensure_threads(task, request.paths)
     ensemble = task.ensemble()
     planning = plans_ahead(ensemble, tolerances, rows, len(request.ids) if with_own else 0)
     del ensemble

@@ -73,7 +73,7 @@ def described(sample: Sample) -> dict[str, Any]:
                 "call_seconds": sample.call_seconds,
                 "runs_a_photo": latency["inference"]["runs_a_photo"],
                 "load_ms": latency["load_ms"],
-                "thread_plan": latency["thread_plan"],
+                "threads": latency["threads"],
                 "provider": latency["provider"],
                 "fast": latency["fast"],
             }

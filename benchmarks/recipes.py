@@ -24,7 +24,7 @@ from toolkit.machine import processor_name, usable_cores
 from toolkit.metrics import log_losses
 from toolkit.progress import Reporter
 from toolkit.training.recipe import Recipe
-from toolkit.training.recipe_files import RecipeSet, load_set, shipped_sets
+from toolkit.training.recipe_files import RecipeSet, load_set
 from toolkit.training.run import MANIFEST, Run, load_run
 from toolkit.training.train import TrainingOptions, run_folder, train
 
@@ -32,27 +32,29 @@ COSINE = {"exponential_decay": None, "warmup_cosine": {"warmup_fraction": 0.1, "
 MIXING = {"label_smoothing": 0.1, "mixup": {"alpha": 0.2}}
 EMA = {"ema": {"momentum": 0.98, "stages": ["all"]}}
 
+OWN = {"pixels": "own"}
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "improved": {},
-    "base": {},
-    "base+cosine": COSINE,
-    "base+mixing": MIXING,
-    "base+ema": EMA,
-    "base+smoothing": {"label_smoothing": 0.1},
-    "base+cutmix": {"label_smoothing": 0.1, "cutmix": {"alpha": 1.0}},
-    "base+cosine+mixing": {**COSINE, **MIXING},
-    "base+cosine+ema": {**COSINE, **EMA},
-    "base+mixing+ema": {**MIXING, **EMA},
-    "base+all": {**COSINE, **MIXING, **EMA},
-    "own": {},
-    "own+rate": {"optimizer": {"name": "Adamax", "learning_rate": 2e-3}},
-    "own+ema": EMA,
-    "own+average": {"pooling": "average"},
-    "own+average+ema": {"pooling": "average", **EMA},
-    "average+ema": {"pixels": "unit", "pooling": "average", **EMA},
+    "base": OWN,
+    "base+cosine": {**OWN, **COSINE},
+    "base+mixing": {**OWN, **MIXING},
+    "base+ema": {**OWN, **EMA},
+    "base+smoothing": {**OWN, "label_smoothing": 0.1},
+    "base+cutmix": {**OWN, "label_smoothing": 0.1, "cutmix": {"alpha": 1.0}},
+    "base+cosine+mixing": {**OWN, **COSINE, **MIXING},
+    "base+cosine+ema": {**OWN, **COSINE, **EMA},
+    "base+mixing+ema": {**OWN, **MIXING, **EMA},
+    "base+all": {**OWN, **COSINE, **MIXING, **EMA},
+    "own": OWN,
+    "own+rate": {**OWN, "optimizer": {"name": "Adamax", "learning_rate": 2e-3}},
+    "own+ema": {**OWN, **EMA},
+    "own+average": {**OWN, "pooling": "average"},
+    "own+average+ema": {**OWN, "pooling": "average", **EMA},
+    "average+ema": {"pooling": "average", **EMA},
 }
-"""What each changes; `own` is `improved` with the network's own pixels, `base` has the head first
-too, in one of the passes. The last has the pixels of `improved`."""
+"""What each changes in `improved`. `own` is the network's own pixel scaling; `base` trains the head
+first too, in one of the passes."""
 
 HELD_TO = ("improved", "base", "own")
 
@@ -60,24 +62,22 @@ DRAWS = 10_000
 
 
 def variant(name: str, backbone: str, size: int, passes: int) -> Recipe:
-    """Return the recipe of a variant; `best` is the shipped set's, in the same size and passes."""
-    published = name in shipped_sets()
-    start = load_set(name if published else "improved").recipe(backbone).model_dump(mode="json")
+    """Return the recipe of a variant: `improved` with its changes, at a size and passes."""
+    recipe = load_set("improved").recipe(backbone).model_dump(mode="json")
+    changes = dict(VARIANTS[name])
+    recipe["head"]["pooling"] = changes.pop("pooling", recipe["head"]["pooling"])
     head = {"name": "head", "epochs": 1, "frozen_fraction": 1}
     rest = {"name": "all", "epochs": passes - 1, "frozen_fraction": 0}
     alone = {"name": "all", "epochs": passes, "frozen_fraction": 0}
-    changes = {} if published else {"pixels": "own", **VARIANTS[name]}
-    start["head"]["pooling"] = changes.pop("pooling", start["head"]["pooling"])
-    in_two = len(start["stages"]) > 1 if published else name.startswith("base")
     return Recipe.model_validate(
         {
-            **start,
+            **recipe,
             **changes,
             "set": name,
             "image_size": size,
             "early_stopping": None,
             "published_accuracy": None,
-            "stages": [head, rest] if in_two else [alone],
+            "stages": [head, rest] if name.startswith("base") else [alone],
         }
     )
 
@@ -253,7 +253,7 @@ def main(
 
 def _finished(runs: Path, backbone: str, size: int, passes: int) -> dict[str, dict[int, Run]]:
     found: dict[str, dict[int, Run]] = {}
-    for name in dict.fromkeys((*VARIANTS, *shipped_sets())):
+    for name in VARIANTS:
         if not (runs / name).is_dir():
             continue
         recipe = variant(name, backbone, size, passes)

@@ -393,7 +393,6 @@ def plannable(
     from toolkit.inference import bundle as module
     from toolkit.inference.devices import Device
     from toolkit.inference.sessions import open_session
-    from toolkit.inference.threads import Threads
     from toolkit.inference.views import VIEWS
     from toolkit.inference.voting import vote
 
@@ -432,7 +431,7 @@ def plannable(
     for member in members:
         seen = [resize(photo, member.image_size) for photo in photos]
         for precision in ("fp32", *(variant.precision for variant in member.variants)):
-            session = open_session(folder, member, precision, device, Threads(1), 16)
+            session = open_session(folder, member, precision, device, 1, 16)
             views = [np.stack([view(photo) for photo in seen]) for view in VIEWS]
             answers = [session.run(session.place(images), len(images)) for images in views]
             said[member.name, precision] = np.stack(answers, axis=1)

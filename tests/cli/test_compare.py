@@ -7,7 +7,6 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,12 @@ from scipy import stats
 
 from toolkit.exporting.weights import unvalidated_table
 from toolkit.files import sha256_file
-from toolkit.inference import costs, devices
+from toolkit.inference import devices
 from toolkit.inference.bundle import BundleValidation, load_bundle, load_validation, save_bundle
-from toolkit.inference.threads import plan_threads
+from toolkit.inference.costs import measure_costs
+from toolkit.inference.sessions import Sessions
+from toolkit.inference.timing import Timings
+from toolkit.machine import usable_cores
 from toolkit.metrics import score
 from toolkit.training.run import Validation
 
@@ -208,65 +210,53 @@ class TestInferenceCost:
         shutil.copytree(plannable, here / "bundle")
         return here
 
-    def cost(self, toolkit, *options: object) -> dict[str, Any] | None:
+    def cost(self, toolkit, *options: object) -> float | None:
         told = toolkit("compare", "bundle", "--json", "--quiet", *options)
         assert told.code == 0, told.err
         (row,) = told.json["rows"]
-        return row["cost"]["inference"]
+        return row["cost"]["inference_ms"]
 
-    def test_what_was_not_measured_is_a_dash_and_the_command_is_named(
+    def test_what_was_not_measured_is_a_dash_and_the_option_is_named(
         self, toolkit, plannable_project: Path
     ) -> None:
+        """Whatever an earlier command measured, and whatever lies beside the bundle."""
+        toolkit("compare", "bundle", "--tta", 2, "--measure")
+        toolkit("ensemble", "--tta", 2)
         assert self.cost(toolkit, "--tta", 2) is None
         told = toolkit("compare", "bundle", "--tta", 2)
-        assert "'toolkit tune --bundle DIR --tta 2'" in told.out
+        assert "A dash under ms: not measured. --measure measures the members" in told.out
 
-    def test_measured_now_it_is_kept_for_the_planner_and_for_the_next_time(
+    def test_what_is_measured_is_kept_for_the_planner(
         self, toolkit, plannable_project: Path
     ) -> None:
         measured = self.cost(toolkit, "--tta", 2, "--measure")
         assert measured is not None
-        assert (measured["by"], measured["ms"] > 0) == ("compare", True)
         bundle = load_bundle(plannable_project / "bundle")
-        device = devices.choose_device("cpu")
-        threads = plan_threads()
-        kept = costs.saved_costs(bundle, device=device, threads=threads, batch=16)
-        assert kept is not None
-        expected = 2 * sum(kept.ms[member.name, "fp32"] for member in bundle.members)
-        assert measured["ms"] == pytest.approx(expected)
-        assert self.cost(toolkit, "--tta", 2) == {"ms": measured["ms"], "by": "members"}
+        sessions = Sessions(
+            bundle,
+            device=devices.choose_device("cpu"),
+            threads=usable_cores(),
+            batch=16,
+            timings=Timings(),
+        )
+        pairs = [(member.name, "fp32") for member in bundle.members]
+        kept = measure_costs(sessions, pairs, clock=lambda: pytest.fail("measured anew"))
+        assert measured == pytest.approx(2 * sum(kept.ms[pair] for pair in pairs))
 
     def test_auto_measures_the_processor_where_the_gpu_cannot_run_the_members(
         self, toolkit, plannable_project: Path, gpu_that_runs_nothing: None
     ) -> None:
         measured = self.cost(toolkit, "--measure")
         assert measured is not None
-        assert measured["by"] == "compare"
+        assert measured > 0
 
     def test_a_run_costs_what_its_exported_member_does(self, toolkit, project: Path) -> None:
         told = toolkit("compare", "--measure", "--json")
         bundle = load_bundle(project / "bundle")
-        costs = [row_of(told.json, member.run)["cost"]["inference"] for member in bundle.members]
-        assert all(cost["ms"] > 0 for cost in costs)
+        costs = [row_of(told.json, member.run)["cost"]["inference_ms"] for member in bundle.members]
+        assert all(cost > 0 for cost in costs)
         alone = toolkit("compare", "runs", "--json").json
-        assert {row["cost"]["inference"] for row in alone["rows"]} == {None}
-
-    def test_the_job_beside_the_bundle_counts_only_for_the_same_work(
-        self, toolkit, home: Path
-    ) -> None:
-        toolkit("ensemble", "--tta", 2, "--voting", "uniform")
-        latency = json.loads((home / "latency.json").read_text(encoding="utf-8"))
-        spent = {"ms": latency["inference"]["ms_a_photo"], "by": "ensemble"}
-        assert self.cost(toolkit, "--tta", 2, "--voting", "uniform") == spent
-        assert self.cost(toolkit, "--tta", 2) is None
-        assert self.cost(toolkit, "--tta", 4, "--voting", "uniform") is None
-        assert self.cost(toolkit, "--tta", 2, "--voting", "uniform", "--batch", 4) is None
-
-    def test_what_tune_found_goes_first(self, toolkit, home: Path) -> None:
-        toolkit("ensemble", "--tta", 2)
-        tuned = toolkit("tune", "--tta", 2, "--json", "--quiet").json
-        best = min(median(each["samples"]) for each in tuned["tried"])
-        assert self.cost(toolkit, "--tta", 2) == {"ms": best, "by": "tune"}
+        assert {row["cost"]["inference_ms"] for row in alone["rows"]} == {None}
 
 
 class TestGroup:

@@ -24,7 +24,6 @@ from toolkit.files import sha256_file, write_json
 from toolkit.inference.bundle import Bundle, load_bundle, load_validation
 from toolkit.inference.devices import choose_device
 from toolkit.inference.sessions import MemberSession
-from toolkit.inference.threads import Threads
 from toolkit.inference.views import VIEWS
 from toolkit.progress import Reporter
 from toolkit.training.run import Run, load_run
@@ -128,9 +127,7 @@ def test_validation_is_what_the_files_say_to_every_view(trained: Trained, export
 def test_views_are_those_of_the_photos_not_of_each_other(exported: Bundle) -> None:
     # A photo of one colour looks the same in every view, whatever the network says of it.
     member = exported.members[0]
-    session = MemberSession(
-        exported.folder / member.file, choose_device("cpu"), Threads(1), batch=8
-    )
+    session = MemberSession(exported.folder / member.file, choose_device("cpu"), 1, batch=8)
     grey = np.full((1, 32, 32, 3), 90, dtype=np.uint8)
     views = np.concatenate([view(grey[0])[None] for view in VIEWS])
     answers = session.run(views, len(VIEWS))

@@ -23,7 +23,6 @@ from toolkit.inference import sessions
 from toolkit.inference.bundle import Bundle, load_bundle, load_validation
 from toolkit.inference.devices import choose_device
 from toolkit.inference.sessions import MemberSession, open_session
-from toolkit.inference.threads import Threads
 from toolkit.inference.views import VIEWS, FixedViews
 
 if TYPE_CHECKING:
@@ -147,9 +146,7 @@ class TestWhatIsAccepted:
         self, lowered: Bundle, trained: Trained, draw_photo: Callable[..., Any]
     ) -> None:
         (member,) = lowered.members
-        session = open_session(
-            lowered.folder, member, "int8", choose_device("cpu"), Threads(1), len(VIEWS)
-        )
+        session = open_session(lowered.folder, member, "int8", choose_device("cpu"), 1, len(VIEWS))
         validation = trained.runs[0].validation
         assert validation is not None
         (path,) = (trained.data / "train").rglob(str(validation.ids[3]))
@@ -338,8 +335,7 @@ def test_fp16_computes_what_fp32_computes(exported: Bundle, tmp_path: Path) -> N
     assert "Cast" in kept
     images = np.random.default_rng(3).integers(0, 256, (16, 32, 32, 3), dtype=np.uint8)
     whole, half = (
-        MemberSession(path, choose_device("cpu"), Threads(1), 16).run(images, 16)
-        for path in (file, target)
+        MemberSession(path, choose_device("cpu"), 1, 16).run(images, 16) for path in (file, target)
     )
     assert half.dtype == np.float32
     assert np.isfinite(half).all()

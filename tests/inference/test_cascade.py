@@ -26,7 +26,6 @@ from toolkit.inference.evidence import carry_out, gather
 from toolkit.inference.plan import EXACT, Plan, Run, described
 from toolkit.inference.planner import find_candidates
 from toolkit.inference.sessions import Sessions
-from toolkit.inference.threads import Threads
 from toolkit.inference.timing import Timings
 from toolkit.inference.voting import choose_voting, soften
 
@@ -87,7 +86,7 @@ def cascade(
     sessions = Sessions(
         bundle,
         device=Device("cpu", "processor"),
-        threads=Threads(1),
+        threads=1,
         batch=batch,
         timings=Timings(),
     )

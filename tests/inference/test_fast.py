@@ -15,9 +15,8 @@ from PIL import Image
 from toolkit.data.dataset import Request
 from toolkit.data.pixels import BrokenPhotoError, decode
 from toolkit.errors import ToolkitError, UsageError
-from toolkit.inference import cascade, certificate, fast, plans
-from toolkit.inference.bundle import load_bundle, load_validation
-from toolkit.inference.certificate import held_back, part_of
+from toolkit.inference import cascade, fast, plans
+from toolkit.inference.bundle import load_bundle
 from toolkit.inference.costs import Costs
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.fast import FastJob, FastOutcome, predict_fast
@@ -434,7 +433,7 @@ class TestExactly:
             "(for so few photos a certificate costs more than it saves)"
         )
 
-    @pytest.mark.parametrize("certify", ["test", "validation", "off"])
+    @pytest.mark.parametrize("certify", ["test", "off"])
     def test_nothing_cheaper(
         self,
         sit: Callable[..., Sitting],
@@ -463,7 +462,7 @@ class TestExactly:
         assert ensemble.timings.runs < 0.8 * PHOTOS * 3 * VIEWS
 
 
-class TestOtherCertificates:
+class TestWithoutCertificate:
     def test_off_takes_the_boldest_that_is_expected_to_hold_and_promises_nothing(
         self, sit: Callable[..., Sitting], plan: Plan
     ) -> None:
@@ -481,49 +480,6 @@ class TestOtherCertificates:
         outcome = sit(replace(plan, tolerance=1e-9), "off").begin()
         same_labels(outcome.probabilities, reference.predict(drawn))
         assert "no cheaper plan is expected" in outcome.certificate.promise
-
-    def test_validation_rests_on_photos_that_chose_nothing(
-        self, sit: Callable[..., Sitting], ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        seen: list[list[int]] = []
-        real = certificate.carry_out
-
-        def carry_out(evidence: Any, *others: Any) -> Any:
-            seen.append(evidence.labels.tolist())
-            return real(evidence, *others)
-
-        options = replace(OPTIONS, certify="validation")
-        plan = chosen_plan(ensemble, options, PHOTOS)
-        monkeypatch.setattr(certificate, "carry_out", carry_out)
-        outcome = sit(plan, "validation").begin()
-        validation = load_validation(ensemble.bundle)
-        others = validation.labels[held_back(validation)]
-        kept = len(others)
-        assert plan.photos == 160 - kept
-        assert seen == [others.tolist()] * len(plan.candidates)
-        assert outcome.sampled == 0
-        assert outcome.certificate.sample == kept
-        assert outcome.certificate.shipped > 0
-        assert "held-out photos, which these are assumed to be like" in outcome.certificate.promise
-
-    def test_validation_with_a_plan_made_on_all_photos_is_refused(
-        self, sit: Callable[..., Sitting], plan: Plan
-    ) -> None:
-        with pytest.raises(
-            ToolkitError, match=r"made on all held-out photos.*'toolkit plan --certify validation'"
-        ):
-            sit(plan, "validation").begin()
-
-    def test_near_duplicates_stay_on_one_side(self, bundle: Path) -> None:
-        validation = load_validation(load_bundle(bundle))
-        kept = held_back(validation)
-        chosen, choosing = part_of(validation, kept), part_of(validation, ~kept)
-        assert not set(chosen.groups) & set(choosing.groups)
-        assert len(chosen.labels) == len(choosing.labels) == 80
-        np.testing.assert_array_equal(
-            chosen.variants["alpha", "int8"], validation.variants["alpha", "int8"][kept]
-        )
-        np.testing.assert_array_equal(chosen.probabilities, validation.probabilities[:, kept])
 
 
 class TestBrokenPhotos:

@@ -22,7 +22,6 @@ from toolkit.inference.engine import Engine
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.openvino_session import OpenVinoSession
 from toolkit.inference.sessions import MemberSession, Sessions, open_session
-from toolkit.inference.threads import Threads
 from toolkit.inference.timing import Timings
 from toolkit.inference.voting import Voting
 
@@ -39,7 +38,7 @@ def noise(count: int, size: int = 32) -> NDArray[np.uint8]:
 @pytest.mark.parametrize("member", ["alpha", "gamma"])
 def test_probabilities_are_those_of_the_network(tiny_bundle, member: str, count: int) -> None:
     images = noise(count, 48 if member == "gamma" else 32)
-    session = MemberSession(tiny_bundle.folder / f"{member}.onnx", CPU, Threads(1), batch=4)
+    session = MemberSession(tiny_bundle.folder / f"{member}.onnx", CPU, 1, batch=4)
     answer = session.run(session.place(images), count)
     assert answer.dtype == np.float32
     np.testing.assert_allclose(answer, tiny_bundle.reference(member, images), atol=1e-5)
@@ -49,7 +48,7 @@ def test_a_file_that_is_no_network_is_named_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "text.onnx"
     path.write_text("no network", encoding="utf-8")
     with pytest.raises(ToolkitError, match=r"text\.onnx: onnxruntime cannot load it") as told:
-        MemberSession(path, CPU, Threads(1), batch=1)
+        MemberSession(path, CPU, 1, batch=1)
     assert "\n" not in str(told.value)
 
 
@@ -130,14 +129,14 @@ def test_an_openvino_that_cannot_be_imported_is_told_in_one_line(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ToolkitError, match=r"m\.onnx: OpenVINO cannot load it \(import of"):
-        OpenVinoSession(tmp_path / "m.onnx", "bf16", Threads(1), 1)
+        OpenVinoSession(tmp_path / "m.onnx", "bf16", 1, 1)
 
 
 class TestGpu:
     def test_every_run_has_the_same_shape_and_answers_are_cut(
         self, tiny_bundle, cuda: PretendedCuda
     ) -> None:
-        session = MemberSession(tiny_bundle.folder / "alpha.onnx", CUDA, Threads(1), batch=4)
+        session = MemberSession(tiny_bundle.folder / "alpha.onnx", CUDA, 1, batch=4)
         cuda.forget()
         images = noise(10)
         answer = session.run(session.place(images), 10)
@@ -165,7 +164,7 @@ class TestGpu:
             ToolkitError,
             match=r"Expected CUDAExecutionProvider, but .* runs on CPUExecutionProvider.*doctor",
         ):
-            MemberSession(tiny_bundle.folder / "alpha.onnx", CUDA, Threads(1), batch=1)
+            MemberSession(tiny_bundle.folder / "alpha.onnx", CUDA, 1, batch=1)
 
     def test_auto_goes_on_with_the_processor_and_says_why(
         self, tiny_bundle, cuda: PretendedCuda, monkeypatch: pytest.MonkeyPatch
@@ -216,15 +215,15 @@ class TestGpu:
             ),
         )
         with pytest.raises(ToolkitError, match=f"'alpha' in {complaint}. Pass --device cpu"):
-            open_session(tiny_bundle.folder, member, precision, CUDA, Threads(1), 4)
+            open_session(tiny_bundle.folder, member, precision, CUDA, 1, 4)
         with pytest.raises(ToolkitError, match="'alpha' in fp16 is for a GPU, not the CPU"):
-            open_session(tiny_bundle.folder, member, "fp16", CPU, Threads(1), 4)
+            open_session(tiny_bundle.folder, member, "fp16", CPU, 1, 4)
 
     @staticmethod
     def engine(folder: Path, batch: int) -> Engine:
         bundle = load_bundle(folder)
         return Engine(
-            Sessions(bundle, device=CUDA, threads=Threads(1), batch=batch, timings=Timings()),
+            Sessions(bundle, device=CUDA, threads=1, batch=batch, timings=Timings()),
             Voting("uniform", (1 / 3, 1 / 3, 1 / 3)),
             views=1,
             random_views=False,

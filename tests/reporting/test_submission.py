@@ -167,15 +167,10 @@ class TestLatencyReport:
     def test_it_is_json_and_names_its_conditions(self, predicted: Predicted) -> None:
         report = self.report(predicted)
         assert json.loads(json.dumps(report)) == report
-        told = {key: report[key] for key in ("provider", "thread_plan", "batch", "views", "notes")}
+        told = {key: report[key] for key in ("provider", "threads", "batch", "views", "notes")}
         assert told == {
             "provider": predicted.ensemble.provider,
-            "thread_plan": {
-                "intra_op": usable_cores(),
-                "spinning": True,
-                "parallel": 1,
-                "measured": False,
-            },
+            "threads": usable_cores(),
             "batch": 2,
             "views": 2,
             "notes": [],

@@ -129,12 +129,12 @@ def content(recipe: Recipe) -> dict[str, Any]:
 
 
 def test_every_set_has_all_four_backbones() -> None:
-    for name in (*PUBLISHED_SETS, "best", "demo"):
+    for name in (*PUBLISHED_SETS, "demo"):
         assert set(BACKBONES) <= set(load_set(name).recipes), name
 
 
 def test_every_shipped_set_loads() -> None:
-    assert set(PUBLISHED_SETS) | {"best", "demo"} <= set(shipped_sets())
+    assert set(PUBLISHED_SETS) | {"demo"} == set(shipped_sets())
     for name in shipped_sets():
         loaded = load_set(name)
         assert loaded.name == name
@@ -178,22 +178,6 @@ def test_a_recipe_is_the_published_one(recipe_set: str, backbone: str) -> None:
         "published_accuracy": accuracy,
         "augmentor": AUGMENTORS[recipe_set],
     }
-
-
-@pytest.mark.parametrize("backbone", BACKBONES)
-def test_the_best_set_is_the_improved_one_with_what_was_shown_to_help(backbone: str) -> None:
-    """Own pixels, average pooling and averaged weights: `benchmarks/results/recipes`."""
-    best, improved = (content(load_set(name).recipe(backbone)) for name in ("best", "improved"))
-    assert best["pixels"] == "own"
-    assert best["head"].pop("pooling") == "average"
-    del improved["head"]["pooling"]
-    assert best["ema"] == {"momentum": 0.98, "stages": ["all"]}
-    # As many passes over the photos as the set it is held to, and no figure that nobody published.
-    assert load_set("best").recipe(backbone).epochs == load_set("improved").recipe(backbone).epochs
-    assert best["published_accuracy"] is None
-    for key in ("set", "description", "ema", "pixels", "published_accuracy"):
-        del best[key], improved[key]
-    assert best == improved
 
 
 @pytest.mark.parametrize(("recipe_set", "epochs"), [("baseline", 8), ("finetune", 45)])
@@ -363,7 +347,7 @@ def test_an_unknown_set_has_a_suggestion(tmp_path: Path) -> None:
 # The resolved recipe of a run.
 
 
-@pytest.mark.parametrize("recipe_set", ["baseline", "improved", "finetune", "best", "demo"])
+@pytest.mark.parametrize("recipe_set", ["baseline", "improved", "finetune", "demo"])
 def test_a_resolved_recipe_comes_back_as_it_was(tmp_path: Path, recipe_set: str) -> None:
     for backbone, recipe in load_set(recipe_set).recipes.items():
         path = tmp_path / f"{backbone}.yaml"

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @click.option(
     "--threads",
     type=click.IntRange(1),
-    help="Threads of a CPU session.  [default: as 'toolkit tune' found, else all cores]",
+    help="Threads of a CPU session.  [default: all cores]",
 )
 @click.option("--out", type=options.FILE, help="Write figures and raw samples to this JSON file.")
 @options.as_json
@@ -76,8 +76,7 @@ def command(
         "provider": ensemble.provider,
         "device": ensemble.device.name,
         "notes": list(ensemble.notes),
-        "threads": ensemble.threads.intra_op,
-        "thread_plan": ensemble.thread_plan,
+        "threads": ensemble.threads,
         "photos": result.photos,
         "seconds": round(result.seconds, 3),
         "photos_per_second": round(result.photos_per_second, 3),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
 @options.device
 @options.batch
 @click.option(
-    "--measure", is_flag=True, help="Measure now what the members of the bundles cost here."
+    "--measure", is_flag=True, help="Measure what the members of the bundles cost on this machine."
 )
 @click.option("--csv", "table", type=options.FILE, help="Write one row a line to this CSV, too.")
 @options.as_json
@@ -100,7 +99,7 @@ def command(
         return
     _print_scores(found)
     _print_against(found)
-    _print_cost(found, tta)
+    _print_cost(found)
     if table:
         print_line(f"{table}: {len(found.rows)} rows")
 
@@ -215,26 +214,22 @@ def _print_against(found: SideBySide) -> None:
     print_line("")
 
 
-def _print_cost(found: SideBySide, views: int) -> None:
-    measured = {row.cost.inference.by for row in found.rows if row.cost.inference}
-    said = [f"{key}: {_SOURCES[key]}" for key in _SOURCES if key in measured]
-    missing = [row for row in found.rows if not row.cost.inference]
+def _print_cost(found: SideBySide) -> None:
+    known = [row.cost.inference_ms is not None for row in found.rows]
     lines = []
-    if said:
+    if any(known):
         lines.append(
-            "ms a photo: inference on this machine, decoding not in it, as measured by "
-            f"{'; '.join(said)}."
+            "ms a photo: inference on this machine, decoding not in it, each member measured by "
+            "itself."
         )
-    if any(row.kind in ("bundle", "member") for row in missing):
+    if not all(known):
         lines.append(
-            "A dash under ms: not measured on this machine. 'toolkit compare --measure' does it "
-            f"now; 'toolkit tune --bundle DIR --tta {views}' does it on your photos."
+            "A dash under ms: not measured. --measure measures the members of bundles, and so the "
+            "runs that they were exported from."
         )
-    if any(row.kind in ("run", "group") for row in missing):
-        lines.append("A run has ms where its bundle is compared, too, and was measured.")
     print_table(
         "Cost",
-        ["<", "px", "epochs", "training", "M weights", "MB", "ms a photo", "<measured by"],
+        ["<", "px", "epochs", "training", "M weights", "MB", "ms a photo"],
         [
             (
                 row.name,
@@ -243,21 +238,12 @@ def _print_cost(found: SideBySide, views: int) -> None:
                 _duration(row.cost.training_seconds),
                 figure(None if row.cost.parameters is None else row.cost.parameters / 1e6, 1),
                 figure(row.cost.megabytes, 1),
-                figure(row.cost.inference.ms if row.cost.inference else None, 2),
-                row.cost.inference.by if row.cost.inference else "-",
+                figure(row.cost.inference_ms, 2),
             )
             for row in found.rows
         ],
         note="\n".join(lines),
     )
-
-
-_SOURCES: Mapping[str, str] = {
-    "tune": "'toolkit tune', the whole ensemble on photos",
-    "members": "an earlier --measure or plan, each member by itself",
-    "compare": "--measure now, each member by itself",
-    "ensemble": "'toolkit ensemble', the job whose latency.json is beside the bundle",
-}
 
 
 def _with_deviation(row: Row, key: str, factor: float = 1) -> str:

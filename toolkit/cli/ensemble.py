@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.option(
     "--threads",
     type=click.IntRange(1),
-    help="Threads of a CPU session.  [default: as 'toolkit tune' found, else all cores]",
+    help="Threads of a CPU session.  [default: all cores]",
 )
 @click.option(
     "--seed",
@@ -55,8 +55,8 @@ if TYPE_CHECKING:
 @options.promise
 @click.option(
     "--certify",
-    type=options.Choice(["test", "validation", "off"]),
-    help="What the promise rests on: a sample of the photos predicted, held-out photos, nothing.  "
+    type=options.Choice(["test", "off"]),
+    help="The promise rests on a sample of the photos predicted, or there is none.  "
     "[default: test]",
 )
 @options.answer_broken
@@ -161,15 +161,13 @@ def print_fast(report: Mapping[str, Any]) -> None:
 
 def print_latency(report: Mapping[str, Any]) -> None:
     """Print a latency report as tables."""
-    from toolkit.inference.threads import Threads, describe
     from toolkit.inference.timing import SAMPLES_FOR_P90, SAMPLES_FOR_P99
     from toolkit.progress import counted
 
-    plan = dict(report["thread_plan"])
-    measured = " (measured)" if plan.pop("measured") else ""
     print_table(
-        f"Cost on {report['provider']} ({report['device']}), {describe(Threads(**plan))}"
-        f"{measured}, batch {report['batch']}, {', '.join(report['precision'])}",
+        f"Cost on {report['provider']} ({report['device']}), "
+        f"{counted(report['threads'], 'thread')}, batch {report['batch']}, "
+        f"{', '.join(report['precision'])}",
         ["<stage", "<unit", "p50", "p90", "p99", "n"],
         [
             (

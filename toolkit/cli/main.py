@@ -22,7 +22,6 @@ COMMANDS = {
     "evaluate": "Score a run, a bundle or a submission on labelled photos.",
     "reproduce": "Make a submission again from its manifest, and compare.",
     "compare": "Tabulate runs and bundles side by side, by quality and cost.",
-    "tune": "Measure how a bundle best shares this machine's cores, and keep it.",
     "plan": "Find the cheapest way to give the ensemble's labels on this machine.",
     "report": "Write one page that shows data, training, ensemble, plan and cost.",
     "bench": "Measure a bundle in the manner of MLPerf inference.",

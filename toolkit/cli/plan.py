@@ -25,13 +25,6 @@ if TYPE_CHECKING:
 @options.batch
 @options.promise
 @click.option(
-    "--certify",
-    type=options.Choice(["test", "validation"]),
-    default="test",
-    show_default=True,
-    help="For validation, half of the held-out photos plan nothing and are kept to certify on.",
-)
-@click.option(
     "--photos", type=click.IntRange(1), help="How many will be predicted.  [default: as in --data]"
 )
 @click.option("--fresh", is_flag=True, help="Measure costs anew.")
@@ -46,7 +39,6 @@ def command(
     tolerance: float | None,
     confidence: float | None,
     budget_ms: float | None,
-    certify: Any,
     photos: int | None,
     fresh: bool,
     out: Path | None,
@@ -62,7 +54,7 @@ def command(
     from toolkit.inference.plans import FastOptions
     from toolkit.reporting.planning import make_and_draw
 
-    chosen = FastOptions("fast", tolerance, confidence, budget_ms, certify)
+    chosen = FastOptions("fast", tolerance, confidence, budget_ms)
     planned = make_and_draw(
         bundle,
         data,

@@ -21,9 +21,9 @@ from toolkit.files import sha256_file, written_whole
 from toolkit.inference.bundle import Member, Variant
 from toolkit.inference.devices import choose_device, obstacle
 from toolkit.inference.sessions import Session, open_session
-from toolkit.inference.threads import plan_threads
 from toolkit.inference.timing import milliseconds_since
 from toolkit.inference.views import VIEWS
+from toolkit.machine import usable_cores
 from toolkit.progress import Reporter
 
 LEAST_AGREEMENT = 0.9
@@ -79,8 +79,8 @@ class Bench:
         if variant is not None:
             member = dataclasses.replace(member, variants=(variant,))
             precision = variant.precision
-        where, threads = choose_device(device), plan_threads()
-        return open_session(self.folder, member, precision, where, threads, batch)
+        where = choose_device(device)
+        return open_session(self.folder, member, precision, where, usable_cores(), batch)
 
 
 @dataclass(frozen=True)

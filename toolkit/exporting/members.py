@@ -21,7 +21,6 @@ from toolkit.files import read_json, sha256_file, sha256_json, write_json, writt
 from toolkit.inference.bundle import Member
 from toolkit.inference.devices import choose_device
 from toolkit.inference.sessions import MemberSession, Session
-from toolkit.inference.threads import Threads
 from toolkit.inference.views import VIEWS, FixedViews
 from toolkit.machine import package_versions, usable_cores
 from toolkit.processes import end_processes, import_quietly, in_own_process
@@ -261,8 +260,7 @@ class _Work:
 
     def finish(self, parity: dict[str, Any], pixels: Path, reporter: Reporter) -> None:
         if self.run.data.validation_photos:
-            threads = Threads(usable_cores())
-            session = MemberSession(self.file, choose_device("cpu"), threads, _BATCH)
+            session = MemberSession(self.file, choose_device("cpu"), usable_cores(), _BATCH)
             chosen = self.photos.chosen
             answers = answers_to_views(self.name, session, pixels, chosen, reporter)
             with written_whole(self.building / f"{self.name}.npz") as temporary:

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.errors import ToolkitError
-from toolkit.inference.bundle import BundleValidation, load_validation
-from toolkit.inference.ensemble import Ensemble
-from toolkit.inference.evidence import Evidence, carry_out, gather
 from toolkit.inference.plan import Candidate, Plan
 from toolkit.inference.promise import (
     Promise,
     accepted,
     choose_sample,
-    exchangeable_p_values,
     p_values,
 )
 
-Certify = Literal["test", "validation", "off"]
-
-HELD_BACK = 0.5
-"""Share of the held-out photos that plan nothing, where the promise rests on them."""
+Certify = Literal["test", "off"]
 
 
 @dataclass(frozen=True)
@@ -33,8 +24,7 @@ class Certificate:
     """What a promise rests on.
 
     Attributes:
-        kind: `test` (a sample of the photos predicted), `validation` (held-out photos that chose
-            no step and no threshold, which the photos predicted are assumed to be like) or `off`.
+        kind: `test` (a sample of the photos predicted) or `off`.
         photos: That are predicted.
         allowed: Labels that may differ from the exact ensemble's.
         confidence: That no more do.
@@ -62,14 +52,10 @@ class Certificate:
             return f"every label is the exact ensemble's ({self.reason})"
         if self.kind == "off":
             return "none: nothing was certified"
-        basis = (
-            f"certified on {self.sample} of these photos, drawn at random"
-            if self.kind == "test"
-            else f"certified on {self.sample} held-out photos, which these are assumed to be like"
-        )
         return (
             f"at most {self.allowed} of {self.photos} labels differ from the exact ensemble's, "
-            f"with {100 * self.confidence:g}% confidence ({basis})"
+            f"with {100 * self.confidence:g}% confidence (certified on {self.sample} of these "
+            "photos, drawn at random)"
         )
 
 
@@ -144,39 +130,6 @@ def exact_from_the_start(
     return Certificate(certify, photos, allowed, plan.confidence, 0, (), (), 0, reason)
 
 
-def certify_by_validation(ensemble: Ensemble, plan: Plan, photos: int) -> Certificate:
-    """Certify a plan on the held-out photos that were not planned with.
-
-    Raises:
-        ToolkitError: The plan was made on all of them.
-    """
-    bundle, validation = ensemble.bundle, load_validation(ensemble.bundle)
-    kept = held_back(validation)
-    if plan.photos != int((~kept).sum()):
-        raise ToolkitError(
-            "--certify validation: the plan was made on all held-out photos, so none is left to "
-            "certify it on. Make it with 'toolkit plan --certify validation'."
-        )
-    costs = {(name, precision): ms for name, precision, ms in _costs(plan)}
-    part = part_of(validation, kept)
-    evidence = gather(bundle, part, ensemble.voting, plan.views, costs)
-    found = [_disagreements(evidence, plan, each.thresholds) for each in plan.candidates]
-    allowed = Promise(plan.tolerance, plan.confidence).allowed(photos)
-    values = exchangeable_p_values(photos, allowed, len(part.labels), found)
-    shipped = accepted(values, plan.confidence)
-    return Certificate(
-        "validation",
-        photos,
-        allowed,
-        plan.confidence,
-        len(part.labels),
-        tuple(found),
-        tuple(values.tolist()),
-        shipped,
-        "" if shipped else f"no plan passed on {len(part.labels)} held-out photos",
-    )
-
-
 def uncertified(plan: Plan, photos: int) -> Certificate:
     """Choose the boldest candidate that is expected to keep within the tolerance."""
     within = [candidate.figures["risk"] <= plan.tolerance for candidate in plan.candidates]
@@ -215,33 +168,3 @@ def certify_by_sample(
         shipped,
         "" if shipped else f"no plan passed on {len(exact)} of these photos",
     )
-
-
-def _costs(plan: Plan) -> Iterator[tuple[str, str, float]]:
-    for name, ms in plan.costs.items():
-        member, precision = name.rsplit(" ", 1)
-        yield member, precision, ms
-
-
-def held_back(validation: BundleValidation) -> NDArray[np.bool_]:
-    """Return which held-out photos plan nothing, shape (photos,); groups stay on one side."""
-    _, group = np.unique(validation.groups, return_inverse=True)
-    drawn = np.random.default_rng(0).permutation(int(group.max()) + 1)
-    kept: NDArray[np.bool_] = drawn[group] < HELD_BACK * len(drawn)
-    return kept
-
-
-def part_of(validation: BundleValidation, chosen: NDArray[np.bool_]) -> BundleValidation:
-    """Return a part of the held-out photos, chosen by shape (photos,)."""
-    return BundleValidation(
-        validation.ids[chosen],
-        validation.labels[chosen],
-        validation.groups[chosen],
-        validation.probabilities[:, chosen],
-        {key: answers[chosen] for key, answers in validation.variants.items()},
-    )
-
-
-def _disagreements(evidence: Evidence, plan: Plan, thresholds: tuple[float, ...]) -> int:
-    done = carry_out(evidence, plan.steps, thresholds)
-    return int((done.answers.argmax(axis=1) != evidence.exact.argmax(axis=1)).sum())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -11,12 +12,17 @@ from typing import Any
 import numpy as np
 
 from toolkit.errors import ToolkitError
+from toolkit.files import cache_folder, read_json, sha256_json, write_json
 from toolkit.inference.bundle import Bundle
 from toolkit.inference.devices import Device
-from toolkit.inference.measured import ROUNDS, keep, kept, kept_file, machine_key, turns
 from toolkit.inference.sessions import Session, Sessions
-from toolkit.inference.threads import Threads
+from toolkit.machine import RUNTIMES, package_versions, processor_name, usable_cores
 from toolkit.progress import SILENT, Reporter
+
+SCHEMA_VERSION = 3
+
+ROUNDS = 5
+"""Times that each of several things is measured, in turns."""
 
 Pair = tuple[str, str]
 """A member's name and a precision."""
@@ -83,7 +89,7 @@ def measure_costs(
     found = None if fresh else _saved_costs(key)
     if found and all(pair in found.ms or pair in found.skipped for pair in pairs):
         return found
-    kept_file("costs", key).unlink(missing_ok=True)
+    _kept_file(key).unlink(missing_ok=True)
     bundle.check_files()
     loaded_before = set(sessions)
     before = {*found.ms, *found.skipped} if found else set()
@@ -104,7 +110,7 @@ def measure_costs(
     samples: dict[Pair, list[float]] = {pair: [] for pair in ready}
     in_turn = list(ready)
     with reporter.track("measuring costs", (1 + rounds) * len(in_turn), "runs") as advance:
-        for turn, number in turns(1 + rounds, len(in_turn)):
+        for turn, number in _turns(1 + rounds, len(in_turn)):
             pair = in_turn[number]
             started = clock()
             images = ready[pair]()
@@ -117,16 +123,32 @@ def measure_costs(
     sessions.close(set(ready) - loaded_before)
     costs = Costs({pair: median(own) for pair, own in samples.items()}, skipped, samples)
     content = {
+        "key": key,
         "samples": [[*pair, own] for pair, own in samples.items()],
         "skipped": [[*pair, reason] for pair, reason in skipped.items()],
     }
-    keep("costs", key, content)
+    write_json(_kept_file(key), content)
     return costs
 
 
-def saved_costs(bundle: Bundle, *, device: Device, threads: Threads, batch: int) -> Costs | None:
-    """Return what `measure_costs` found for the same on this machine, or None."""
-    return _saved_costs(_costs_key(bundle, device, threads, batch))
+def machine_key(device: Device) -> dict[str, Any]:
+    """Return what all that is measured depends on, whatever the bundle."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "processor": processor_name(),
+        "cores": usable_cores(),
+        "device": device.kind,
+        "versions": package_versions(RUNTIMES),
+    }
+
+
+def _turns(rounds: int, count: int) -> list[tuple[int, int]]:
+    """Give (round, number) such that none is always measured after the same other one."""
+    return [
+        (turn, (turn + place) % count if turn % 2 else (turn - place) % count)
+        for turn in range(rounds)
+        for place in range(count)
+    ]
 
 
 def _run_of(session: Session, size: int) -> Callable[[], int]:
@@ -136,19 +158,26 @@ def _run_of(session: Session, size: int) -> Callable[[], int]:
     return lambda: len(session.run(placed, session.batch))
 
 
-def _costs_key(bundle: Bundle, device: Device, threads: Threads, batch: int) -> dict[str, Any]:
+def _kept_file(key: Mapping[str, Any]) -> Path:
+    """Return where costs are kept: no part of a bundle, because they are a machine's."""
+    return cache_folder() / "costs" / f"{sha256_json(key)[:32]}.json"
+
+
+def _costs_key(bundle: Bundle, device: Device, threads: int, batch: int) -> dict[str, Any]:
     return {
         **machine_key(device),
         "device_name": device.name,
         "bundle": bundle.sha256,
-        "threads": asdict(threads),
+        "threads": threads,
         "batch": batch,
     }
 
 
 def _saved_costs(key: Mapping[str, Any]) -> Costs | None:
     try:
-        content = kept("costs", key)
+        content = read_json(_kept_file(key))
+        if content["key"] != key:
+            return None
         samples = {
             (str(name), str(precision)): [float(each) for each in own]
             for name, precision, own in content["samples"]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +21,6 @@ from toolkit.inference.sessions import Sessions
 from toolkit.inference.timing import milliseconds_since
 from toolkit.inference.views import FixedViews, RandomViews
 from toolkit.inference.voting import Voting, vote
-
-Result = TypeVar("Result")
 
 Source = Path | Pixels
 """A photo's file, or its decoded pixels: shape (height, width, 3), uint8, RGB."""
@@ -91,7 +88,7 @@ class Engine:
             if weight > 0
         ]
         self.members: list[Member] = [member for member, _ in chosen]
-        self.views, self.threads, self.timings = views, sessions.threads, sessions.timings
+        self.views, self.timings = views, sessions.timings
         self._weights = [weight for _, weight in chosen]
         self._temperature = voting.temperature
         self._classes, self._batch = len(sessions.bundle.classes), sessions.batch
@@ -188,34 +185,13 @@ class Engine:
                 images = np.concatenate([photo.views[key] for photo in seen])
                 placed[key] = session.place(images)
         count = len(seen) * self.views
-
-        def run(number: int) -> tuple[NDArray[np.float32], float]:
+        for number, member in enumerate(self.members):
             started = perf_counter()
             answer = self._sessions[number].run(placed[self._inputs[number]], count)
-            return answer, milliseconds_since(started)
-
-        for number, (answer, milliseconds) in enumerate(self._each(run)):
-            member = self.members[number]
-            # Of members that run at once each has its own time on the clock, so that together
-            # they have more than the batch takes.
-            self.timings.add_run(self._names[number], milliseconds)
+            self.timings.add_run(self._names[number], milliseconds_since(started))
             if not np.isfinite(answer).all():
                 raise ToolkitError(
                     f"'{member.name}' gave probabilities that are not finite. Export it again, or "
                     "leave it out with --voting NAME=WEIGHT,..."
                 )
             yield answer.reshape(len(seen), self.views, -1)
-
-    def _each(self, run: Callable[[int], Result]) -> Iterator[Result]:
-        """Call a function with the number of every member; give what it returns in their order."""
-        numbers = range(len(self.members))
-        if self.threads.parallel == 1:
-            yield from map(run, numbers)
-            return
-        # The longest first: begun last, it would run alone while other cores wait.
-        first = self.timings.first
-        longest = sorted(numbers, key=lambda number: -first.get(self._names[number], 0.0))
-        with ThreadPoolExecutor(self.threads.parallel, "member") as pool:
-            running = {number: pool.submit(run, number) for number in longest}
-            for number in numbers:
-                yield running[number].result()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +14,7 @@ from toolkit.inference.bundle import Bundle, load_bundle
 from toolkit.inference.devices import Device, on_device
 from toolkit.inference.engine import Answer, Engine, Source
 from toolkit.inference.sessions import Sessions
-from toolkit.inference.threads import Threads, describe
 from toolkit.inference.timing import Timings
-from toolkit.inference.tuning import saved_threads
 from toolkit.inference.views import VIEWS
 from toolkit.inference.voting import Voting, choose_voting, voting_on_random_views
 from toolkit.machine import usable_cores
@@ -35,8 +31,6 @@ class Ensemble:
         voting: The weights.
         device: Where it computes.
         sessions: Its networks, and those that a plan loads beside them.
-        threads_measured: Whether `threads` were measured on this machine for this bundle; None
-            where they were given, or play no part because a GPU computes.
 
     Example:
         >>> ensemble = Ensemble.load("bundle", tta=4)
@@ -45,18 +39,10 @@ class Ensemble:
         ['3', '7']
     """
 
-    def __init__(
-        self,
-        sessions: Sessions,
-        voting: Voting,
-        engine: Engine,
-        *,
-        threads_measured: bool | None = False,
-    ) -> None:
+    def __init__(self, sessions: Sessions, voting: Voting, engine: Engine) -> None:
         """Put the parts together; use `Ensemble.load`."""
         self.bundle, self.voting, self.device = sessions.bundle, voting, sessions.device
-        self.sessions, self.threads_measured = sessions, threads_measured
-        self._engine = engine
+        self.sessions, self._engine = sessions, engine
 
     @classmethod
     def load(
@@ -68,7 +54,7 @@ class Ensemble:
         voting: str = "auto",
         device: str = "auto",
         batch: int = 16,
-        threads: int | Threads | None = None,
+        threads: int | None = None,
         seed: int = 0,
     ) -> Ensemble:
         """Load a bundle.
@@ -82,9 +68,8 @@ class Ensemble:
             device: `auto`, `cpu`, `cuda` or `tensorrt`; `auto` takes the CPU where a GPU cannot
                 run the members, and `notes` say why.
             batch: Photos a batch.
-            threads: Threads of a session on the CPU, one member at a time, or how the cores are
-                used altogether. None takes what `toolkit tune` measured on this machine for this
-                bundle, and else all cores.
+            threads: Threads of a session on the CPU, where one member runs at a time. None takes
+                all usable cores.
             seed: For random views.
 
         Returns:
@@ -99,14 +84,14 @@ class Ensemble:
             raise UsageError(f"tta: Expected 1 to {len(VIEWS)}, received {tta!r}.")
         if tta_views not in ("fixed", "augmentor"):
             raise UsageError(f"tta_views: Expected fixed or augmentor, received '{tta_views}'.")
-        given = Threads(threads) if isinstance(threads, int) else threads
-        for name, number in (("batch", batch), ("threads", given.intra_op if given else 1)):
+        used = usable_cores() if threads is None else threads
+        for name, number in (("batch", batch), ("threads", used)):
             if number < 1:
                 raise UsageError(f"{name}: Expected at least 1, received {number}.")
-        if given and given.intra_op > MOST_THREADS_A_CORE * usable_cores():
+        if used > MOST_THREADS_A_CORE * usable_cores():
             raise UsageError(
                 f"threads: Expected at most {MOST_THREADS_A_CORE} for each of the "
-                f"{usable_cores()} cores there are, received {given.intra_op}."
+                f"{usable_cores()} cores there are, received {used}."
             )
         manifest = bundle if isinstance(bundle, Bundle) else load_bundle(Path(bundle))
         manifest.check_pixels()
@@ -115,10 +100,6 @@ class Ensemble:
         chosen = choose(manifest, tta, voting)
 
         def start(where: Device) -> Ensemble:
-            measured = None
-            if given is None:
-                measured = saved_threads(manifest, chosen, views=tta, device=where, batch=batch)
-            used = given or (measured.threads if measured else Threads(usable_cores()))
             sessions = Sessions(
                 manifest, device=where, threads=used, batch=batch, timings=Timings()
             )
@@ -130,9 +111,7 @@ class Ensemble:
                 decoders=usable_cores(),
                 seed=seed,
             )
-            no_choice = given is not None or where.is_gpu
-            known = None if no_choice else measured is not None
-            return cls(sessions, chosen, engine, threads_measured=known)
+            return cls(sessions, chosen, engine)
 
         return on_device(device, start)
 
@@ -147,14 +126,9 @@ class Ensemble:
         return self._engine.provider
 
     @property
-    def threads(self) -> Threads:
-        """How sessions on the CPU use its cores; `threads_measured` says whether by `tune`."""
+    def threads(self) -> int:
+        """Threads of a session on the CPU."""
         return self.sessions.threads
-
-    @property
-    def thread_plan(self) -> dict[str, Any]:
-        """For reports: `intra_op`, `spinning`, `parallel` and `measured`."""
-        return {**asdict(self.threads), "measured": self.threads_measured}
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -167,7 +141,6 @@ class Ensemble:
         weights = dict(
             zip((member.name for member in self.bundle.members), self.voting.weights, strict=True)
         )
-        measured = {True: " (measured)", False: " (not measured)", None: ""}
         loaded = (
             f"{name} {precision}: weight {weights[name]:.4f}, loaded in {load:.0f} ms"
             for (name, _, precision), load in (
@@ -175,7 +148,7 @@ class Ensemble:
             )
         )
         return [
-            f"threads: {describe(self.threads)}{measured[self.threads_measured]}",
+            f"threads: {self.threads}",
             *loaded,
             f"temperature {self.voting.temperature:.4f}",
         ]

@@ -18,7 +18,6 @@ from toolkit.inference.certificate import (
     Certificate,
     Certify,
     certify_by_sample,
-    certify_by_validation,
     exact_from_the_start,
     fallback_ms,
     sample_size,
@@ -218,8 +217,6 @@ def _certificate(
         return certain
     if job.certify == "off":
         return uncertified(plan, job.photos)
-    if job.certify == "validation":
-        return certify_by_validation(ensemble, plan, job.photos)
     exact = journal.rows()[: job.sample, 1:]
     thresholds = [each.thresholds for each in plan.candidates]
     cascade = Cascade(ensemble.sessions, plan, thresholds, exact=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -13,24 +12,12 @@ from numpy.typing import NDArray
 
 from toolkit.data.dataset import Request
 from toolkit.data.pixels import DECODER_VERSION
-from toolkit.errors import ToolkitError
 from toolkit.files import sha256_json
-from toolkit.inference.bundle import Bundle
-from toolkit.inference.devices import Device
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.journal import Journal
-from toolkit.inference.tuning import candidates, measure_threads
 from toolkit.inference.unread import Unread
-from toolkit.inference.voting import Voting
-from toolkit.machine import RUNTIMES, package_versions, usable_cores
-from toolkit.processes import in_own_process
+from toolkit.machine import RUNTIMES, package_versions
 from toolkit.progress import SILENT, Reporter, counted
-
-WORTH_TUNING = 1000
-"""Photos from which a job measures first how this machine's cores are best used."""
-
-TUNING_PHOTOS, TUNING_ROUNDS = 8, 3
-"""On how many photos, and how often; with three candidates this costs as much as 100 photos."""
 
 
 @dataclass(frozen=True)
@@ -55,54 +42,6 @@ class Outcome:
         """Rate of this call from file to vote, or None where nothing was left to do."""
         done = len(self.probabilities) - self.resumed
         return done / self.seconds if done else None
-
-
-def worth_tuning(ensemble: Ensemble, photos: int) -> bool:
-    """Return whether to measure, before so many photos, how the cores are best used.
-
-    It is where nothing was measured yet, there is a choice, and the job takes far longer.
-    """
-    choice = candidates(usable_cores(), len(ensemble.member_names))
-    return (
-        photos >= WORTH_TUNING
-        and len(choice) > 1
-        and not ensemble.device.is_gpu
-        and ensemble.threads_measured is False
-    )
-
-
-def tune(
-    bundle: Bundle,
-    voting: Voting,
-    device: Device,
-    photos: Sequence[Path],
-    views: int,
-    batch: int,
-    reporter: Reporter = SILENT,
-) -> None:
-    """Measure on few photos how the cores are best used, and keep it for `Ensemble.load`.
-
-    It runs in a process of its own, whose memory is not the job's. The job goes on without it
-    where it fails.
-
-    Args:
-        bundle: The bundle.
-        voting: The weights.
-        device: Where the job computes.
-        photos: Of the job.
-        views: Views a photo.
-        batch: Photos a batch.
-        reporter: Where it is told.
-    """
-    reporter.say(
-        f"measuring once on {TUNING_PHOTOS} photos how this machine's cores are best used; "
-        "'toolkit tune --fresh' does it with more care"
-    )
-    few = photos[:TUNING_PHOTOS]
-    try:
-        in_own_process(_measure_in_short, bundle, voting, device, few, views, batch)
-    except (ToolkitError, OSError) as error:
-        reporter.say(f"nothing was measured, all cores work on one member at a time: {error}")
 
 
 def job_identity(ensemble: Ensemble, request: Request, **settings: Any) -> dict[str, Any]:
@@ -176,11 +115,3 @@ def predict_request(
     probabilities[broken] = ensemble.bundle.class_prior
     reasons = {request.ids[number]: unread.reason(number) for number in broken}
     return Outcome(probabilities, reasons, done, seconds)
-
-
-def _measure_in_short(
-    bundle: Bundle, voting: Voting, device: Device, photos: Sequence[Path], views: int, batch: int
-) -> None:
-    measure_threads(
-        bundle, voting, photos, views=views, device=device, batch=batch, rounds=TUNING_ROUNDS
-    )

@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from toolkit.data.pixels import Pixels
 from toolkit.errors import ToolkitError
 from toolkit.inference.batching import chunks, padded
-from toolkit.inference.threads import Threads
 
 
 class OpenVinoSession:
     """One network, loaded into OpenVINO's CPU plugin; a `Session`."""
 
-    def __init__(self, path: Path, precision: str, threads: Threads, batch: int) -> None:
+    def __init__(self, path: Path, precision: str, threads: int, batch: int) -> None:
         """Load and compile the network.
 
         Args:
@@ -51,7 +50,7 @@ class OpenVinoSession:
                 {
                     "PERFORMANCE_HINT": "LATENCY",
                     "NUM_STREAMS": "1",
-                    "INFERENCE_NUM_THREADS": str(threads.intra_op),
+                    "INFERENCE_NUM_THREADS": str(threads),
                     "INFERENCE_PRECISION_HINT": computed,
                     # Pinned threads of two sessions would be pinned to the same cores.
                     "ENABLE_CPU_PINNING": False,

@@ -5,16 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from toolkit.errors import ToolkitError, UsageError, nearest
 from toolkit.files import sha256_json
 from toolkit.inference.bundle import Bundle, load_validation
-from toolkit.inference.certificate import Certify, held_back, mean_ms, part_of, sample_size
-from toolkit.inference.costs import measure_costs, pairs_of
+from toolkit.inference.certificate import Certify, mean_ms, sample_size
+from toolkit.inference.costs import machine_key, measure_costs, pairs_of
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.evidence import gather
-from toolkit.inference.measured import machine_key
 from toolkit.inference.plan import (
     EXACT,
     Plan,
@@ -43,7 +40,7 @@ class FastOptions:
             plan's, or 0.01.
         confidence: That no more differ; None takes the plan's, or 0.95.
         budget_ms: Largest mean inference cost a photo, certificate included; None sets no limit.
-        certify: `test`, `validation` or `off`.
+        certify: `test` or `off`.
     """
 
     plan: str = FAST
@@ -126,13 +123,7 @@ def chosen_plan(
         if options.plan == CERTAIN:
             plan = certain_plan(ensemble, reporter)
         else:
-            plan = find_plan(
-                ensemble,
-                options.promise,
-                photos,
-                hold_back=options.certify == "validation",
-                reporter=reporter,
-            )
+            plan = find_plan(ensemble, options.promise, photos, reporter=reporter)
         keep_plan(plan, path)
         reporter.say(f"plan: {path}")
     plan.check(ensemble.bundle, ensemble.voting, ensemble.views)
@@ -178,7 +169,6 @@ def kept_path(ensemble: Ensemble, options: FastOptions, photos: int) -> Path:
     key |= {
         "photos": photos,
         "promise": [options.promise.tolerance, options.promise.confidence],
-        "hold_back": options.certify == "validation",
     }
     name = f"{FAST}-{options.promise.tolerance:g}-{sha256_json(key)[:10]}.json"
     return folder_beside(ensemble.bundle) / name
@@ -210,7 +200,6 @@ def find_plan(
     promise: Promise,
     photos: int,
     *,
-    hold_back: bool,
     fresh: bool = False,
     reporter: Reporter = SILENT,
 ) -> Plan:
@@ -220,7 +209,6 @@ def find_plan(
         ensemble: The exact one, loaded for a plan.
         promise: What shall hold.
         photos: How many will be predicted.
-        hold_back: Plan on half of the held-out photos, and keep the others to certify on.
         fresh: Measure the costs again.
         reporter: Where progress is told.
 
@@ -239,10 +227,7 @@ def find_plan(
             reason = costs.skipped.get((member.name, variant.precision))
             if reason:
                 reporter.say(f"not planned with: {reason}")
-    chosen = ~held_back(validation) if hold_back else np.ones(len(validation.labels), dtype=bool)
-    evidence = gather(
-        bundle, part_of(validation, chosen), ensemble.voting, ensemble.views, costs.ms
-    )
+    evidence = gather(bundle, validation, ensemble.voting, ensemble.views, costs.ms)
     return make_plan(bundle, ensemble.voting, evidence, promise, photos, _device(ensemble))
 
 

@@ -63,26 +63,6 @@ def p_values(
     return values
 
 
-def exchangeable_p_values(
-    photos: int, allowed: int, sample: int, disagreements: Sequence[int] | NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """As `p_values`, for a sample of other photos that the predicted ones are assumed to be like.
-
-    Were all of them shuffled, and one more than allowed among the predicted ones, then so few
-    disagreements among the sample would be this likely.
-
-    Returns:
-        P(Hypergeometric(sample + photos, disagreements + allowed + 1, sample) <= disagreements), of
-        the shape of `disagreements`.
-    """
-    found = np.asarray(disagreements)
-    values = [
-        _chance(np.arange(each + 1), sample + photos, int(each) + allowed + 1, sample).sum()
-        for each in found.ravel()
-    ]
-    return np.array(values, dtype=np.float64).reshape(found.shape)
-
-
 def accepted(values: NDArray[np.float64], confidence: float) -> int:
     """Walk along the candidates and return how many pass before the first that fails."""
     failing = np.flatnonzero(values > 1 - confidence)

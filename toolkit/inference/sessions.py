@@ -1,4 +1,9 @@
-"""Runs one member on the chosen device, in the precision and by the runtime that is wanted."""
+"""Runs one member on the chosen device, in the precision and by the runtime that is wanted.
+
+How the cores are used is one rule: sessions on the CPU run one after another, each on all usable
+cores or on as many threads as are given, and waiting threads do not spin. Several sessions at once
+with fewer threads each, and spinning, made no difference beyond noise.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +24,14 @@ from toolkit.inference.batching import chunks, padded
 from toolkit.inference.bundle import INPUT, OUTPUT, Bundle, Member, Variant
 from toolkit.inference.devices import Device, DeviceError
 from toolkit.inference.openvino_session import OpenVinoSession
-from toolkit.inference.threads import Threads
 from toolkit.inference.timing import Timings, milliseconds_since
 
 RUN_PIXELS = 16 * 150**2
 """Pixels a run on the CPU where threads share an operation and a batch has no more.
 
 Such threads wait for one another after each operation, less often in larger runs: at 48 to 75
-pixels a side, runs of 64 images took a tenth less time an image than runs of 16, and a fifth where
-waiting threads do not spin. From 150 pixels on they gain nothing and only need memory, and one
-thread is as fast with few images.
+pixels a side, runs of 64 images took a fifth less time an image than runs of 16. From 150 pixels on
+they gain nothing and only need memory, and one thread is as fast with few images.
 """
 
 
@@ -51,7 +54,7 @@ class Session(Protocol):
 
 
 def open_session(
-    folder: Path, member: Member, precision: str, device: Device, threads: Threads, batch: int
+    folder: Path, member: Member, precision: str, device: Device, threads: int, batch: int
 ) -> Session:
     """Load a member in a precision.
 
@@ -60,7 +63,7 @@ def open_session(
         member: The member.
         precision: `fp32`, or one of its variants.
         device: Where it shall compute.
-        threads: On the CPU.
+        threads: On the CPU, that share one operation.
         batch: Images a run. Of small images the network as exported takes more on the CPU, where
             its answers do not depend on how many there are.
 
@@ -71,7 +74,7 @@ def open_session(
     """
     variant = member.variant(precision)
     if variant is None:
-        if threads.intra_op > 1 and not device.is_gpu:
+        if threads > 1 and not device.is_gpu:
             batch = max(batch, RUN_PIXELS // member.image_size**2)
         return MemberSession(folder / member.file, device, threads, batch)
     _check_fit(member, variant, device)
@@ -107,7 +110,7 @@ class Sessions:
     """
 
     def __init__(
-        self, bundle: Bundle, *, device: Device, threads: Threads, batch: int, timings: Timings
+        self, bundle: Bundle, *, device: Device, threads: int, batch: int, timings: Timings
     ) -> None:
         """Load nothing yet.
 
@@ -170,7 +173,7 @@ class Sessions:
 class MemberSession:
     """One network, loaded."""
 
-    def __init__(self, path: Path, device: Device, threads: Threads, batch: int) -> None:
+    def __init__(self, path: Path, device: Device, threads: int, batch: int) -> None:
         """Load the network.
 
         Args:
@@ -185,12 +188,13 @@ class MemberSession:
             ToolkitError: onnxruntime cannot load it.
         """
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads.intra_op
+        options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         # Memory is laid out anew for each number of images, and kept: a quarter more, no faster.
         options.enable_mem_pattern = device.is_gpu
-        spinning = "1" if threads.spinning else "0"
-        options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
+        # Spinning threads of a session that waits would take cores from the one that runs, and
+        # from the threads that decode.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         try:
             # It prints what a GPU lacks before it falls back; that is told below instead.

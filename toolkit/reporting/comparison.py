@@ -16,7 +16,6 @@ import numpy as np
 from toolkit.errors import ToolkitError, UsageError, suggestion
 from toolkit.metrics import Difference, Interval, Paired, mean_difference, mean_interval, paired
 from toolkit.reporting.contenders import Contender, Cost
-from toolkit.reporting.cost import InferenceCost
 
 SORTS = ("given", "accuracy", "log-loss", "calibration", "cost")
 BEST, FIRST = "best", "first"
@@ -227,18 +226,13 @@ def _mean_cost(costs: Sequence[Cost]) -> Cost:
         values = [getattr(cost, key) for cost in costs]
         return None if None in values else fmean(values)
 
-    inference = [cost.inference for cost in costs if cost.inference]
-    ways = {each.by for each in inference}
-    measured = len(inference) == len(costs) and len(ways) == 1
     return Cost(
         training_seconds=mean("training_seconds"),
         epochs=mean("epochs"),
         parameters=mean("parameters"),
         megabytes=mean("megabytes"),
         image_sizes=costs[0].image_sizes,
-        inference=(
-            InferenceCost(fmean(each.ms for each in inference), *ways) if measured else None
-        ),
+        inference_ms=mean("inference_ms"),
     )
 
 
@@ -291,11 +285,8 @@ def _key(sort: str) -> Any:
         if sort == "calibration":
             return (unknown if row.calibration_error is None else row.calibration_error,)
         if sort == "cost":
-            seconds = row.cost.training_seconds
-            return (
-                row.cost.inference.ms if row.cost.inference else unknown,
-                unknown if seconds is None else seconds,
-            )
+            ms, seconds = row.cost.inference_ms, row.cost.training_seconds
+            return (unknown if ms is None else ms, unknown if seconds is None else seconds)
         return (0.0,)
 
     return key

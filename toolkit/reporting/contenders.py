@@ -22,7 +22,7 @@ from toolkit.inference.devices import Device, on_device
 from toolkit.inference.voting import choose_voting, vote
 from toolkit.metrics import Labels, Probabilities, Score, log_losses, score
 from toolkit.progress import SILENT, Reporter
-from toolkit.reporting.cost import InferenceCost, Serving
+from toolkit.reporting.cost import Serving
 from toolkit.training.run import MANIFEST as RUN_MANIFEST
 from toolkit.training.run import PROGRESS, Run, load_run
 
@@ -75,7 +75,7 @@ class Cost:
         parameters: Likewise, frozen ones and batch norm's averages counted.
         megabytes: Of the model's files.
         image_sizes: Sides of the inputs in pixels, ascending.
-        inference: Milliseconds a photo, measured on this machine.
+        inference_ms: Measured on this machine, a photo; decoding is not in it.
     """
 
     training_seconds: float | None = None
@@ -83,7 +83,7 @@ class Cost:
     parameters: int | None = None
     megabytes: float | None = None
     image_sizes: tuple[int, ...] = ()
-    inference: InferenceCost | None = None
+    inference_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -192,8 +192,8 @@ def load_contenders(
     found: list[Contender] = []
     for path in folders:
         if path in runs:
-            inference = exported.get(runs[path].model_sha256)
-            found.append(replace(own[path], cost=replace(own[path].cost, inference=inference)))
+            ms = exported.get(runs[path].model_sha256)
+            found.append(replace(own[path], cost=replace(own[path].cost, inference_ms=ms)))
             continue
         answers = _answers(served[path], voting)
         found.append(_ensemble(served[path], answers, trained))
@@ -250,14 +250,14 @@ def _parameters(model: Path) -> int | None:
     return sum(sizes)
 
 
-def _exported(served: Sequence[Serving]) -> dict[str, InferenceCost]:
+def _exported(served: Sequence[Serving]) -> dict[str, float]:
     """Return what one look costs, by the hash of the Keras model that was exported."""
-    found: dict[str, InferenceCost] = {}
+    found: dict[str, float] = {}
     for each in served:
         for member in each.bundle.members:
-            cost = each.members_cost([member.name], 1)
-            if cost is not None and member.model_sha256:
-                found.setdefault(member.model_sha256, cost)
+            ms = each.ms([member.name], views=1)
+            if ms is not None and member.model_sha256:
+                found.setdefault(member.model_sha256, ms)
     return found
 
 
@@ -292,7 +292,7 @@ def _ensemble(
     bundle = serving.bundle
     said = None if answers is None else _held_out(bundle, *answers)
     cost = _made_of(bundle, serving.voters, trained)
-    cost = replace(cost, inference=serving.ensemble_cost())
+    cost = replace(cost, inference_ms=serving.ms(serving.voters, serving.views))
     return Contender(str(bundle.folder), "bundle", bundle.folder, serving.views, "", said, cost)
 
 
@@ -309,7 +309,7 @@ def _members(
     found = []
     for member, said in zip(bundle.members, each, strict=True):
         cost = _made_of(bundle, [member.name], trained)
-        cost = replace(cost, inference=serving.members_cost([member.name], views))
+        cost = replace(cost, inference_ms=serving.ms([member.name], views))
         name = f"{bundle.folder}: {member.name}"
         found.append(Contender(name, "member", bundle.folder, views, "", said, cost))
     return found

@@ -1,41 +1,18 @@
-"""What inference costs on this machine, where it was really measured here."""
+"""How a bundle is used, and what inference then costs on this machine where it is measured."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from toolkit.errors import ToolkitError
-from toolkit.files import read_json
 from toolkit.inference.bundle import Bundle
-from toolkit.inference.costs import Costs, measure_costs, pairs_of, saved_costs
+from toolkit.inference.costs import Costs, measure_costs, pairs_of
 from toolkit.inference.devices import Device
-from toolkit.inference.plan import described
 from toolkit.inference.sessions import Sessions
-from toolkit.inference.threads import plan_threads
 from toolkit.inference.timing import Timings
-from toolkit.inference.tuning import saved_threads
 from toolkit.inference.voting import Voting
-from toolkit.machine import RUNTIMES, package_versions
+from toolkit.machine import usable_cores
 from toolkit.progress import SILENT, Reporter
-from toolkit.reporting.submission import latency_path
-
-SUBMISSION, SUBMISSION_MANIFEST = "submission.csv", "submission.json"
-"""As `toolkit ensemble` names them beside a bundle where nothing else was asked."""
-
-
-@dataclass(frozen=True)
-class InferenceCost:
-    """A measured cost.
-
-    Attributes:
-        ms: Milliseconds a photo, all members and views; decoding is not in it.
-        by: What measured it: `tune`, `compare` now, `ensemble`, or `members` where it is the sum of
-            what any command measured of the members.
-    """
-
-    ms: float
-    by: str
 
 
 @dataclass(frozen=True)
@@ -48,7 +25,7 @@ class Serving:
         views: Views a photo.
         device: Where it computes.
         batch: Photos a batch.
-        measured: What its members cost, measured just now; None where nothing was.
+        measured: What its members cost; None where it was not measured.
     """
 
     bundle: Bundle
@@ -68,59 +45,27 @@ class Serving:
         ]
 
     def measure(self, reporter: Reporter = SILENT) -> Serving:
-        """Measure now what each member costs, which `toolkit plan` then finds measured."""
+        """Measure what each member costs, which planning then finds measured."""
         sessions = Sessions(
             self.bundle,
             device=self.device,
-            threads=plan_threads(),
+            threads=usable_cores(),
             batch=self.batch,
             timings=Timings(),
         )
         pairs = pairs_of(self.bundle, [member.name for member in self.bundle.members])
         measured = measure_costs(sessions, pairs, fresh=True, reporter=reporter)
-        return Serving(self.bundle, self.voting, self.views, self.device, self.batch, measured)
+        return replace(self, measured=measured)
 
-    def ensemble_cost(self) -> InferenceCost | None:
-        """Return what the exact ensemble costs, or None where that was never measured here.
+    def ms(self, names: Sequence[str], views: int) -> float | None:
+        """Return what some members cost together on so many views, in milliseconds a photo.
 
-        What was measured just now goes first, so that several bundles are measured alike; then
-        what `tune`, the commands that measure members and a job beside the bundle did.
+        Decoding is not in it. None where nothing was measured.
         """
         if self.measured is None:
-            tuned = saved_threads(
-                self.bundle, self.voting, views=self.views, device=self.device, batch=self.batch
-            )
-            if tuned is not None:
-                return InferenceCost(min(each.ms for each in tuned.tried), "tune")
-        return self.members_cost(self.voters, self.views) or self._cost_of_a_job()
-
-    def members_cost(self, names: Sequence[str], views: int) -> InferenceCost | None:
-        """Return what some members cost together, or None where one of them was not measured."""
-        costs = self.measured or saved_costs(
-            self.bundle, device=self.device, threads=plan_threads(), batch=self.batch
-        )
-        pairs = [(each.name, each.precision) for each in self.bundle.members if each.name in names]
-        if costs is None or any(pair not in costs.ms for pair in pairs):
             return None
-        ms = views * sum(costs.ms[pair] for pair in pairs)
-        return InferenceCost(ms, "compare" if self.measured else "members")
-
-    def _cost_of_a_job(self) -> InferenceCost | None:
-        """Return what the exact job cost whose submission lies beside the bundle."""
-        folder = self.bundle.folder.absolute().parent
-        try:
-            made = read_json(folder / SUBMISSION_MANIFEST)
-            spent = read_json(latency_path(folder / SUBMISSION))
-            same = (
-                made["bundle"]["sha256"] == self.bundle.sha256
-                and made["options"]["plan"] == "exact"
-                and made["options"]["tta_views"] == "fixed"
-                and made["voting"] == described(self.bundle, self.voting)
-                and made["device"]["device"] == spent["device"] == self.device.name
-                and (spent["views"], spent["batch"]) == (self.views, self.batch)
-                and package_versions(RUNTIMES).items() <= made["versions"].items()
-            )
-            ms = spent["inference"]["ms_a_photo"]
-            return InferenceCost(float(ms), "ensemble") if same and ms is not None else None
-        except (ToolkitError, KeyError, TypeError, ValueError, AttributeError):
-            return None  # There is none, or something else has the same names.
+        return views * sum(
+            self.measured.ms[member.name, member.precision]
+            for member in self.bundle.members
+            if member.name in names
+        )

@@ -16,18 +16,10 @@ from toolkit.errors import ToolkitError, UsageError, listing
 from toolkit.files import write_json
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.fast import FastJob, predict_fast
-from toolkit.inference.job import (
-    Outcome,
-    file_numbers,
-    job_identity,
-    predict_request,
-    tune,
-    worth_tuning,
-)
+from toolkit.inference.job import Outcome, file_numbers, job_identity, predict_request
 from toolkit.inference.journal import Journal
 from toolkit.inference.plan import Plan
 from toolkit.inference.plans import FastOptions, chosen_plan, kept_path
-from toolkit.inference.threads import plan_threads
 from toolkit.progress import SILENT, Reporter, counted
 from toolkit.reporting.provenance import described_request, recorded
 from toolkit.reporting.submission import (
@@ -102,7 +94,7 @@ def submit(
     if fast and settings["tta_views"] != "fixed":
         raise UsageError("--plan: a plan is made of fixed views. Leave --tta-views out.")
     request = load_request(data)
-    ensemble = _loaded(bundle, request, settings, reporter, fast=fast is not None)
+    ensemble = _loaded(bundle, request, settings, reporter)
     photos, classes = len(request.ids), len(ensemble.classes)
     job = job_identity(ensemble, request, **{key: settings[key] for key in ANSWER_SETTINGS})
     at_first = numbers = file_numbers(request)
@@ -157,18 +149,10 @@ def submit(
 
 
 def _loaded(
-    bundle: Path, request: Request, settings: Mapping[str, Any], reporter: Reporter, *, fast: bool
+    bundle: Path, request: Request, settings: Mapping[str, Any], reporter: Reporter
 ) -> Ensemble:
     """Load a bundle for a job, and say what it runs on."""
-    loading = dict(settings)
-    if fast:
-        loading["threads"] = plan_threads(settings["threads"])
-    ensemble = Ensemble.load(bundle, **loading)
-    if worth_tuning(ensemble, len(request.ids)):
-        parts = ensemble.bundle, ensemble.voting, ensemble.device
-        del ensemble  # Its memory is not needed beside that of all candidates.
-        tune(*parts, request.paths, settings["tta"], settings["batch"], reporter)
-        ensemble = Ensemble.load(parts[0], **loading)
+    ensemble = Ensemble.load(bundle, **settings)
     for line in (f"{ensemble.provider} on {ensemble.device.name}", *ensemble.notes):
         reporter.say(line)
     reporter.say(

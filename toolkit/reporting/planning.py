@@ -10,17 +10,12 @@ from typing import Any
 
 from toolkit.data.dataset import load_request
 from toolkit.errors import UsageError
-from toolkit.inference.certificate import (
-    certify_by_validation,
-    exact_from_the_start,
-    sample_size,
-)
+from toolkit.inference.certificate import exact_from_the_start, sample_size
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.plan import Plan
 from toolkit.inference.planner import price
 from toolkit.inference.plans import FastOptions, find_plan, keep_plan, kept_path, within_budget
 from toolkit.inference.promise import Promise
-from toolkit.inference.threads import plan_threads
 from toolkit.progress import SILENT, Reporter, counted
 from toolkit.reporting.pictures import draw_cost
 
@@ -34,8 +29,7 @@ class Planned:
         file: Where it is kept; its picture has the suffix `.png`.
         photos: How many it was made for.
         sample: Of them would get their exact label to certify it; 0 where `promise` tells.
-        promise: What would hold, in words, where that is known before any photo is predicted: where
-            it rests on held-out photos, or all labels would be exact; else empty.
+        promise: What would hold, in words, where all labels would be exact; else empty.
         expected_ms: Mean inference cost a photo, the certificate and its chance of failing
             included.
         seconds: What planning took.
@@ -67,7 +61,7 @@ def make_and_draw(
         bundle: The bundle's folder.
         data: The data folder, for how many photos are to be predicted.
         settings: `tta`, `voting`, `device` and `batch`, as `Ensemble.load` takes them.
-        options: The promise, and what it shall rest on.
+        options: The promise.
         photos: How many will be predicted, where the data folder does not tell.
         out: The plan's file; None keeps it where `toolkit ensemble --plan fast` looks for it.
         fresh: Measure costs anew.
@@ -82,20 +76,13 @@ def make_and_draw(
             f"--out {out}: Expected a name that ends in .json. The picture beside it ends in .png."
         )
     count = len(load_request(data).ids) if photos is None else photos
-    ensemble = Ensemble.load(bundle, **settings, threads=plan_threads())
+    ensemble = Ensemble.load(bundle, **settings)
     for note in ensemble.notes:
         reporter.say(note)
     for line in ensemble.details:
         reporter.detail(line)
     started = perf_counter()
-    plan = find_plan(
-        ensemble,
-        options.promise,
-        count,
-        hold_back=options.certify == "validation",
-        fresh=fresh,
-        reporter=reporter,
-    )
+    plan = find_plan(ensemble, options.promise, count, fresh=fresh, reporter=reporter)
     seconds = perf_counter() - started
     affordable = within_budget(plan, options.budget_ms, count, options.certify)
     file = out or kept_path(ensemble, options, count)
@@ -103,12 +90,8 @@ def make_and_draw(
     draw_cost(plan.table, f"{bundle}, {counted(ensemble.views, 'view')}", file.with_suffix(".png"))
     sample = sample_size(affordable, count, options.certify)
     certificate = exact_from_the_start(affordable, count, options.certify, sample)
-    if certificate is None and options.certify == "validation":
-        certificate = certify_by_validation(ensemble, affordable, count)
     if certificate:
-        ways = [plan.settled_ms, *(each.figures["ms"] for each in affordable.candidates)]
-        ms = float(ways[certificate.shipped])
-        return Planned(plan, file, count, sample, certificate.promise, ms, seconds)
+        return Planned(plan, file, count, sample, certificate.promise, plan.settled_ms, seconds)
     promise = Promise(plan.tolerance, plan.confidence)
     cost = price(affordable.candidates, plan.settled_ms, promise, count, plan.photos)
     return Planned(plan, file, count, sample, "", cost / count, seconds)

@@ -100,7 +100,7 @@ _RECORDED: Mapping[str, tuple[str, ...]] = {
     "request": ("ids_sha256", "photos_sha256", "photos"),
     "plan": ("file", "sha256"),
     "probabilities": ("values_sha256", "file", "sha256"),
-    "thread_plan": ("intra_op", "spinning", "parallel"),
+    "threads": (),
 }
 """Likewise; older versions had none of these."""
 

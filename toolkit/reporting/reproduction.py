@@ -26,7 +26,6 @@ from toolkit.inference.plans import (
     replaced_plans,
     within_budget,
 )
-from toolkit.inference.threads import Threads, describe
 from toolkit.machine import usable_cores
 from toolkit.progress import SILENT, Reporter
 from toolkit.reporting.job import submit
@@ -314,7 +313,7 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     pairs = [
         ("provider", then["device"]["provider"], now["device"]["provider"]),
         ("processor", then["device"]["device"], now["device"]["device"]),
-        ("cores", _threads(then), _threads(now)),
+        ("threads", then["threads"], now["threads"]),
         ("promise", then["promise"], now["promise"]),
     ]
     for name in sorted({*then["versions"], *now["versions"]}):
@@ -324,8 +323,3 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         for name, was, is_now in pairs
         if was != is_now
     ]
-
-
-def _threads(content: Mapping[str, Any]) -> str:
-    plan = {key: value for key, value in content["thread_plan"].items() if key != "measured"}
-    return describe(Threads(**plan))

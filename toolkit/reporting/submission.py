@@ -148,7 +148,7 @@ def write_manifest(
         "photos": len(outcome.probabilities),
         "answered_with_class_prior": outcome.broken,
         "device": _device(ensemble, outcome),
-        "thread_plan": ensemble.thread_plan,
+        "threads": ensemble.threads,
         "notes": list(ensemble.notes),
         "versions": {
             "toolkit": toolkit.__version__,
@@ -184,7 +184,7 @@ def latency_report(ensemble: Ensemble, outcome: Outcome) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         **_device(ensemble, outcome),
         "notes": list(ensemble.notes),
-        "thread_plan": ensemble.thread_plan,
+        "threads": ensemble.threads,
         "batch": ensemble.sessions.batch,
         "views": ensemble.views,
         "precision": sorted(

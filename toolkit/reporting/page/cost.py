@@ -60,7 +60,6 @@ class CostSection:
     Attributes:
         latency: The latency report, or empty.
         stages: One row a stage.
-        threads: The thread plan, in words.
         precisions: What the export tried.
         flow: How many photos left where; empty where every photo got the exact ensemble.
         fast: The fast ensemble's own report, or empty.
@@ -70,7 +69,6 @@ class CostSection:
 
     latency: Mapping[str, Any]
     stages: tuple[StageRow, ...]
-    threads: str
     precisions: tuple[Mapping[str, Any], ...]
     flow: tuple[FlowStep, ...]
     fast: Mapping[str, Any]
@@ -100,7 +98,6 @@ def cost_section(
             _stage(name, row, latency.get("samples_ms", {}).get(name, []))
             for name, row in latency.get("stages", {}).items()
         ),
-        threads=_threads(latency.get("thread_plan") or {}),
         precisions=precisions,
         flow=_flow(fast, int(latency.get("photos", 0))),
         fast=fast,
@@ -123,18 +120,6 @@ def _stage(name: str, row: Mapping[str, Any], samples: list[float]) -> StageRow:
     return StageRow(
         name, row["unit"], row["n"], **percentiles, heights=heights, least=least, most=most
     )
-
-
-def _threads(plan: Mapping[str, Any]) -> str:
-    if not plan:
-        return ""
-    threads, beside = plan["intra_op"], plan["parallel"]
-    words = f"{threads} thread{'s' * (threads != 1)} a network, "
-    words += f"{beside} networks at a time" if beside > 1 else "one network after another"
-    words += ", spinning" if plan["spinning"] else ", no spinning"
-    if plan["measured"] is None:
-        return words
-    return words + (" (measured)" if plan["measured"] else " (not measured: 'toolkit tune' does)")
 
 
 def _flow(fast: Mapping[str, Any], photos: int) -> tuple[FlowStep, ...]:

@@ -27,11 +27,10 @@ DEFAULTS = {
 }
 
 LATENCY_KEYS = {
-    **dict.fromkeys(("provider", "device", "notes", "photos", "views", "batch"), ()),
+    **dict.fromkeys(("provider", "device", "notes", "photos", "views", "batch", "threads"), ()),
     **dict.fromkeys(("stages", "load_ms", "first_run_ms", "peak_memory_bytes"), ()),
     "end_to_end": ("seconds", "photos_per_second"),
     "inference": ("ms_a_photo", "runs_a_photo"),
-    "thread_plan": ("intra_op", "spinning", "parallel", "measured"),
 }
 """Keys of a latency report that the page tells, with the keys in them."""
 
