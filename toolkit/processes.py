@@ -1,4 +1,4 @@
-"""Run a function in a process of its own, which ends when its parent ends."""
+"""Run functions in processes of their own, which end when their parent ends."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ import pickle
 import signal
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from toolkit.errors import ToolkitError
 
@@ -42,6 +46,40 @@ class Interrupted(KeyboardInterrupt):
         self.number = number
 
 
+@dataclass(frozen=True)
+class Call:
+    """A call to make in a process of its own.
+
+    Attributes:
+        name: What it is called by; different for calls that run at the same time.
+        function: A function that can be found by its module and name. Its module must not import
+            the framework when it is imported itself. It is called with `arguments`, and with
+            `tell=`, a function that sends one object to the parent.
+        arguments: What to call it with.
+        environment: Variables to set before the function's module is imported.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call ended.
+
+    Attributes:
+        name: Of the call.
+        result: What the function returned.
+        error: What it raised instead; a `ToolkitError` where its process was killed.
+    """
+
+    name: str
+    result: Any = None
+    error: Exception | None = None
+
+
 def in_own_process(
     function: Callable[..., Result], *arguments: Any, environment: Mapping[str, str] | None = None
 ) -> Result:
@@ -64,36 +102,56 @@ def in_own_process(
     Raises:
         ToolkitError: The process ended without an answer, as when the system kills it for memory.
     """
-    settings = {**QUIET_TENSORFLOW, **(environment or {})}
-    context = multiprocessing.get_context("spawn")
-    answers, answer_to = context.Pipe(duplex=False)
-    # Unpickling imports the function's module, so that has to come after the settings.
-    call = pickle.dumps((function, arguments))
-    name = f"{_NAME}{function.__name__}"
-    process = context.Process(target=_answer, args=(answer_to, settings, call), name=name)
-    with _deaf_to_interrupts():
-        process.start()
-    answer_to.close()
+    process = _Process(function, arguments, environment or {}, tells=False)
     try:
-        kind, answer = answers.recv()
-    except EOFError:
-        raise ToolkitError(
-            "A process that did a part of the work was ended from outside (often for lack of "
-            "memory: see 'toolkit doctor'). Run the same command again to go on."
-        ) from None
+        process.start()
+        message = process.receive()
     except BaseException:
-        process.terminate()
-        process.join(TIME_TO_TIDY_S)
-        process.kill()
+        _end([process.process])
         raise
     finally:
-        answers.close()
-        process.join()
-    if kind == "raised":
-        error, told = answer
-        raise error from _InOtherProcessError(told)
-    result: Result = answer
+        process.close()
+    result: Result = message.answer()
     return result
+
+
+def in_own_processes(
+    calls: Iterable[Call],
+    at_once: int,
+    heard: Callable[[str, Any], None],
+    ended: Callable[[Outcome], None],
+) -> None:
+    """Make calls as `in_own_process` does, several at the same time.
+
+    A call that fails leaves the others alone. When an exception ends this function, as Ctrl-C does,
+    all processes have ended before it leaves.
+
+    Args:
+        calls: What to call; each is taken when there is room for it.
+        at_once: How many processes may run at the same time.
+        heard: Called with the name of a call and an object that its function told.
+        ended: Called with each outcome, in the order in which the calls end.
+    """
+    waiting, running = iter(calls), dict[str, _Process]()
+    try:
+        while True:
+            while len(running) < at_once and (call := next(waiting, None)):
+                running[call.name] = _Process(
+                    call.function, call.arguments, call.environment, tells=True
+                )
+                running[call.name].start()
+            if not running:
+                return
+            for name, message in _next_messages(running):
+                if message.is_last:
+                    running.pop(name).close()
+                    ended(_outcome(name, message))
+                else:
+                    heard(name, message.content)
+    finally:
+        _end([each.process for each in running.values()])
+        for each in running.values():
+            each.close()
 
 
 def import_quietly(module: str) -> None:
@@ -135,11 +193,16 @@ def end_processes() -> None:
     Each raises, in the thread that waits for it.
     """
     children = multiprocessing.active_children()
-    running = [process for process in children if process.name.startswith(_NAME)]
-    for process in running:
+    _end([process for process in children if process.name.startswith(_NAME)])
+
+
+def _end(processes: Sequence[BaseProcess]) -> None:
+    started = [process for process in processes if process.pid is not None]
+    for process in started:
         process.terminate()
-    for process in running:
-        process.join(TIME_TO_TIDY_S)
+    deadline = time.monotonic() + TIME_TO_TIDY_S
+    for process in started:
+        process.join(max(0.0, deadline - time.monotonic()))
         process.kill()
 
 
@@ -152,6 +215,85 @@ class _InOtherProcessError(Exception):
 
     def __str__(self) -> str:
         return f'\n"""\n{self.told}"""'
+
+
+@dataclass(frozen=True)
+class _Message:
+    """What comes from a process: something told, and at last what the call returned or raised."""
+
+    kind: Literal["told", "returned", "raised", "killed"]
+    content: Any = None
+
+    @property
+    def is_last(self) -> bool:
+        return self.kind != "told"
+
+    def answer(self) -> Any:
+        if self.kind == "killed":
+            raise ToolkitError(
+                "The worker process was killed (often for lack of memory: see 'toolkit doctor'). "
+                "Run the same command again to go on."
+            )
+        if self.kind == "raised":
+            error, told = self.content
+            raise error from _InOtherProcessError(told)
+        return self.content
+
+
+class _Process:
+    """One call in a process of its own."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        environment: Mapping[str, str],
+        *,
+        tells: bool,
+    ) -> None:
+        settings = {**QUIET_TENSORFLOW, **environment}
+        context = multiprocessing.get_context("spawn")
+        self.messages, self._sender = context.Pipe(duplex=False)
+        # Unpickling imports the function's module, so that has to come after the settings.
+        call = pickle.dumps((function, arguments))
+        name = f"{_NAME}{function.__name__}"
+        self.process = context.Process(
+            target=_answer, args=(self._sender, settings, call, tells), name=name
+        )
+
+    def start(self) -> None:
+        with _deaf_to_interrupts():
+            self.process.start()
+        self._sender.close()
+
+    def receive(self) -> _Message:
+        """Wait for the next message."""
+        try:
+            message: _Message = self.messages.recv()
+            return message
+        except (EOFError, OSError):  # The second in the middle of a message.
+            return _Message("killed")
+
+    def close(self) -> None:
+        self._sender.close()
+        self.messages.close()
+        if self.process.pid is not None:
+            self.process.join()
+
+
+def _next_messages(running: Mapping[str, _Process]) -> Iterator[tuple[str, _Message]]:
+    """Wait until there is a message, and return one of each process that has sent some."""
+    ready = wait([process.messages for process in running.values()])
+    for name, process in list(running.items()):
+        if process.messages in ready:
+            yield name, process.receive()
+
+
+def _outcome(name: str, message: _Message) -> Outcome:
+    try:
+        return Outcome(name, message.answer())
+    except Exception as error:  # noqa: BLE001 - the caller decides what becomes of it
+        return Outcome(name, error=error)
 
 
 @contextmanager
@@ -168,18 +310,25 @@ def _deaf_to_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _answer(answer_to: Connection, settings: Mapping[str, str], call: bytes) -> None:
+def _answer(sender: Connection, settings: Mapping[str, str], call: bytes, tells: bool) -> None:
     os.environ.update(settings)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGTERM, _leave)
     os.dup2(2, 1)
-    answer: tuple[str, Any]
+    one_by_one = threading.Lock()
+
+    def send(kind: Literal["told", "returned", "raised"], content: Any) -> None:
+        with one_by_one:
+            sender.send(_Message(kind, content))
+
+    telling = {"tell": partial(send, "told")} if tells else {}
     try:
         function, arguments = pickle.loads(call)
-        answer = "returned", function(*arguments)
+        answer = function(*arguments, **telling)
     except Exception as error:  # noqa: BLE001 - every one is raised in the parent
-        answer = "raised", (error, traceback.format_exc())
-    answer_to.send(answer)
+        send("raised", (error, traceback.format_exc()))
+    else:
+        send("returned", answer)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from toolkit.console import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import ProgressColumn
+    from rich.progress import ProgressColumn, TaskID
 
 Advance = Callable[[int], None]
 
@@ -70,19 +70,132 @@ class Reporter:
         if self.quiet or total == 0:
             yield lambda count: None
             return
-        log = _Log(self, work, total, unit)
-        if is_terminal():
-            with _terminal_bar(printable(work), total, unit) as move:
+        with Works(self) as works:
+            works.hear("", Began(work, total, unit, tell_end))
+            yield lambda count: works.hear("", Advanced(count))
+            works.hear("", Ended())
 
-                def advance(count: int) -> None:
-                    move(count)
-                    log.count(count)
 
-                yield advance
+@dataclass(frozen=True)
+class Said:
+    """A line for people, from another process."""
+
+    line: str
+
+
+@dataclass(frozen=True)
+class Began:
+    """Work begins; for the fields see `Reporter.track`."""
+
+    work: str
+    total: int
+    unit: str
+    tell_end: bool
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """So many units more are done."""
+
+    count: int
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The work is done."""
+
+
+Message = Said | Began | Advanced | Ended
+
+
+@dataclass(frozen=True)
+class Relayed(Reporter):
+    """Sends what it has to say to a process that shows the work of several: see `Works`.
+
+    Attributes:
+        send: Takes one message to that process.
+    """
+
+    send: Callable[[Message], None] = lambda message: None
+
+    def say(self, line: str) -> None:
+        """Send one line."""
+        if not self.quiet:
+            self.send(Said(line))
+
+    @contextmanager
+    def track(
+        self, work: str, total: int, unit: str = "photos", *, tell_end: bool = True
+    ) -> Iterator[Advance]:
+        """Follow work of a known length; for the arguments see `Reporter.track`."""
+        if self.quiet or total == 0:
+            yield lambda count: None
+            return
+        self.send(Began(work, total, unit, tell_end))
+        yield lambda count: self.send(Advanced(count))
+        self.send(Ended())
+
+
+class Works(AbstractContextManager["Works"]):
+    """Shows works that go on at the same time: a bar for each, or lines that begin with its name.
+
+    Everything is shown by the thread that calls `hear`.
+    """
+
+    def __init__(self, reporter: Reporter) -> None:
+        """Show nothing yet.
+
+        Args:
+            reporter: Says the lines.
+        """
+        self._reporter = reporter
+        self._bars = _Bars() if is_terminal() and not reporter.quiet else None
+        self._logs: dict[str, _Log] = {}
+
+    def __exit__(self, *raised: object) -> None:
+        if self._bars:
+            self._bars.close()
+
+    def hear(self, source: str, message: Message) -> None:
+        """Show a message.
+
+        Args:
+            source: Which of the processes, or other sources, it is from. Each has one work at a
+                time.
+            message: What it has to say.
+        """
+        match message:
+            case Said(line):
+                self._reporter.say(line)
+            case Began():
+                self._begin(source, message)
+            case Advanced(count):
+                self._advance(source, count)
+            case Ended():
+                self._end(source)
+
+    def forget(self, source: str) -> None:
+        """Remove what is left of a source that has ended, perhaps in the middle of its work."""
+        if self._logs.pop(source, None) and self._bars:
+            self._bars.remove(source)
+
+    def _begin(self, source: str, began: Began) -> None:
+        self._logs[source] = _Log(self._reporter, began)
+        if self._bars:
+            self._bars.add(source, began)
+
+    def _advance(self, source: str, count: int) -> None:
+        if self._bars:
+            self._logs[source].count(count)
+            self._bars.advance(source, count)
         else:
-            yield log.advance
-        if tell_end and (self.verbose or log.spoken):
-            self.say(log.end)
+            self._logs[source].advance(count)
+
+    def _end(self, source: str) -> None:
+        log = self._logs[source]
+        self.forget(source)
+        if log.tell_end and (self._reporter.verbose or log.spoken):
+            self._reporter.say(log.end)
 
 
 SILENT = Reporter(quiet=True)
@@ -98,20 +211,45 @@ def is_terminal() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
 
 
-@contextmanager
-def _terminal_bar(work: str, total: int, unit: str) -> Iterator[Advance]:
-    from rich import progress
-    from rich.console import Console
+class _Bars:
+    """Bars on the terminal, one below the other, which vanish when they are closed."""
 
-    console = Console(stderr=True)
-    columns = _columns(console, total, unit)
-    with progress.Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(work, total=total)
-        yield lambda count: bar.advance(task, count)
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        self._console = Console(stderr=True)
+        self._bars = Progress(console=self._console, transient=True)
+        self._tasks: dict[str, TaskID] = {}
+        self._widest = 0
+
+    def add(self, source: str, began: Began) -> None:
+        if began.total > self._widest:
+            self._widest = began.total
+            self._bars.columns = tuple(_columns(self._console, began.total))
+        self._tasks[source] = self._bars.add_task(
+            printable(began.work), total=began.total, unit=began.unit
+        )
+        self._bars.start()  # Once; later calls change nothing.
+
+    def advance(self, source: str, count: int) -> None:
+        self._bars.advance(self._tasks[source], count)
+
+    def remove(self, source: str) -> None:
+        self._bars.refresh()  # Its last numbers are seen, however fast it was.
+        self._bars.remove_task(self._tasks.pop(source))
+
+    def close(self) -> None:
+        self._bars.stop()
 
 
-def _columns(console: Console, total: int, unit: str) -> list[ProgressColumn | str]:
-    """Return what a bar shows; what it is about is cut on a narrow terminal, numbers never."""
+def _columns(console: Console, total: int) -> list[ProgressColumn | str]:
+    """Return what bars show; what they are about is cut on a narrow terminal, numbers never.
+
+    Args:
+        console: The terminal.
+        total: The largest number of units of all bars.
+    """
     from rich import progress
     from rich.table import Column
     from rich.text import Text
@@ -138,7 +276,7 @@ def _columns(console: Console, total: int, unit: str) -> list[ProgressColumn | s
         progress.TextColumn("{task.description}"),
         progress.BarColumn(),
         numbers[0],
-        progress.TextColumn(unit),
+        progress.TextColumn("{task.fields[unit]}"),
         numbers[1],
         progress.TimeElapsedColumn(),
         numbers[2],
@@ -148,8 +286,9 @@ def _columns(console: Console, total: int, unit: str) -> list[ProgressColumn | s
 class _Log:
     """Lines about one work, for a file."""
 
-    def __init__(self, reporter: Reporter, work: str, total: int, unit: str) -> None:
-        self._reporter, self._work, self._total, self._unit = reporter, work, total, unit
+    def __init__(self, reporter: Reporter, began: Began) -> None:
+        self._reporter, self.tell_end = reporter, began.tell_end
+        self._work, self._total, self._unit = began.work, began.total, began.unit
         self._started = time.monotonic()
         self._next = self._started + FIRST_LINE_S
         self._done = 0

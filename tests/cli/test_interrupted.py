@@ -82,7 +82,7 @@ def test_a_drawing_that_was_interrupted_leaves_nothing(here: Path) -> None:
         ("doctor", "The same command starts over."),
         (
             "train-all",
-            "The same command, without --fresh, goes on after the last finished epoch.",
+            "The same command, without --fresh, goes on from the last checkpoints.",
         ),
         (
             "reproduce",

@@ -56,7 +56,7 @@ def test_a_bug_keeps_its_kind_and_its_traceback() -> None:
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_process_is_told_with_the_way_to_go_on(end: signal.Signals) -> None:
-    with pytest.raises(ToolkitError, match=r"was ended from outside.*memory.*again to go on"):
+    with pytest.raises(ToolkitError, match=r"worker process was killed.*memory.*again to go on"):
         in_own_process(signal.raise_signal, end)
 
 

@@ -100,6 +100,7 @@ def job(folder: Path, recipe: Recipe, reporter: Reporter = SILENT, **changes: An
         "workers": 2,
         "mixed_precision": False,
         "tensorboard": False,
+        "checkpoint_every_s": 0.0,
         "reporter": reporter,
     }
     return Job(**{**settings, **changes})

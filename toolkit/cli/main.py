@@ -35,8 +35,8 @@ COMMANDS = {
 """Name and one line of help: `toolkit --help` imports no command."""
 
 GO_ON = {
-    "train-all": "The same command, without --fresh, goes on after the last finished epoch.",
-    "train": "The same command, without --fresh, goes on after the last finished epoch.",
+    "train-all": "The same command, without --fresh, goes on from the last checkpoints.",
+    "train": "The same command, without --fresh, goes on from the last checkpoints.",
     "export": "The same command goes on with what is not exported yet.",
     "ensemble": "The same command goes on with the photos that are not answered yet.",
     "reproduce": "With --keep, the same command goes on with the photos that are not answered yet; "

@@ -143,6 +143,28 @@ def training(command: Callable[..., Any]) -> Callable[..., Any]:
             show_default="up to 4",
             help="Threads that prepare batches.",
         ),
+        click.option(
+            "--jobs",
+            type=click.IntRange(1),
+            help="Backbones to train at the same time; changes no result.  [default: as many as "
+            "cores and memory allow, one on a GPU]",
+        ),
+        click.option(
+            "--threads",
+            type=click.IntRange(1),
+            help="Threads that one training computes with. Part of a run: another number gives "
+            "other last digits.  [default: one a core, at most 8; an interrupted run keeps its "
+            "own]",
+        ),
+        click.option(
+            "--checkpoint-every",
+            "checkpoint_every_s",
+            type=click.FloatRange(0),
+            default=120,
+            show_default=True,
+            metavar="SECONDS",
+            help="Least time between two checkpoints, which are written after an epoch.",
+        ),
         as_json,
         reporter,
     ]

@@ -19,9 +19,10 @@ from toolkit.cli import complete, options
 )
 @options.training
 def command(only: tuple[str, ...], recipes: str, **settings: Any) -> None:
-    """Train all backbones of a recipe set, one after another.
+    """Train all backbones of a recipe set, several at the same time.
 
-    Interrupted, the same command goes on after the last finished epoch.
+    Interrupted, the same command goes on from the last checkpoints. Where one training fails, the
+    others go on to their end.
     """
     from toolkit.cli.train import train_and_print
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,43 @@ def choose_backend() -> str:
             "Training needs TensorFlow, JAX or PyTorch: pip install 'toolkit[train]'."
         )
     return installed[0]
+
+
+def framework_settings(backend: str, threads: int, *, shared: bool) -> dict[str, str]:
+    """Return the environment variables for a process that is to compute with a backend.
+
+    Args:
+        backend: One of `BACKENDS`.
+        threads: How many to compute with; see `set_threads` for what is no variable.
+        shared: Whether other processes compute at the same time, perhaps on the same GPU.
+    """
+    settings = {
+        "KERAS_BACKEND": backend,
+        "OMP_NUM_THREADS": str(threads),
+        "NPROC": str(threads),  # XLA's pool of threads, of which JAX has no other setting.
+    }
+    if shared:  # Each would take all of a GPU's memory.
+        settings |= {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    return settings
+
+
+def set_threads(threads: int) -> None:
+    """Let Keras's backend compute with so many threads; before it computes anything.
+
+    The environment of `framework_settings` is needed too.
+    """
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow
+
+        tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
+        tensorflow.config.threading.set_inter_op_parallelism_threads(threads)
+    elif keras.backend.backend() == "torch":
+        import torch
+
+        torch.set_num_threads(threads)
+        torch.set_num_interop_threads(threads)
 
 
 def sixteen_bit_policy() -> str:
@@ -90,6 +128,17 @@ def gpu_is_visible() -> bool:
     import torch
 
     return bool(torch.cuda.is_available())
+
+
+def may_have_gpu() -> bool:
+    """Return False where no device is there that `gpu_is_visible` could find.
+
+    That one has to import the backend, which takes seconds.
+    """
+    if sys.platform != "linux":
+        return True
+    devices = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd", "/dev/accel0", "/dev/vfio")
+    return any(Path(device).exists() for device in devices)
 
 
 def _configured() -> str:

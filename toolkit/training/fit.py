@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from toolkit.data.augmentor import Augmentor
 from toolkit.data.pixels import Pixels
-from toolkit.errors import ToolkitError
 from toolkit.files import sha256_file, written_whole
 from toolkit.machine import package_versions, peak_memory_bytes
 from toolkit.metrics import score
@@ -21,10 +20,10 @@ from toolkit.progress import Reporter, counted
 from toolkit.training.backend import jit_compile, set_jit_compile, sixteen_bit_policy
 from toolkit.training.batches import PlainBatches, TrainingBatches, batches_an_epoch
 from toolkit.training.callbacks import AveragedWeights, recipe_callbacks
+from toolkit.training.checkpoints import Checkpoints
 from toolkit.training.mixing import Mixing
 from toolkit.training.model import (
     build_model,
-    copy_weights,
     freeze,
     load_imagenet,
     reestimate_batch_norm,
@@ -34,7 +33,6 @@ from toolkit.training.recipe import Recipe
 from toolkit.training.recorder import Recorder
 from toolkit.training.registry import find_backbone
 from toolkit.training.run import (
-    CHECKPOINTS,
     MODEL,
     VALIDATION,
     DataSeen,
@@ -74,6 +72,7 @@ class Job:
         workers: Threads that prepare batches.
         mixed_precision: Compute in 16 bits.
         tensorboard: Write TensorBoard logs into the run folder.
+        checkpoint_every_s: Least seconds between two checkpoints.
         reporter: Where progress is told.
     """
 
@@ -93,6 +92,7 @@ class Job:
     workers: int
     mixed_precision: bool
     tensorboard: bool
+    checkpoint_every_s: float
     reporter: Reporter
 
 
@@ -109,17 +109,19 @@ def fit(job: Job) -> Run:
         keras.mixed_precision.set_global_policy(sixteen_bit_policy())
     keras.utils.set_random_seed(job.seed)
     photos = np.load(job.photos, mmap_mode="r")
-    progress = Progress.load(job.folder) or Progress(identity=job.identity)
-    (job.folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-    model = _resumed(job, progress) if progress.checkpoint else _new_model(job)
+    progress = _progress(job)
+    checkpoints = Checkpoints(job.folder, job.checkpoint_every_s)
+    model = _network(job, progress)
     for index in range(progress.stage, len(job.recipe.stages)):
         if index > progress.stage:
-            model = _best_so_far(job, progress, index)
-            _enter_stage(progress, index)
-        if progress.stage_epoch == 0:
+            _enter_stage(job, progress, index)
+            checkpoints.set_best(model, progress)
+        if not progress.stage_done:
             _compile(job, model, index)
-        _fit_stage(job, progress, model, photos)
-    return _finish(job, progress, photos)
+            if progress.stage_epoch:
+                checkpoints.restore(model, progress)
+            _fit_stage(job, progress, model, checkpoints, photos)
+    return _finish(job, progress, checkpoints, photos)
 
 
 def load_model(path: Path) -> keras.Model:
@@ -140,10 +142,10 @@ def predict(
     return probabilities
 
 
-def _fit_stage(job: Job, progress: Progress, model: keras.Model, photos: Pixels) -> None:
+def _fit_stage(
+    job: Job, progress: Progress, model: keras.Model, checkpoints: Checkpoints, photos: Pixels
+) -> None:
     stage = job.recipe.stages[progress.stage]
-    if progress.stage_done or progress.stage_epoch >= stage.epochs:
-        return
     validates = bool(job.held_out.any())
     remembered = recipe_callbacks(job.recipe, validates=validates)
     extra: list[Any] = []
@@ -172,8 +174,9 @@ def _fit_stage(job: Job, progress: Progress, model: keras.Model, photos: Pixels)
     validation = PlainBatches(
         photos, job.labels, np.flatnonzero(job.held_out), classes=classes, batch_size=batch_size
     )
-    recorder = Recorder(job.folder, job.recipe, job.seed, progress, remembered, job.reporter)
-    _create_variables(model, classes)
+    recorder = Recorder(
+        job.folder, job.recipe, job.seed, progress, remembered, checkpoints, job.reporter
+    )
     model.fit(
         training,
         validation_data=validation if validates else None,
@@ -217,46 +220,38 @@ def _compile(job: Job, model: keras.Model, index: int) -> None:
         metrics=["accuracy"],  # Of mixed targets: whether the class of the largest share was found.
         jit_compile=jit_compile(),
     )
+    _create_variables(model, len(job.data.classes))
 
 
-def _new_model(job: Job) -> keras.Model:
+def _progress(job: Job) -> Progress:
+    known = Progress.load(job.folder)
+    progress = known or Progress(identity=job.identity)
+    if known:
+        done = len(known.history)
+        job.reporter.say(
+            f"{job.recipe.backbone}: going on after epoch {done} of at most {job.recipe.epochs}"
+            if done
+            else f"{job.recipe.backbone}: starting again; no checkpoint had been written yet"
+        )
+    # From now on the folder is this run's, and what a killed process had begun to write is removed.
+    progress.save(job.folder)
+    return progress
+
+
+def _network(job: Job, progress: Progress) -> keras.Model:
     model = build_model(job.recipe, len(job.data.classes), pretrained=job.pretrained)
-    if job.pretrained:
+    if job.pretrained and not progress.history:
         load_imagenet(model, find_backbone(job.recipe.backbone), job.weights_folder)
     return model
 
 
-def _resumed(job: Job, progress: Progress) -> keras.Model:
-    job.reporter.say(
-        f"{job.recipe.backbone}: going on after epoch {len(progress.history)} of at most "
-        f"{job.recipe.epochs}"
-    )
-    return _checkpoint(job, progress.checkpoint)
-
-
-def _best_so_far(job: Job, progress: Progress, index: int) -> keras.Model:
-    stage = job.recipe.stages[index]
-    job.reporter.say(
-        f"{job.recipe.backbone}: stage '{stage.name}' begins with the weights of epoch "
-        f"{progress.best_epoch}"
-    )
-    return _checkpoint(job, progress.best_checkpoint)
-
-
-def _checkpoint(job: Job, name: str, *, compile: bool = True) -> keras.Model:
-    path = job.folder / CHECKPOINTS / name
-    try:
-        model: keras.Model = keras.models.load_model(path, compile=compile)
-    except (OSError, ValueError) as error:
-        raise ToolkitError(
-            f"{path}: the checkpoint cannot be read ({error}); pass --fresh."
-        ) from None
-    return model
-
-
-def _enter_stage(progress: Progress, index: int) -> None:
+def _enter_stage(job: Job, progress: Progress, index: int) -> None:
     progress.stage, progress.stage_epoch, progress.stage_done = index, 0, False
     progress.callbacks = {}
+    job.reporter.say(
+        f"{job.recipe.backbone}: stage '{job.recipe.stages[index].name}' begins with the weights "
+        f"of epoch {progress.best_epoch}"
+    )
 
 
 def _reestimate(job: Job, model: keras.Model, photos: Pixels) -> int:
@@ -269,12 +264,11 @@ def _reestimate(job: Job, model: keras.Model, photos: Pixels) -> int:
     return len(chosen)
 
 
-def _finish(job: Job, progress: Progress, photos: Pixels) -> Run:
-    best = _checkpoint(job, progress.best_checkpoint, compile=False)
+def _finish(job: Job, progress: Progress, checkpoints: Checkpoints, photos: Pixels) -> Run:
     keras.mixed_precision.set_global_policy("float32")
     # Built anew: in float32 whatever it was trained in, and without the optimizer's state.
     model = build_model(job.recipe, len(job.data.classes), pretrained=job.pretrained)
-    copy_weights(best, model)
+    checkpoints.set_best(model, progress)
     if job.recipe.reestimate_batch_norm:
         count = _reestimate(job, model, photos)
         used = counted(count, "photo")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+from numpy.typing import NDArray
 
 from toolkit.data.pixels import Pixels
 from toolkit.errors import ToolkitError
@@ -129,12 +130,18 @@ def reestimate_batch_norm(model: keras.Model, batches: Iterable[Pixels]) -> None
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> None:
-    """Copy all weights from one model to another of the same layers.
+    """Copy all weights from one model to another of the same layers."""
+    set_weights(target, source.get_weights())
 
-    After `set_weights` alone a Normalization layer goes on with the statistics it was built with.
+
+def set_weights(model: keras.Model, weights: list[NDArray[Any]]) -> None:
+    """Set all weights of a model to those of another of the same layers (`get_weights`).
+
+    After Keras's `set_weights` alone a Normalization layer goes on with the statistics it was
+    built with.
     """
-    target.set_weights(source.get_weights())
-    _take_statistics(target)
+    model.set_weights(weights)
+    _take_statistics(model)
 
 
 def backbone_of(model: keras.Model) -> keras.Model:

@@ -1,4 +1,4 @@
-"""Writes each finished epoch of a run down, with all that resuming needs."""
+"""Follows a run from epoch to epoch, and keeps what going on needs."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import numpy as np
 
 from toolkit.data.augmentor import photo_seed
 from toolkit.errors import ToolkitError
-from toolkit.files import written_whole
 from toolkit.progress import Reporter
+from toolkit.training.checkpoints import Checkpoints
 from toolkit.training.model import backbone_of
 from toolkit.training.recipe import Recipe
-from toolkit.training.run import CHECKPOINTS, METRICS, Progress, write_history
+from toolkit.training.run import METRICS, Progress, write_history
 
 
 class Recorder(keras.callbacks.Callback):
-    """Writes each finished epoch down. It has to come after the callbacks it remembers."""
+    """Notes each finished epoch. It has to come after the callbacks it remembers."""
 
     REMEMBERED = ("wait", "best", "best_epoch", "stopped_epoch", "cooldown_counter")
 
@@ -31,6 +31,7 @@ class Recorder(keras.callbacks.Callback):
         seed: int,
         progress: Progress,
         remembered: list[Any],
+        checkpoints: Checkpoints,
         reporter: Reporter,
     ) -> None:
         """Prepare for one stage.
@@ -39,13 +40,15 @@ class Recorder(keras.callbacks.Callback):
             folder: The run folder.
             recipe: Its recipe.
             seed: The training seed.
-            progress: What is known so far; updated and written after each epoch.
+            progress: What is known so far; updated after each epoch.
             remembered: Callbacks whose counters are kept.
+            checkpoints: Get the network after each epoch.
             reporter: Where progress is told.
         """
         super().__init__()
         self._folder, self._recipe, self._seed = folder, recipe, seed
-        self._progress, self._remembered, self._reporter = progress, remembered, reporter
+        self._progress, self._remembered = progress, remembered
+        self._checkpoints, self._reporter = checkpoints, reporter
         self._started = 0.0
         self._rate = 0.0
 
@@ -79,15 +82,14 @@ class Recorder(keras.callbacks.Callback):
             )
         progress = self._progress
         progress.stage_epoch = epoch + 1
-        progress.stage_done = bool(self.model.stop_training)
+        stage = self._recipe.stages[progress.stage]
+        progress.stage_done = bool(self.model.stop_training) or progress.stage_epoch >= stage.epochs
         seconds = time.monotonic() - self._started
         progress.seconds += seconds
         progress.history.append(self._history_row(figures, seconds))
-        number = len(progress.history)
-        progress.checkpoint = f"epoch-{number:04d}.keras"
         best = self._is_best(figures)
         if best:
-            progress.best_checkpoint, progress.best_epoch = progress.checkpoint, number
+            progress.best_epoch = len(progress.history)
         progress.callbacks = {
             type(callback).__name__: {
                 key: _plain(getattr(callback, key))
@@ -96,9 +98,7 @@ class Recorder(keras.callbacks.Callback):
             }
             for callback in self._remembered
         }
-        with written_whole(self._folder / CHECKPOINTS / progress.checkpoint) as temporary:
-            self.model.save(temporary)
-        progress.save(self._folder)
+        self._checkpoints.epoch_ended(self.model, progress, best=best)
         write_history(self._folder, progress.history)
         self._reporter.say(_epoch_line(self._recipe, progress, best))
 
@@ -118,7 +118,7 @@ class Recorder(keras.callbacks.Callback):
             return True  # Trained on all photos: the last weights are the ones to keep.
         value = float(figures[metric])
         if not np.isfinite(value):
-            return not progress.best_checkpoint
+            return not progress.best_epoch
         known = progress.best_value
         better = known is None or (value < known if metric.endswith("loss") else value > known)
         if better:

@@ -19,7 +19,7 @@ from toolkit.files import read_json, write_json, write_text, written_whole
 from toolkit.training.recipe import Recipe
 from toolkit.training.recipe_files import recipe_from_yaml
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST, RECIPE, MODEL = "run.json", "recipe.yaml", "model.keras"
 HISTORY, VALIDATION, CURVES = "history.csv", "validation.npz", "curves.png"
 PROGRESS, CHECKPOINTS = "progress.json", "checkpoints"
@@ -260,6 +260,16 @@ def discard_progress(folder: Path) -> None:
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
+def weights_file(epoch: int) -> str:
+    """Return the name of the checkpoint with the weights after an epoch, counted from 1."""
+    return f"epoch-{epoch:04d}.weights.npz"
+
+
+def optimizer_file(epoch: int) -> str:
+    """Return the name of the checkpoint with the optimizer's state after an epoch."""
+    return f"epoch-{epoch:04d}.optimizer.npz"
+
+
 def write_history(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write one row an epoch."""
     with written_whole(folder / HISTORY) as temporary:
@@ -268,39 +278,46 @@ def write_history(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 @dataclass
 class Progress:
-    """How far an unfinished run is; with the checkpoint it names, all that resuming needs.
+    """How far an unfinished run is; with the checkpoints it names, all that resuming needs.
+
+    A run goes on after the last epoch of `history`, or from its start where there is none.
 
     Attributes:
         identity: Of the run, to refuse going on under other settings.
         stage: Index of the stage it is in.
         stage_epoch: Finished epochs of that stage.
-        stage_done: Whether early stopping ended the stage.
-        checkpoint: File name of the last epoch's model with optimizer; empty before the first.
-        best_checkpoint: File name of the best epoch's so far, over all stages; empty before it.
-        best_value: Value of the metric `keep_best` there.
-        best_epoch: Its number over all stages, from 1.
+        stage_done: Whether the stage is over.
+        best_value: Value of the metric `keep_best` in the best epoch so far.
+        best_epoch: Its number over all stages, from 1; 0 before it.
         callbacks: Counters of Keras callbacks by class name.
         history: One mapping an epoch.
-        seconds: Time spent in training.
+        seconds: Time that the epochs in `history` took.
     """
 
     identity: dict[str, Any]
     stage: int = 0
     stage_epoch: int = 0
     stage_done: bool = False
-    checkpoint: str = ""
-    best_checkpoint: str = ""
     best_value: float | None = None
     best_epoch: int = 0
     callbacks: dict[str, dict[str, Any]] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
 
+    @property
+    def checkpoints(self) -> set[str]:
+        """The files that going on needs."""
+        if not self.history:
+            return set()
+        best, last = weights_file(self.best_epoch), len(self.history)
+        # The next stage begins with the best weights and a new optimizer.
+        return {best} if self.stage_done else {best, weights_file(last), optimizer_file(last)}
+
     def save(self, folder: Path) -> None:
-        """Write it, then remove the checkpoints that it no longer names."""
+        """Write it, then remove the checkpoints that it does not name."""
         write_json(folder / PROGRESS, {"schema_version": SCHEMA_VERSION, **asdict(self)})
         for path in (folder / CHECKPOINTS).glob("*"):
-            if path.name not in (self.checkpoint, self.best_checkpoint):
+            if path.name not in self.checkpoints:
                 path.unlink()
 
     @classmethod

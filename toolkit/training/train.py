@@ -1,10 +1,10 @@
-"""Trains the backbones of a recipe set one after another, each in a process of its own."""
+"""Trains the backbones of a recipe set, each in a process of its own, several at a time."""
 
 from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,11 +14,17 @@ import numpy as np
 from toolkit.data.cache import decoded_photos
 from toolkit.data.dataset import load_labelled
 from toolkit.data.holdout import Prepared, prepare
-from toolkit.errors import ToolkitError, UsageError, nearest
+from toolkit.errors import ToolkitError, UsageError, listing, nearest
 from toolkit.files import held, remove_folder, sha256_file, sha256_json, write_text
-from toolkit.processes import import_quietly, in_own_process
-from toolkit.progress import SILENT, Reporter, counted
-from toolkit.training.backend import choose_backend, sixteen_bit_policy
+from toolkit.processes import Call, Outcome, import_quietly, in_own_process, in_own_processes
+from toolkit.progress import SILENT, Relayed, Reporter, Works, counted
+from toolkit.training.at_once import default_threads, trainings_at_once
+from toolkit.training.backend import (
+    choose_backend,
+    framework_settings,
+    set_threads,
+    sixteen_bit_policy,
+)
 from toolkit.training.recipe import Recipe
 from toolkit.training.recipe_files import RecipeSet
 from toolkit.training.registry import find_backbone
@@ -57,6 +63,13 @@ class TrainingOptions:
         mixed_precision: Compute in 16 bits; needs a GPU.
         tensorboard: Write TensorBoard logs.
         workers: Threads that prepare batches.
+        jobs: How many backbones are trained at the same time; None takes as many as cores and
+            memory allow, and one on a GPU. It changes no result.
+        threads: Threads that one training computes with. They belong to a run's identity, because
+            sums in another order have other last bits. None takes those of the run that goes on,
+            and for a new one `default_threads`.
+        checkpoint_every_s: Least seconds of training between two checkpoints; 0 writes one after
+            each epoch.
     """
 
     data: Path = Path("data")
@@ -72,6 +85,9 @@ class TrainingOptions:
     mixed_precision: bool = False
     tensorboard: bool = False
     workers: int = 2
+    jobs: int | None = None
+    threads: int | None = None
+    checkpoint_every_s: float = 120.0
 
 
 def train(
@@ -88,14 +104,15 @@ def train(
         backbones: Which of its recipes, in order.
         options: Everything else.
         reporter: Where progress is told.
-        when_finished: Called with each run as soon as it is finished.
+        when_finished: Called with each run as soon as it is finished, in the thread that called.
 
     Returns:
         The finished runs in the order of `backbones`.
 
     Raises:
         ToolkitError: Something the user can mend. Whatever can be checked is checked before the
-            first run begins.
+            first run begins. Where a training fails, the others go on to their end before it is
+            raised.
     """
     if importlib.util.find_spec("keras") is None:
         raise ToolkitError("Training needs Keras: pip install 'toolkit[train]'.")
@@ -117,16 +134,19 @@ def train(
             _plan(recipe, start, prepared, options, backend)
             for recipe, start in zip(chosen, starts, strict=True)
         ]
-        finished: list[Run] = []
+        runs: dict[Path, Run] = {}
+        todo: dict[Path, _Plan] = {}
         for plan in plans:
             run = None if options.fresh else _done(plan)
-            if run is not None:
-                reporter.say(f"{run.label}: finished on {run.finished}, not trained again")
-            else:
-                run = _train(plan, prepared, options, reporter)
+            if run is None:
+                todo[plan.folder] = plan
+                continue
+            reporter.say(f"{run.label}: finished on {run.finished}, not trained again")
             when_finished(run)
-            finished.append(run)
-        return finished
+            runs[plan.folder] = run
+        if todo:
+            runs |= _train(list(todo.values()), prepared, options, reporter, when_finished)
+        return [runs[plan.folder] for plan in plans]
 
 
 def run_folder(runs: Path, recipe: Recipe, name: str | None) -> Path:
@@ -213,6 +233,11 @@ def _plan(
         held_out=_hash_of_held_out(prepared, held_out),
         photos_sha256=sha256_json([fact.sha256 for fact in prepared.facts]),
     )
+    name = options.name or (REFIT_NAME if options.refit_all else None)
+    folder = run_folder(options.runs, recipe, name)
+    known = None if options.fresh else _known_identity(folder)
+    # A run that is known goes on with its own threads, as on a machine with other cores.
+    threads = options.threads or (known or {}).get("threads") or default_threads()
     identity = {
         "recipe": recipe.settings,
         "data": data.fingerprint,
@@ -224,22 +249,22 @@ def _plan(
         "pretrained": start.said,
         "mixed_precision": options.mixed_precision,
         "backend": backend,
+        "threads": threads,
     }
-    name = options.name or (REFIT_NAME if options.refit_all else None)
-    folder = run_folder(options.runs, recipe, name)
-    if not options.fresh:
-        _refuse_another(folder, identity)
+    if known:
+        _refuse_another(folder, known, identity)
     return _Plan(recipe, start, folder, data, held_out, identity)
 
 
-def _refuse_another(folder: Path, identity: dict[str, Any]) -> None:
+def _known_identity(folder: Path) -> dict[str, Any] | None:
+    """Return the identity of the run that a folder holds, finished or not."""
     if (folder / MANIFEST).is_file():
-        known = load_run(folder).identity
-    else:
-        progress = Progress.load(folder)
-        if progress is None:
-            return
-        known = progress.identity
+        return load_run(folder).identity
+    progress = Progress.load(folder)
+    return progress.identity if progress else None
+
+
+def _refuse_another(folder: Path, known: dict[str, Any], identity: dict[str, Any]) -> None:
     changed = _changed_keys(known, identity)
     if changed:
         raise ToolkitError(
@@ -276,13 +301,79 @@ def _trained_on(prepared: Prepared, held_out: np.ndarray[Any, np.dtype[np.bool_]
     return "".join(facts[index].sha256[:PHOTO_DIGITS] for index in np.flatnonzero(~held_out))
 
 
-def _train(plan: _Plan, prepared: Prepared, options: TrainingOptions, reporter: Reporter) -> Run:
-    photos = decoded_photos(
-        [photo.path for photo in prepared.dataset.photos],
-        [fact.sha256 for fact in prepared.facts],
-        plan.recipe.image_size,
-        reporter,
+def _train(
+    plans: Sequence[_Plan],
+    prepared: Prepared,
+    options: TrainingOptions,
+    reporter: Reporter,
+    when_finished: Callable[[Run], None],
+) -> dict[Path, Run]:
+    """Train in processes of their own, some at the same time, and return runs by folder.
+
+    Raises:
+        ToolkitError: Trainings failed; the others have gone on to their end.
+    """
+    photos = _decoded(plans, prepared, reporter)
+    backend = str(plans[0].identity["backend"])
+    at_once = options.jobs or trainings_at_once(len(plans), backend)
+    if at_once > 1 and len(plans) > 1:
+        count = min(at_once, len(plans))
+        reporter.say(f"{len(plans)} networks to train, {count} at the same time")
+    by_name = {plan.recipe.backbone: plan for plan in plans}
+    runs: dict[Path, Run] = {}
+    failed: dict[Path, Exception] = {}
+
+    def calls() -> Iterator[Call]:
+        for name, plan in by_name.items():
+            _begin(plan, options, reporter)
+            reporter.detail(f"{name}: decoded photos in {photos[plan.recipe.image_size]}")
+            arguments = (plan, photos[plan.recipe.image_size], prepared, options, reporter)
+            settings = framework_settings(backend, plan.identity["threads"], shared=at_once > 1)
+            yield Call(name, _fit_in_child, arguments, settings)
+
+    def ended(outcome: Outcome) -> None:
+        works.forget(outcome.name)
+        folder = by_name[outcome.name].folder
+        if outcome.error is None:
+            runs[folder] = outcome.result
+            when_finished(outcome.result)
+        else:
+            failed[folder] = outcome.error
+            if len(plans) > 1:
+                reporter.say(f"{outcome.name}: failed: {outcome.error}")
+
+    with Works(reporter) as works:
+        in_own_processes(calls(), at_once, works.hear, ended)
+    if failed:
+        raise _failure(failed, len(plans))
+    return runs
+
+
+def _failure(failed: Mapping[Path, Exception], count: int) -> Exception:
+    for folder, error in failed.items():
+        if not isinstance(error, ToolkitError):
+            error.add_note(f"while {folder} was trained")
+            return error
+    messages = [
+        str(error) if str(folder) in str(error) else f"{folder}: {error}"
+        for folder, error in failed.items()
+    ]
+    if count == 1:
+        return ToolkitError(messages[0])
+    return ToolkitError(
+        f"{len(messages)} of {counted(count, 'training')} failed:\n{listing(messages)}"
     )
+
+
+def _decoded(plans: Sequence[_Plan], prepared: Prepared, reporter: Reporter) -> dict[int, Path]:
+    """Decode photos at all sizes, here and once, before processes that share them begin."""
+    paths = [photo.path for photo in prepared.dataset.photos]
+    hashes = [fact.sha256 for fact in prepared.facts]
+    sizes = dict.fromkeys(plan.recipe.image_size for plan in plans)
+    return {size: decoded_photos(paths, hashes, size, reporter) for size in sizes}
+
+
+def _begin(plan: _Plan, options: TrainingOptions, reporter: Reporter) -> None:
     if options.fresh:
         remove_folder(plan.folder)
     plan.folder.mkdir(parents=True, exist_ok=True)
@@ -294,18 +385,8 @@ def _train(plan: _Plan, prepared: Prepared, options: TrainingOptions, reporter: 
         f"{plan.recipe.image_size} px, at most {counted(plan.recipe.epochs, 'epoch')} from {start}"
     )
     _say_what_is_dropped(plan, reporter)
-    for key in ("backend", "seed", "split_seed", "pretrained"):
+    for key in ("backend", "threads", "seed", "split_seed", "pretrained"):
         reporter.detail(f"{plan.recipe.backbone}: {key} {plan.identity[key]}")
-    reporter.detail(f"{plan.recipe.backbone}: decoded photos in {photos}")
-    return in_own_process(
-        _fit_in_child,
-        plan,
-        photos,
-        prepared,
-        options,
-        reporter,
-        environment={"KERAS_BACKEND": plan.identity["backend"]},
-    )
 
 
 def _check_sixteen_bits() -> None:
@@ -323,10 +404,16 @@ def _say_what_is_dropped(plan: _Plan, reporter: Reporter) -> None:
 
 
 def _fit_in_child(
-    plan: _Plan, photos: Path, prepared: Prepared, options: TrainingOptions, reporter: Reporter
+    plan: _Plan,
+    photos: Path,
+    prepared: Prepared,
+    options: TrainingOptions,
+    reporter: Reporter,
+    tell: Callable[[Any], None],
 ) -> Run:
     # Keras is imported here, in the child, and nowhere in the parent.
     import_quietly("keras")
+    set_threads(plan.identity["threads"])
     from toolkit.training.fit import Job, fit
 
     return fit(
@@ -347,6 +434,7 @@ def _fit_in_child(
             workers=options.workers,
             mixed_precision=options.mixed_precision,
             tensorboard=options.tensorboard,
-            reporter=reporter,
+            checkpoint_every_s=options.checkpoint_every_s,
+            reporter=Relayed(reporter.quiet, reporter.verbose, tell),
         )
     )

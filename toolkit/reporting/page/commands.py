@@ -67,6 +67,8 @@ def _training(found: Artifacts, run: Run) -> Command:
         parts += ["--pretrained", start]
     if run.data.left_out:
         parts.append("--skip-broken")
+    if "threads" in identity:
+        parts += ["--threads", str(identity["threads"])]
     if identity.get("mixed_precision"):
         parts.append("--mixed-precision")
     if run.data.validation_fraction == 0:

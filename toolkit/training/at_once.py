@@ -1,0 +1,49 @@
+"""How many networks are trained at the same time, and with how many threads each."""
+
+from __future__ import annotations
+
+from toolkit.capacity import how_many_fit
+from toolkit.machine import usable_cores
+from toolkit.processes import import_quietly, in_own_process
+from toolkit.training.backend import gpu_is_visible, may_have_gpu
+
+MOST_THREADS = 8
+"""Threads of one training beyond which batches of photos are too small a work to be shared."""
+
+BYTES_OF_A_TRAINING = 4 * 2**30
+"""Peak memory of the largest of the published four, ResNet101V2 at 150 px in batches of 16."""
+
+
+def default_threads() -> int:
+    """Return how many threads a new training computes with.
+
+    That depends on the machine's cores alone, not on its free memory or on what else is trained at
+    the same time: the number of threads decides over the last bits of the weights. Threads of
+    trainings at the same time may so be more than there are cores, which costs little: while one
+    network is traced, on one core, or the last one is trained alone, the others have work.
+    """
+    return min(usable_cores(), MOST_THREADS)
+
+
+def trainings_at_once(count: int, backend: str) -> int:
+    """Return how many of so many networks to train at the same time on this machine.
+
+    Args:
+        count: How many there are to train.
+        backend: Keras's backend.
+
+    Returns:
+        One where a GPU is used. Else no more than there are cores, of which each training fills one
+        at least, and than fit into the memory that is free.
+    """
+    most = min(count, usable_cores())
+    if most <= 1:
+        return 1
+    if may_have_gpu() and in_own_process(_has_gpu, environment={"KERAS_BACKEND": backend}):
+        return 1
+    return how_many_fit(BYTES_OF_A_TRAINING, most)
+
+
+def _has_gpu() -> bool:
+    import_quietly("keras")
+    return gpu_is_visible()
