@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from PIL import Image
 from toolkit.data.dataset import load_labelled
 from toolkit.errors import ToolkitError, UsageError
 from toolkit.files import sha256_file
+from toolkit.processes import Call
 from toolkit.progress import Reporter
 from toolkit.training import train as room
 from toolkit.training.recipe_files import RecipeSet, load_set
@@ -52,11 +53,12 @@ def began(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Lets no training begin, and collects what it would have begun with."""
     plans: list[Any] = []
 
-    def note(function: Callable[..., Run], plan: Any, *_: Any, **__: Any) -> Run:
-        plans.append(plan)
-        raise Began
+    def note(calls: Iterable[Call], *_: Any) -> None:
+        for call in calls:
+            plans.append(call.arguments[0])
+            raise Began
 
-    monkeypatch.setattr(room, "in_own_process", note)
+    monkeypatch.setattr(room, "in_own_processes", note)
     return plans
 
 
@@ -436,7 +438,7 @@ def test_validation_arrays_come_back_as_they_were(tmp_path: Path) -> None:
         (None, r"no run \(no run\.json\)\. Train it"),
         (
             {"schema_version": 99},
-            r"schema_version: Expected 2, received 99\. Train it again with --fresh",
+            r"schema_version: Expected 3, received 99\. Train it again with --fresh",
         ),
     ],
 )
@@ -458,7 +460,7 @@ from toolkit.training.train import TrainingOptions, train
 
 if __name__ == "__main__":
     recipes, data, runs = sys.argv[1:]
-    options = TrainingOptions(data=Path(data), runs=Path(runs))
+    options = TrainingOptions(data=Path(data), runs=Path(runs), checkpoint_every_s=0)
     train(load_set(recipes), ["mobilenetv3small"], options, Reporter(quiet=False))
     print(sorted({"keras", "tensorflow"} & set(sys.modules)))
 """

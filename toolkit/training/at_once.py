@@ -25,23 +25,27 @@ def default_threads() -> int:
     return min(usable_cores(), MOST_THREADS)
 
 
-def trainings_at_once(count: int, backend: str) -> int:
+def trainings_at_once(
+    count: int, backend: str, *, cores: int | None = None, memory: int | None = None
+) -> int:
     """Return how many of so many networks to train at the same time on this machine.
 
     Args:
         count: How many there are to train.
         backend: Keras's backend.
+        cores: That may be used; None asks the system.
+        memory: Free bytes; None asks the system.
 
     Returns:
         One where a GPU is used. Else no more than there are cores, of which each training fills one
         at least, and than fit into the memory that is free.
     """
-    most = min(count, usable_cores())
+    most = min(count, cores or usable_cores())
     if most <= 1:
         return 1
     if may_have_gpu() and in_own_process(_has_gpu, environment={"KERAS_BACKEND": backend}):
         return 1
-    return how_many_fit(BYTES_OF_A_TRAINING, most)
+    return how_many_fit(BYTES_OF_A_TRAINING, most, memory)
 
 
 def _has_gpu() -> bool:
