@@ -194,7 +194,8 @@ class Resolver:
 
     @cached_property
     def _names(self) -> dict[str, list[str]]:
-        return _grouped((place.rpartition("/")[2], place) for place in self._photos)
+        # Files of any name: an id may be all that there is of it.
+        return _grouped((place.rpartition("/")[2], place) for place in self._files)
 
     @cached_property
     def _name_stems(self) -> dict[str, list[str]]:
