@@ -146,7 +146,7 @@ LAYOUTS = {
             "classes.csv": table("Category,Name", "a,Ape", "b,Bee"),
         },
         AB,
-        ("id 'Id', label 'Category'", "4 in the folder of its class", "2 rows", "classes.csv"),
+        ("id 'Id', label 'Category'", "4 in the folder of the class", "2 rows", "classes.csv"),
         2,
         names={"a": "Ape", "b": "Bee"},
     ),
@@ -158,7 +158,7 @@ LAYOUTS = {
             "sample_submission.csv": table("id,a,b", "8,.5,.5", "9,.5,.5"),
         },
         AB,
-        ("labels.csv (id 'id', label 'breed')", "4 suffix added", "test/ (2 suffix added)"),
+        ("labels.csv (id 'id', label 'breed')", "4 with a suffix added", "test/ (2 with a suffix added)"),
         2,
     ),
     "cassava": Layout(
@@ -185,7 +185,7 @@ LAYOUTS = {
             "sample_submission.csv": table("image_id,a,b", *(f"Test_{n},.5,.5" for n in (1, 2, 3))),
         },
         AB,
-        ("one column a class (2)", "images/", "4 suffix added", "3 rows"),
+        ("one column a class (2)", "images/", "4 with a suffix added", "3 rows"),
         3,
         passed_over=("3 of 7 photos in images/: without a label",),
     ),
@@ -204,7 +204,7 @@ LAYOUTS = {
             ),
         },
         AB,
-        ("id 'image_id', label 'dx'", "4 by its name, deeper", "groups: 3"),
+        ("id 'image_id', label 'dx'", "4 by name in a deeper folder", "groups: 3"),
         options=("--label-column", "dx", "--group-column", "lesion_id"),
     ),
     "drivers, by classes in folders and in a table": Layout(
@@ -217,7 +217,7 @@ LAYOUTS = {
             "sample_submission.csv": table("img,c0,c1", "7.jpg,.5,.5"),
         },
         {"c0": 2, "c1": 2},
-        ("id 'img', label 'classname'", "4 in the folder of its class"),
+        ("id 'img', label 'classname'", "4 in the folder of the class"),
         1,
     ),
     "train, valid and test with a folder a class": Layout(
@@ -293,7 +293,7 @@ LAYOUTS = {
             "sample_submission.csv": table("id,label", "8,0", "9,0"),
         },
         {"0": 2, "1": 2},
-        ("train_labels.csv (id 'id', label 'label')", "4 suffix added"),
+        ("train_labels.csv (id 'id', label 'label')", "4 with a suffix added"),
         2,
     ),
     "eyes": Layout(
@@ -448,7 +448,7 @@ LAYOUTS = {
             "train.csv": table("id,label", *(f"img_{r}".replace("png", "jpg") for r in ROWS)),
         },
         AB,
-        ("4 other case or Unicode form",),
+        ("4 in other case or Unicode form",),
     ),
     "decomposed letters": Layout(
         lambda: {
@@ -456,7 +456,7 @@ LAYOUTS = {
             "train.csv": table("id,label", *(f"é{row}" for row in ROWS)),
         },
         AB,
-        ("4 other case or Unicode form",),
+        ("4 in other case or Unicode form",),
     ),
     "backslashes": Layout(
         lambda: {
@@ -466,7 +466,7 @@ LAYOUTS = {
             ),
         },
         AB,
-        ("4 '\\' read as '/'",),
+        ("4 with '\\' read as '/'",),
     ),
     "paths of another machine": Layout(
         lambda: {
@@ -478,7 +478,7 @@ LAYOUTS = {
             ),
         },
         AB,
-        ("4 by the end of its path",),
+        ("4 by the end of the path",),
     ),
     "names deeper in the tree": Layout(
         lambda: {
@@ -486,12 +486,12 @@ LAYOUTS = {
             "train.csv": table("id,label", *ROWS),
         },
         AB,
-        ("4 by its name, deeper",),
+        ("4 by name in a deeper folder",),
     ),
     "files without a suffix": Layout(
         lambda: {**numbered("train/{}", 1, 2, 3, 4), "train.csv": table("id,label", *BARE)},
         AB,
-        ("4 by its name, deeper",),
+        ("4 by name in a deeper folder",),
     ),
     "class folders with folders in them": Layout(
         lambda: photos("a/1.png", "a/x/2.png", "b/y/z/3.png", "b/4.png"),
