@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.dataset import Request
 from toolkit.data.pixels import DECODER_VERSION
+from toolkit.data.request import Request
 from toolkit.files import sha256_json
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.journal import Journal

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.dataset import Request, load_request
+from toolkit.data.reading import AUTO, WARN_SHARE, Reading
+from toolkit.data.request import Request, load_request
 from toolkit.errors import ToolkitError, UsageError, listing
 from toolkit.files import write_json
+from toolkit.inference.bundle import load_bundle
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.fast import FastJob, predict_fast
 from toolkit.inference.job import Outcome, file_numbers, job_identity, predict_request
@@ -63,6 +65,7 @@ def submit(
     out: Path,
     settings: Mapping[str, Any],
     *,
+    reading: Reading = AUTO,
     fast: FastOptions | None = None,
     probabilities: Path | None = None,
     skip_broken: bool = False,
@@ -78,6 +81,8 @@ def submit(
         out: The submission; its manifest and its latency report are put beside it.
         settings: `tta`, `tta_views`, `voting`, `device`, `batch`, `threads` and `seed`, as
             `Ensemble.load` takes them.
+        reading: How the data folder is to be read, where that cannot be found by itself; what is
+            not said here is taken as it was said when the bundle's networks were trained.
         fast: How to give the exact ensemble's labels at less cost; None is the exact ensemble.
         probabilities: Write them too, as CSV or Parquet by suffix.
         skip_broken: Answer a broken photo with the class prior, instead of refusing.
@@ -93,7 +98,11 @@ def submit(
     check_paths(out, probabilities, fast.file if fast else None)
     if fast and settings["tta_views"] != "fixed":
         raise UsageError("--plan: a plan is made of fixed views. Leave --tta-views out.")
-    request = load_request(data)
+    reading = reading.completed(load_bundle(bundle).data.get("reading", {}), data)
+    request = load_request(data, reading, reporter)
+    reporter.say(f"{data}: {request.found.line}")
+    for warning in request.found.warnings:
+        reporter.warn(warning)
     ensemble = _loaded(bundle, request, settings, reporter)
     photos, classes = len(request.ids), len(ensemble.classes)
     job = job_identity(ensemble, request, **{key: settings[key] for key in ANSWER_SETTINGS})
@@ -126,6 +135,7 @@ def submit(
             outcome = predict_request(
                 ensemble, request, journal, skip_broken=skip_broken, reporter=reporter
             )
+        _refuse_unread(outcome, request, reporter)
         predicted = described_request(request)
         _refuse_changed(request, at_first)
         latency = latency_report(ensemble, outcome)
@@ -135,7 +145,12 @@ def submit(
         if probabilities:
             write_probabilities(probabilities, request, outcome, ensemble.classes)
         write_json(latency_path(out), latency)
-        asked = {"data": str(data), "skip_broken": skip_broken, **settings}
+        asked = {
+            "data": str(data),
+            "reading": reading.recorded(data),
+            "skip_broken": skip_broken,
+            **settings,
+        }
         asked["plan"] = _said(fast, plan_job.plan) if fast and plan_job else "exact"
         inputs = recorded(
             manifest_path(out), predicted, outcome, plan=plan_used, probabilities=probabilities
@@ -162,6 +177,26 @@ def _loaded(
     for line in ensemble.details:
         reporter.detail(line)
     return ensemble
+
+
+def _refuse_unread(outcome: Outcome, request: Request, reporter: Reporter) -> None:
+    """Refuse to answer photos none of which could be read; warn where these are many.
+
+    Raises:
+        ToolkitError: None could.
+    """
+    unread, photos = len(outcome.broken), len(request.ids)
+    if unread == photos:
+        reasons = [f"{id}: {reason}" for id, reason in outcome.broken.items()]
+        raise ToolkitError(
+            f"none of the {counted(photos, 'photo')} to predict can be read, so that nothing is "
+            f"answered:\n{listing(reasons)}"
+        )
+    if unread > WARN_SHARE * photos:
+        reporter.warn(
+            f"{unread:,} of {counted(photos, 'photo')} could not be read and "
+            f"{'has' if unread == 1 else 'have'} the class prior for an answer"
+        )
 
 
 def _refuse_changed(request: Request, at_first: NDArray[np.float64]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.data.dataset import Request
+from toolkit.data.request import Request
 from toolkit.errors import ToolkitError
 from toolkit.files import read_json, sha256_file, sha256_json
 from toolkit.inference.job import Outcome
@@ -86,7 +86,7 @@ MANIFEST_KEYS: Mapping[str, tuple[str, ...]] = {
     "latency": ("file", "sha256"),
     "submission": ("file", "sha256"),
     "bundle": ("folder", "sha256"),
-    "options": ("data", "skip_broken", "plan", *SETTINGS),
+    "options": ("data", "reading", "skip_broken", "plan", *SETTINGS),
     "voting": ("name", "weights", "temperature"),
     "promise": (),
     "photos": (),
