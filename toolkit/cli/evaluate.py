@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +10,20 @@ import click
 from click.core import ParameterSource
 
 from toolkit.cli import options
-from toolkit.cli.terminal import figure, interval, percent, print_json, print_line, print_table
+from toolkit.cli.terminal import (
+    doubts,
+    figure,
+    interval,
+    measured,
+    measured_interval,
+    percent,
+    print_json,
+    print_line,
+    print_table,
+)
 
 if TYPE_CHECKING:
-    from toolkit.metrics import Paired
+    from toolkit.intervals import Paired
     from toolkit.progress import Reporter
     from toolkit.reporting.answers import Comparison
     from toolkit.reporting.evaluation import Evaluation
@@ -35,6 +44,7 @@ if TYPE_CHECKING:
 @options.device
 @options.batch
 @click.option("--confusion", type=options.FILE, help="Draw the confusion matrix to this PNG.")
+@options.metric("accuracy", "What answers are judged by: this figure is given an interval.")
 @options.as_json
 @options.reporter
 def command(
@@ -44,6 +54,7 @@ def command(
     photos: Path | None,
     against: Path | None,
     confusion: Path | None,
+    metric: str,
     as_json: bool,
     reporter: Reporter,
     **settings: Any,
@@ -53,7 +64,7 @@ def command(
     Without --data or --labels, runs and bundles are scored on the photos held out from training.
     """
     from toolkit.errors import UsageError
-    from toolkit.metrics import class_table
+    from toolkit.metrics import class_scores
     from toolkit.metrics import confusion as confusion_counts
     from toolkit.reporting.answers import compare
     from toolkit.reporting.evaluation import LabelledPhotos, evaluate
@@ -78,18 +89,29 @@ def command(
         return
     if confusion:
         check_picture(confusion)
-    found = evaluate(subject, LabelledPhotos(data, labels, photos), settings, reporter, asked=asked)
+    found = evaluate(
+        subject,
+        LabelledPhotos(data, labels, photos),
+        settings,
+        reporter,
+        asked=asked,
+        metric=metric,
+    )
     counts = confusion_counts(found.predicted, found.labels, len(found.classes))
     if confusion:
         draw_confusion(counts, found.classes, found.subject, confusion)
-    rows = class_table(counts)
+    rows = class_scores(found.predicted, found.labels, len(found.classes))
     if as_json:
         print_json(
             {
                 "subject": found.subject,
                 "photos": found.photos,
-                "scores": {name: _without_nan(asdict(s)) for name, s in found.scores.items()},
-                "classes": dict(zip(found.classes, rows, strict=True)),
+                "scores": {name: _known(asdict(each)) for name, each in found.scores.items()},
+                "metric": metric,
+                "estimates": {name: asdict(each) for name, each in found.estimates.items()},
+                "classes": {
+                    name: asdict(row) for name, row in zip(found.classes, rows, strict=True)
+                },
                 "confusion": counts.tolist(),
             }
         )
@@ -99,29 +121,47 @@ def command(
         f"Classes, by {list(found.scores)[-1]}",
         ["<class", "photos", "precision", "recall", "F1"],
         [
-            (name, row["photos"], *(percent(row[key], 1) for key in ("precision", "recall", "f1")))
+            (name, row.photos, *(percent(each, 1) for each in (row.precision, row.recall, row.f1)))
             for name, row in zip(found.classes, rows, strict=True)
         ],
     )
 
 
 def _print_scores(found: Evaluation) -> None:
+    from toolkit.metrics import METRICS
+
+    others = [
+        metric
+        for metric in METRICS.values()
+        if metric != found.metric
+        and any(getattr(score, metric.key) is not None for score in found.scores.values())
+    ]
+    calibrated = any(score.calibration_error is not None for score in found.scores.values())
+    last = list(found.estimates.values())[-1]
     print_table(
         found.subject,
-        ["<by", "accuracy", "95 % interval", "log-loss", "calibration error"],
+        [
+            *("<by", found.metric.title, "95 % interval"),
+            *(metric.title for metric in others),
+            *(["calibration error"] if calibrated else []),
+        ],
         [
             (
                 name,
-                percent(score.accuracy),
-                interval(score.interval),
-                *(
-                    figure(None if math.isnan(value) else value)
-                    for value in (score.log_loss, score.calibration_error)
-                ),
+                measured(found.metric, found.estimates[name].value),
+                measured_interval(found.metric, found.estimates[name].interval),
+                *(measured(metric, getattr(score, metric.key)) for metric in others),
+                *([figure(score.calibration_error)] if calibrated else []),
             )
             for name, score in found.scores.items()
         ],
-        note=f"On {found.photos}.",
+        note="\n".join(
+            [
+                f"On {found.photos}.",
+                f"Interval: {last.how}.",
+                *doubts({name: score.doubt for name, score in found.scores.items()}),
+            ]
+        ),
     )
 
 
@@ -160,5 +200,5 @@ def _print_paired(found: Comparison, paired: Paired) -> None:
     )
 
 
-def _without_nan(figures: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in figures.items() if value == value}  # noqa: PLR0124
+def _known(figures: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in figures.items() if value is not None}

@@ -70,6 +70,16 @@ tta = click.option(
     show_default=True,
     help="Number of test-time-augmentation views a photo.",
 )
+METRICS = ("accuracy", "log-loss", "macro-f1", "balanced-accuracy", "auc", "kappa")
+
+
+def metric(default: str, help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add --metric."""
+    return click.option(
+        "--metric", type=Choice(METRICS), default=default, show_default=True, help=help
+    )
+
+
 batch = click.option(
     "--batch", type=click.IntRange(1), default=16, show_default=True, help="Photos a batch."
 )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from toolkit.data.dataset import class_order
 from toolkit.data.tables import read_labels
 from toolkit.errors import ToolkitError, UsageError
-from toolkit.metrics import Agreement, Labels, Paired, agreement, paired
+from toolkit.intervals import Agreement, Labels, Paired, agreement, paired
 from toolkit.progress import counted
 
 

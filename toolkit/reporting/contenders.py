@@ -20,7 +20,8 @@ from toolkit.inference.bundle import MANIFEST as BUNDLE_MANIFEST
 from toolkit.inference.bundle import Bundle, BundleValidation, load_bundle, load_validation
 from toolkit.inference.devices import Device, on_device
 from toolkit.inference.voting import choose_voting, vote
-from toolkit.metrics import Labels, Probabilities, Score, log_losses, score
+from toolkit.intervals import Labels
+from toolkit.metrics import Probabilities, Score, log_losses, score
 from toolkit.progress import SILENT, Reporter
 from toolkit.reporting.cost import InferenceCost, Serving
 from toolkit.training.run import MANIFEST as RUN_MANIFEST

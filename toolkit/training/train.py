@@ -19,6 +19,7 @@ from toolkit.files import held, remove_folder, sha256_file, sha256_json, write_t
 from toolkit.processes import import_quietly, in_own_process
 from toolkit.progress import SILENT, Reporter, counted
 from toolkit.training.backend import choose_backend, sixteen_bit_policy
+from toolkit.training.imbalance import check_classes
 from toolkit.training.recipe import Recipe
 from toolkit.training.recipe_files import RecipeSet
 from toolkit.training.registry import find_backbone
@@ -188,6 +189,7 @@ def _plan(
     options: TrainingOptions,
     backend: str,
 ) -> _Plan:
+    check_classes(recipe, prepared.dataset.classes)
     fraction = 0.0 if options.refit_all else recipe.validation_fraction
     if options.refit_all:
         held_out = np.zeros(len(prepared.labels), dtype=np.bool_)

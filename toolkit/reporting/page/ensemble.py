@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from toolkit.exporting.weights import BEST_ALONE, CrossFitted, can_cross_fit, cross_fitting
 from toolkit.inference.bundle import Bundle, BundleValidation
 from toolkit.inference.voting import Voting
-from toolkit.metrics import Paired, Score, agreement, calibration_error, paired, score
+from toolkit.intervals import Labels, Paired, agreement, paired
+from toolkit.metrics import Probabilities, Score, calibration_error, log_losses, score
 from toolkit.reporting.page.charts import reliability_chart
 from toolkit.reporting.page.figures import Mistakes, mistakes, reliability
 from toolkit.reporting.page.svg import Chart
@@ -236,7 +237,7 @@ def _contributions(judged: Judged, groups: NDArray[np.int64]) -> tuple[Contribut
     if members < 2:
         return ()
     right = judged.each.argmax(axis=2) == judged.labels
-    whole = score(judged.final, judged.labels)
+    whole = _means(judged.final, judged.labels)
     found = []
     for index, name in enumerate(judged.members):
         others = [other for other in range(members) if other != index]
@@ -245,14 +246,20 @@ def _contributions(judged: Judged, groups: NDArray[np.int64]) -> tuple[Contribut
         without = None
         if judged.voting not in ("custom", AS_SUBMITTED):
             fitted = cross_fitting(judged.voting, rest, judged.labels, groups)
-            without = score(fitted.judge(rest), judged.labels)
+            without = _means(fitted.judge(rest), judged.labels)
         found.append(
             Contribution(
                 name,
                 int(alone.sum()),
                 int(missed.sum()),
-                without.log_loss - whole.log_loss if without else None,
-                without.accuracy - whole.accuracy if without else None,
+                without[0] - whole[0] if without else None,
+                without[1] - whole[1] if without else None,
             )
         )
     return tuple(found)
+
+
+def _means(probabilities: Probabilities, labels: Labels) -> tuple[float, float]:
+    """Return log-loss and accuracy."""
+    right = probabilities.argmax(axis=1) == labels
+    return float(log_losses(probabilities, labels).mean()), float(right.mean())
