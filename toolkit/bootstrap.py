@@ -23,6 +23,9 @@ RESAMPLES, FEWEST_RESAMPLES = 1000, 100
 _WORK = 2e8
 """Ranks that a bootstrap of AUC may add up: ten seconds or so."""
 
+_RESAMPLES_OF_ERROR = 200
+"""Enough for a standard error (Efron and Tibshirani 1993)."""
+
 _BLOCK = 50
 """Bootstrap samples at a time, to bound memory."""
 
@@ -84,19 +87,28 @@ def difference(metric: Metric, first: Answers, second: Answers, *, seed: int = 0
     Returns:
         The first less the second.
     """
-    if metric.name == "accuracy":
-        right = [(each.predicted == each.labels).astype(np.float64) for each in (first, second)]
-        return mean_difference(right[0], right[1])
-    if metric.name == "log-loss":
-        assert first.probabilities is not None and second.probabilities is not None
-        return mean_difference(
-            log_losses(first.probabilities, first.labels),
-            log_losses(second.probabilities, second.labels),
-        )
+    if (means := _means(metric, first)) is not None:
+        return mean_difference(means, np.asarray(_means(metric, second)))
     values = [measure(metric, each) for each in (first, second)]
     assert values[0] is not None and values[1] is not None
     samples = bootstrap(metric, [first, second], seed=seed)
     return Difference(values[0] - values[1], _percentiles(samples[0] - samples[1]), None)
+
+
+def standard_error(metric: Metric, first: Answers, second: Answers, *, seed: int = 0) -> float:
+    """Return the standard error of the difference of a metric between two classifiers.
+
+    Args:
+        metric: The metric.
+        first: What one says of photos.
+        second: What the other says of the same.
+        seed: Of the bootstrap, which all but accuracy and log-loss need.
+    """
+    if (means := _means(metric, first)) is not None:
+        gains = means - np.asarray(_means(metric, second))
+        return float(gains.std(ddof=1) / np.sqrt(len(gains)))
+    samples = bootstrap(metric, [first, second], resamples=_RESAMPLES_OF_ERROR, seed=seed)
+    return float(np.nanstd(samples[0] - samples[1], ddof=1))
 
 
 def bootstrap(
@@ -126,22 +138,24 @@ def bootstrap(
     rows = np.stack([labels, *(each.predicted for each in answers)])
     unique, photos = np.unique(rows, axis=1, return_counts=True)
     counts = _counts(photos.astype(np.float64), len(labels), resamples, generator)
-    return np.stack([_by_label(metric.name, unique[0], row, counts) for row in unique[1:]])
+    return np.stack([label_values(metric.name, unique[0], row, counts) for row in unique[1:]])
 
 
-def _counts(
-    photos: NDArray[np.float64], total: int, resamples: int, generator: np.random.Generator
-) -> NDArray[np.float64]:
-    """Return how often each kind of photo is in each sample, shape (resamples, kinds)."""
-    return generator.multinomial(total, photos / total, size=resamples).astype(np.float64)
-
-
-def _by_label(
+def label_values(
     name: str, labels: Labels, predicted: Labels, counts: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return a metric of labels of shape (kinds,), for counts of shape (samples, kinds).
+    """Return a metric of labels for counts of photos, as in many samples at once.
 
     The formulas are those of scikit-learn, whose functions take one sample at a time.
+
+    Args:
+        name: A metric that needs no probabilities.
+        labels: The true classes of kinds of photos, shape (kinds,).
+        predicted: Their answers, shape (kinds,).
+        counts: Photos of each kind in each sample, shape (samples, kinds).
+
+    Returns:
+        Shape (samples,); NaN where the metric is undefined.
     """
     if name == "accuracy":
         right: NDArray[np.float64] = counts @ (labels == predicted) / counts.sum(axis=1)
@@ -164,6 +178,13 @@ def _by_label(
         if name == "balanced-accuracy":
             return np.asarray(np.nanmean(hits / true, axis=1))
         return np.asarray(np.nanmean(2 * hits / (true + by_class(predicted, every)), axis=1))
+
+
+def _counts(
+    photos: NDArray[np.float64], total: int, resamples: int, generator: np.random.Generator
+) -> NDArray[np.float64]:
+    """Return how often each kind of photo is in each sample, shape (resamples, kinds)."""
+    return generator.multinomial(total, photos / total, size=resamples).astype(np.float64)
 
 
 def _kappa(labels: Labels, predicted: Labels, counts: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -211,6 +232,16 @@ def _auc(
     with np.errstate(invalid="ignore"):
         mean: NDArray[np.float64] = np.where(known, areas, 0).sum(axis=0) / known.sum(axis=0)
     return mean
+
+
+def _means(metric: Metric, answers: Answers) -> NDArray[np.float64] | None:
+    """Return what each photo adds to a metric that is a mean over photos; None for others."""
+    if metric.name == "accuracy":
+        return np.asarray(answers.predicted == answers.labels, dtype=np.float64)
+    if metric.name == "log-loss":
+        assert answers.probabilities is not None
+        return log_losses(answers.probabilities, answers.labels)
+    return None
 
 
 def _percentiles(samples: NDArray[np.float64]) -> Interval | None:

@@ -169,7 +169,7 @@ def test_a_bootstrap_sample_is_scored_as_scikit_learn_scores_its_photos(name: st
 def test_counts_of_photos_are_scikit_learns_weights() -> None:
     given = answers(photos=80)
     assert given.probabilities is not None
-    from toolkit.bootstrap import _auc, _by_label
+    from toolkit.bootstrap import _auc, label_values
 
     counts = np.random.default_rng(5).poisson(1.0, (3, 80)).astype(float)
     found = _auc(given.probabilities, given.labels, [0, 1, 2], counts)
@@ -192,7 +192,7 @@ def test_counts_of_photos_are_scikit_learns_weights() -> None:
             given.labels, given.predicted, sample_weight=w
         ),
     }.items():
-        values = _by_label(name, given.labels, given.predicted, counts)
+        values = label_values(name, given.labels, given.predicted, counts)
         assert values == pytest.approx([function(weights) for weights in counts])
 
 

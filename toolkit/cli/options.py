@@ -59,7 +59,7 @@ voting = click.option(
     "--voting",
     default="auto",
     show_default=True,
-    metavar="auto|uniform|accuracy|fitted|NAME=W,...",
+    metavar="auto|uniform|accuracy|fitted|selected|NAME=W,...",
     shell_complete=complete.votings,
     help="Voting weights; auto takes what the export chose, for random views uniform.",
 )

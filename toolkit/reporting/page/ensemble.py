@@ -15,7 +15,15 @@ from toolkit.exporting.weights import BEST_ALONE, CrossFitted, can_cross_fit, cr
 from toolkit.inference.bundle import Bundle, BundleValidation
 from toolkit.inference.voting import Voting
 from toolkit.intervals import Labels, Paired, agreement, paired
-from toolkit.metrics import Probabilities, Score, calibration_error, log_losses, score
+from toolkit.metrics import (
+    METRICS,
+    Metric,
+    Probabilities,
+    Score,
+    calibration_error,
+    log_losses,
+    score,
+)
 from toolkit.reporting.page.charts import reliability_chart
 from toolkit.reporting.page.figures import Mistakes, mistakes, reliability
 from toolkit.reporting.page.svg import Chart
@@ -30,6 +38,7 @@ class Judged:
 
     Attributes:
         voting: Name of the way to weigh.
+        metric: What `selected` weights are found for.
         views: Views a photo.
         members: Names.
         labels: Shape (photos,), true class indices.
@@ -40,6 +49,7 @@ class Judged:
     """
 
     voting: str
+    metric: Metric
     views: int
     members: tuple[str, ...]
     labels: NDArray[np.int64]
@@ -153,6 +163,7 @@ def judge(
         return None
     each = validation.averaged(views)
     table = bundle.voting[views]
+    metric = METRICS[table.metric]
     weights = submitted.weights if submitted else table.alternatives[table.choice].weights
     known = [name for name, one in table.alternatives.items() if one.weights == weights]
     if submitted and not known:
@@ -160,9 +171,10 @@ def judge(
         fitted = CrossFitted(one_fold, (np.array(weights),), (submitted.temperature,))
     else:
         voting = table.choice if table.choice in known else known[0]
-        fitted = cross_fitting(voting, each, validation.labels, validation.groups, weights)
+        fitted = cross_fitting(voting, each, validation.labels, validation.groups, weights, metric)
     return Judged(
         voting=voting,
+        metric=metric,
         views=views,
         members=tuple(member.name for member in bundle.members),
         labels=validation.labels,
@@ -195,7 +207,7 @@ def ensemble_section(
             answers = judged.final
         else:
             custom = alternatives[name].weights
-            answers = cross_fitting(name, each, labels, groups, custom).judge(each)
+            answers = cross_fitting(name, each, labels, groups, custom, judged.metric).judge(each)
         voters.append(voter(name, "voting", answers))
     weights = {name: one.weights for name, one in alternatives.items()}
     temperatures = {name: one.temperature for name, one in alternatives.items()}
@@ -245,7 +257,7 @@ def _contributions(judged: Judged, groups: NDArray[np.int64]) -> tuple[Contribut
         alone, missed = right[index] & ~right[others].any(0), ~right[index] & right[others].all(0)
         without = None
         if judged.voting not in ("custom", AS_SUBMITTED):
-            fitted = cross_fitting(judged.voting, rest, judged.labels, groups)
+            fitted = cross_fitting(judged.voting, rest, judged.labels, groups, metric=judged.metric)
             without = _means(fitted.judge(rest), judged.labels)
         found.append(
             Contribution(
