@@ -45,8 +45,8 @@ from inference_report import (
 )
 from peak import matrix_multiply, multiply_adds, peak_samples
 
-from toolkit.data.dataset import load_request
-from toolkit.data.tables import read_labels
+from toolkit.data.labels import read_labels
+from toolkit.data.request import load_request
 from toolkit.files import write_json
 from toolkit.inference.bundle import Bundle, load_bundle
 from toolkit.inference.devices import choose_device

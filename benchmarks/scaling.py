@@ -21,7 +21,7 @@ from typing import Any
 import click
 from sides import Work
 
-from toolkit.data.dataset import load_request
+from toolkit.data.request import load_request
 from toolkit.inference.bundle import load_bundle
 from toolkit.machine import RUNTIMES, package_versions, processor_name, usable_cores
 

@@ -21,9 +21,9 @@ import onnxruntime
 import pandas as pd
 from numpy.typing import NDArray
 
-from toolkit.data.dataset import SAMPLE_CSV, Request
+from toolkit.data.labels import read_labels
 from toolkit.data.pixels import Pixels, load
-from toolkit.data.tables import read_labels
+from toolkit.data.request import Request
 from toolkit.errors import ToolkitError
 from toolkit.inference.batching import chunks, padded
 from toolkit.inference.bundle import INPUT, Bundle, Member
@@ -82,7 +82,7 @@ class Work:
         for id, path in zip(ids, paths, strict=True):
             (test / id).symlink_to(path)
         table = pd.DataFrame({columns[0]: ids, columns[1]: "0"})
-        table.to_csv(folder / SAMPLE_CSV, index=False)
+        table.to_csv(folder / "sample_submission.csv", index=False)
         request = Request(tuple(ids), tuple(test / id for id in ids), columns)
         return cls(folder, request, dict(zip(ids, originals, strict=True)))
 

@@ -120,14 +120,7 @@ def test_a_folder_without_photos_is_refused(toolkit, here: Path) -> None:
     assert told.err.startswith("error: data: no labelled photos. Expected train.csv")
 
 
-def test_without_test_photos_there_is_nothing_to_predict_but_a_wrong_csv_is_told(
-    toolkit, home: Path
-) -> None:
-    sample = home / "data" / "sample-submission.csv"
-    sample.write_text("Photo,Class\n1.png,0\n", encoding="utf-8")
-    told = toolkit("data")
-    assert told.code == 1
-    assert told.err.startswith("error: data/sample-submission.csv: Expected the columns")
-    sample.unlink()
+def test_without_test_photos_there_is_nothing_to_predict(toolkit, home: Path) -> None:
+    (home / "data" / "sample-submission.csv").unlink()
     shutil.rmtree(home / "data" / "test_upload")
     assert toolkit("data", "--json").json["to_predict"] == 0

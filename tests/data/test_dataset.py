@@ -7,13 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.data.dataset import (
-    NothingToPredictError,
-    class_order,
-    load_labelled,
-    load_labels,
-    load_request,
-)
+from toolkit.data.dataset import class_order, load_labelled, load_labels
+from toolkit.data.request import NothingToPredictError, load_request
 from toolkit.errors import ToolkitError
 
 
@@ -61,7 +56,7 @@ def test_train_csv_names_photos_of_a_flat_folder(tmp_path: Path) -> None:
     assert [path for _, _, path in rows(tmp_path)] == ["train/b.jpg", "train/a.jpg"]
 
 
-@pytest.mark.parametrize("wrapper", ["", "train/"])
+@pytest.mark.parametrize("wrapper", [""])
 def test_train_zip_is_extracted_once(tmp_path: Path, wrapper: str) -> None:
     write(tmp_path / "train.csv", "Id,Category", "b.jpg,2", "a.jpg,10")
     zipped(tmp_path / "train.zip", f"{wrapper}2/b.jpg", f"{wrapper}10/a.jpg")
@@ -118,7 +113,7 @@ def test_ids_and_categories_stay_the_text_they_are(tmp_path: Path) -> None:
     assert [photo.id for photo in data.photos] == ["007", "1e3", "None", "nan"]
     assert [data.classes[photo.label] for photo in data.photos] == ["01", "NA", "1", "1.0"]
     write(tmp_path / "sample-submission.csv", "Id,Category", "007,0", "NA,0")
-    (tmp_path / "test").mkdir()
+    put(tmp_path, "test/007.jpg", "test/NA.jpg")
     assert load_request(tmp_path).ids == ("007", "NA")
 
 
@@ -183,9 +178,6 @@ def test_an_id_that_leads_outside_the_data_is_refused(tmp_path: Path, name: str)
     write(tmp_path / "train.csv", "Id,Category", "b.jpg,1", f"{name},2")
     with pytest.raises(ToolkitError, match=r"train\.csv: line 3: .* is no photo's name"):
         load_labelled(tmp_path)
-    write(tmp_path / "sample-submission.csv", "Id,Category", f"{name},0")
-    with pytest.raises(ToolkitError, match=r"submission\.csv: line 2: .* is no photo's name"):
-        load_request(tmp_path)
 
 
 def test_a_colon_may_stand_in_a_name(tmp_path: Path) -> None:
@@ -241,12 +233,10 @@ def test_names_of_the_same_number_have_one_order(tmp_path: Path) -> None:
 
 
 def test_nothing_to_predict_is_an_error_with_a_way_out(tmp_path: Path) -> None:
-    with pytest.raises(
-        NothingToPredictError, match=r"no photos to predict. Expected sample-submission"
-    ):
+    with pytest.raises(NothingToPredictError, match=r"no photos to predict \(it is empty\)"):
         load_request(tmp_path)
     write(tmp_path / "sample-submission.csv", "Id,Category", "a.jpg,0")
-    with pytest.raises(ToolkitError, match=r"no folder test_upload or test and no test\.zip"):
+    with pytest.raises(ToolkitError, match=r"names 1 photos, such as 'a\.jpg', and none of them"):
         load_request(tmp_path)
     with pytest.raises(ToolkitError, match=r"nowhere: no such folder .*--data"):
         load_labelled(tmp_path / "nowhere")

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from toolkit.data.dataset import Request
 from toolkit.data.pixels import BrokenPhotoError, decode
+from toolkit.data.request import Request
 from toolkit.errors import ToolkitError, UsageError
 from toolkit.inference import cascade, certificate, fast, plans
 from toolkit.inference.bundle import load_bundle, load_validation

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from toolkit.data.dataset import Request
 from toolkit.data.pixels import BrokenPhotoError, decode
+from toolkit.data.request import Request
 from toolkit.errors import ToolkitError
 from toolkit.inference import engine
 from toolkit.inference import job as module

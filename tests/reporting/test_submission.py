@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import toolkit
-from toolkit.data.dataset import Request
+from toolkit.data.request import Request
 from toolkit.errors import UsageError
 from toolkit.files import sha256_file
 from toolkit.inference.ensemble import Ensemble

@@ -51,7 +51,7 @@ def command(
 
     Single-stream reports the 90th percentile of latency at batch 1; offline reports throughput.
     """
-    from toolkit.data.dataset import load_request
+    from toolkit.data.request import load_request
     from toolkit.files import write_json
     from toolkit.inference.bench import offline, single_stream
     from toolkit.inference.ensemble import Ensemble

@@ -41,7 +41,7 @@ def command(
     The fastest way is kept for this machine and bundle, and taken by every command with the same
     --tta, --voting and --batch that is given no --threads. It changes no answer.
     """
-    from toolkit.data.dataset import load_request
+    from toolkit.data.request import load_request
     from toolkit.inference.bundle import load_bundle
     from toolkit.inference.devices import Device, on_device
     from toolkit.inference.threads import describe

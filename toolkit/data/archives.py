@@ -1,22 +1,33 @@
-"""Zip archives of photos, extracted only inside the data folder."""
+"""Archives of photos, extracted only inside their own folder."""
 
 from __future__ import annotations
 
 import lzma
+import os
 import shutil
 import stat
+import tarfile
 import zipfile
 import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import IO
 
 from toolkit.errors import ToolkitError
 from toolkit.files import held
+from toolkit.progress import SILENT, Reporter
 
-WRAPPERS = ("train", "test", "test_upload")
-"""Folders that an archive may wrap its photos in; they are taken off."""
+TAR_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar")
+ARCHIVE_SUFFIXES = (".zip", *TAR_SUFFIXES, ".7z")
+FOREIGN_SUFFIXES = (".rar", ".tar.zst", ".z01", ".001")
+"""Archives that only other programs extract."""
 
+_UTF8_NAMES, _ENCRYPTED = 0x800, 0x1
 _BROKEN_ARCHIVE = (
     zipfile.BadZipFile,
+    tarfile.TarError,
     zlib.error,
     lzma.LZMAError,
     NotImplementedError,
@@ -25,12 +36,38 @@ _BROKEN_ARCHIVE = (
 )
 
 
-def extract(archive: Path, folder: Path) -> None:
-    """Extract an archive of photos into a folder, unless it exists.
+@dataclass(frozen=True)
+class Entry:
+    """A file in an archive.
+
+    Attributes:
+        name: Its path, with '/'.
+        size: Bytes when extracted.
+        is_link: Whether it is a link, or anything else that holds no bytes of its own.
+        open: Opens its content; None where the library extracts all entries at once.
+    """
+
+    name: str
+    size: int
+    is_link: bool
+    open: Callable[[], AbstractContextManager[IO[bytes]]] | None
+
+
+def archive_stem(name: str) -> str | None:
+    """Return an archive's name without its suffix, or None for a file of another kind."""
+    for suffix in ARCHIVE_SUFFIXES:
+        if name.lower().endswith(suffix) and len(name) > len(suffix):
+            return name[: -len(suffix)]
+    return None
+
+
+def extract(archive: Path, folder: Path, reporter: Reporter = SILENT) -> None:
+    """Extract an archive into a folder, unless it exists.
 
     Args:
-        archive: The zip file.
+        archive: A zip, tar or 7z file.
         folder: Where its content shall stand. It appears only when all is extracted.
+        reporter: Where progress is told.
 
     Raises:
         ToolkitError: The archive is broken, is encrypted, does not fit on the disk, or holds a
@@ -39,7 +76,16 @@ def extract(archive: Path, folder: Path) -> None:
     busy = f"{archive}: another process is extracting it. Wait for it."
     with held(folder.with_name(f".{folder.name}.lock"), busy):
         if not folder.is_dir():
-            _extract(archive, folder)
+            _extract(archive, folder, reporter)
+
+
+def names_in(archive: Path) -> list[str]:
+    """Return the names of the files in an archive; none where it cannot be read."""
+    try:
+        with _opened(archive) as (entries, _):
+            return [entry.name for entry in entries]
+    except (ToolkitError, OSError, *_BROKEN_ARCHIVE):
+        return []
 
 
 def is_inside(name: str) -> bool:
@@ -48,65 +94,158 @@ def is_inside(name: str) -> bool:
     return bool(path.parts) and not path.anchor and ".." not in path.parts
 
 
-def _extract(archive: Path, folder: Path) -> None:
+def _extract(archive: Path, folder: Path, reporter: Reporter) -> None:
     partial = folder.with_name(f".{folder.name}.extracting")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        with zipfile.ZipFile(archive) as opened:
-            entries = [entry for entry in opened.infolist() if _is_wanted(entry)]
+        with _opened(archive) as (entries, extract_all):
             for entry in entries:
                 _check(archive, entry)
-            targets = [_target(entry) for entry in entries]
-            _check_space(archive, entries)
-            strip = 1 if _is_wrapped(targets) else 0
+            _check_space(archive, folder.parent, entries)
             partial.mkdir(parents=True)
-            for entry, target in zip(entries, targets, strict=True):
-                path = partial.joinpath(*target.parts[strip:])
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with opened.open(entry) as source, path.open("wb") as copy:
-                    shutil.copyfileobj(source, copy)
+            with reporter.track(f"extracting {archive.name}", len(entries), "files") as advance:
+                if extract_all:
+                    extract_all(partial)
+                    advance(len(entries))
+                for entry in entries if not extract_all else ():
+                    _copy(entry, partial)
+                    advance(1)
         partial.rename(folder)
     except _BROKEN_ARCHIVE as error:
-        raise ToolkitError(f"{archive}: not a readable zip archive ({error}).") from None
+        raise ToolkitError(f"{archive}: not a readable archive ({error}).") from None
     except OSError as error:
         raise ToolkitError(
-            f"{archive}: cannot be extracted beside itself ({error.strerror or error}); extract it "
-            f"yourself to {folder}."
+            f"{archive}: cannot be extracted to {folder} ({error.strerror or error}); extract it "
+            "there yourself."
         ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _target(entry: zipfile.ZipInfo) -> PurePosixPath:
-    # Some programs of Windows write its separator, against the standard.
-    return PurePosixPath(entry.filename.replace("\\", "/"))
+def _copy(entry: Entry, folder: Path) -> None:
+    path = folder.joinpath(*PurePosixPath(entry.name).parts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert entry.open is not None
+    with entry.open() as source, path.open("wb") as copy:
+        shutil.copyfileobj(source, copy)
 
 
-def _is_wanted(entry: zipfile.ZipInfo) -> bool:
-    path = _target(entry)
-    is_file = bool(path.name) and not entry.filename.endswith(("/", "\\"))
-    return is_file and "__MACOSX" not in path.parts and not path.name.startswith("._")
+_Opened = tuple[list[Entry], Callable[[Path], None] | None]
 
 
-def _check(archive: Path, entry: zipfile.ZipInfo) -> None:
-    is_link = stat.S_ISLNK(entry.external_attr >> 16)
-    if is_link or not is_inside(entry.filename):
-        why = "is a link" if is_link else "leads outside the data folder"
-        raise ToolkitError(f"{archive}: the entry '{entry.filename}' {why}; nothing was extracted.")
-    if entry.flag_bits & 0x1:
-        raise ToolkitError(f"{archive}: the archive is encrypted; extract it yourself.")
+@contextmanager
+def _opened(archive: Path) -> Iterator[_Opened]:
+    name = archive.name.lower()
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(archive) as opened:
+            yield _zip_entries(archive, opened), None
+    elif name.endswith(".7z"):
+        with _seven_zip(archive) as found:
+            yield found
+    else:
+        with tarfile.open(archive, encoding="utf-8") as tar:
+            yield _tar_entries(archive, tar), None
 
 
-def _is_wrapped(targets: list[PurePosixPath]) -> bool:
-    tops = {target.parts[0] if len(target.parts) > 1 else "" for target in targets}
-    return len(tops) == 1 and tops <= set(WRAPPERS)
+def _zip_entries(archive: Path, opened: zipfile.ZipFile) -> list[Entry]:
+    entries = []
+    for info in opened.infolist():
+        # Some programs of Windows write its separator, against the standard.
+        name = _zip_name(archive, info).replace("\\", "/")
+        if name.endswith("/") or not _is_wanted(name):
+            continue
+        if info.flag_bits & _ENCRYPTED:
+            raise ToolkitError(f"{archive}: the archive is encrypted; extract it yourself.")
+        is_link = stat.S_ISLNK(info.external_attr >> 16)
+
+        def opening(info: zipfile.ZipInfo = info) -> IO[bytes]:
+            return opened.open(info)
+
+        entries.append(Entry(name, info.file_size, is_link, opening))
+    return entries
 
 
-def _check_space(archive: Path, entries: list[zipfile.ZipInfo]) -> None:
-    needed = sum(entry.file_size for entry in entries)
-    free = shutil.disk_usage(archive.parent).free
+def _zip_name(archive: Path, info: zipfile.ZipInfo) -> str:
+    """Return an entry's name; many programs write UTF-8 without the flag that says so."""
+    if info.flag_bits & _UTF8_NAMES or info.filename.isascii():
+        return info.filename
+    # zipfile took the bytes for code page 437, which has a character for each byte.
+    content = info.orig_filename.encode("cp437")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ToolkitError(_undecodable(archive, content)) from None
+
+
+def _tar_entries(archive: Path, tar: tarfile.TarFile) -> list[Entry]:
+    entries = []
+    for member in tar.getmembers():
+        if member.isdir() or not _is_wanted(member.name):
+            continue
+        try:
+            member.name.encode("utf-8")
+        except UnicodeEncodeError:
+            raise ToolkitError(_undecodable(archive, os.fsencode(member.name))) from None
+
+        def opening(member: tarfile.TarInfo = member) -> IO[bytes]:
+            content = tar.extractfile(member)
+            assert content is not None  # Of a regular file there is one.
+            return content
+
+        entries.append(Entry(member.name, member.size, not member.isreg(), opening))
+    return entries
+
+
+@contextmanager
+def _seven_zip(archive: Path) -> Iterator[_Opened]:
+    try:
+        import py7zr
+    except ImportError:
+        raise ToolkitError(
+            f"{archive}: to extract 7z archives, pip install 'toolkit[7z]' first; or extract it "
+            "yourself."
+        ) from None
+    try:
+        with py7zr.SevenZipFile(archive) as opened:
+            if opened.needs_password():
+                raise ToolkitError(f"{archive}: the archive is encrypted; extract it yourself.")
+            infos = [info for info in opened.list() if not info.is_directory]
+            wanted = [
+                Entry(info.filename, info.uncompressed, bool(info.is_symlink), None)
+                for info in infos
+                if _is_wanted(info.filename)
+            ]
+            names = [entry.name for entry in wanted]
+            yield wanted, lambda folder: opened.extract(path=folder, targets=names)
+    except py7zr.exceptions.ArchiveError as error:
+        raise ToolkitError(f"{archive}: not a readable archive ({error}).") from None
+
+
+def _undecodable(archive: Path, name: bytes) -> str:
+    shown = name.decode("utf-8", "backslashreplace")
+    return (
+        f"{archive}: the name of the entry '{shown}' is not UTF-8; nothing was extracted. Extract "
+        "it yourself, as with 'unzip -O CP1252', or pack it again."
+    )
+
+
+def _is_wanted(name: str) -> bool:
+    path = PurePosixPath(name)
+    return bool(path.name) and "__MACOSX" not in path.parts and not path.name.startswith("._")
+
+
+def _check(archive: Path, entry: Entry) -> None:
+    if entry.is_link or not is_inside(entry.name):
+        why = "is a link" if entry.is_link else "leads outside the data folder"
+        raise ToolkitError(f"{archive}: the entry '{entry.name}' {why}; nothing was extracted.")
+
+
+def _check_space(archive: Path, folder: Path, entries: list[Entry]) -> None:
+    needed = sum(entry.size for entry in entries)
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
     if needed > free:
         raise ToolkitError(
-            f"{archive}: {needed / 1e9:.1f} GB when extracted, but {archive.parent} has "
+            f"{archive}: {needed / 1e9:.1f} GB when extracted, but {folder} has "
             f"{free / 1e9:.1f} GB free."
         )

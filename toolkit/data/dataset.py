@@ -8,30 +8,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from toolkit.data.archives import extract, is_inside
-from toolkit.data.tables import (
+from toolkit.data.labels import (
     CATEGORY_COLUMN,
     ID_COLUMN,
     labels_table,
+    read_frame,
     read_labels,
-    read_table,
-    rows_by_id,
 )
+from toolkit.data.tree import PHOTO_SUFFIXES
 from toolkit.errors import ToolkitError
 from toolkit.files import sha256_json
-
-PHOTO_SUFFIXES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".j2k", ".jxl", ".png", ".bmp", ".dib", ".gif"),
-    *(".webp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".ppm", ".pgm", ".pbm", ".pnm", ".tga"),
-)
-"""What is taken for a photo; one that cannot be read is told as broken, not passed over."""
 
 TRAIN_CSV, SAMPLE_CSV, CLASSES_CSV = "train.csv", "sample-submission.csv", "classes.csv"
 TRAIN_FOLDER = "train"
 TEST_FOLDERS = ("test_upload", "test")
-
-
-class NothingToPredictError(ToolkitError):
-    """A data folder without any photos to predict."""
 
 
 @dataclass(frozen=True)
@@ -75,21 +65,6 @@ class Dataset:
         gone = set(ids)
         kept = tuple(photo for photo in self.photos if photo.id not in gone)
         return Dataset(self.root, self.classes, kept, self.names)
-
-
-@dataclass(frozen=True)
-class Request:
-    """Photos to predict, in the order of the answer.
-
-    Attributes:
-        ids: As the answer shall name them.
-        paths: Their files, which may be missing.
-        columns: Names of the answer's id and category columns.
-    """
-
-    ids: tuple[str, ...]
-    paths: tuple[Path, ...]
-    columns: tuple[str, str] = (ID_COLUMN, CATEGORY_COLUMN)
 
 
 def load_labelled(root: Path) -> Dataset:
@@ -141,44 +116,6 @@ def load_labels(csv: Path, photos: Path, classes: tuple[str, ...]) -> Dataset:
         for id, category in labels.items()
     )
     return Dataset(photos, classes, entries, {})
-
-
-def load_request(root: Path) -> Request:
-    """Read which photos are to be predicted.
-
-    `sample-submission.csv` gives ids and order where there is one; else all photos of a flat test
-    folder, or of `root` itself, in natural order of their names. A `test.zip` is extracted first.
-
-    Args:
-        root: The data folder.
-
-    Returns:
-        Ids and paths. No photo is opened.
-
-    Raises:
-        NothingToPredictError: There is no photo to predict.
-        ToolkitError: The CSV is not as expected, or the photos it names have no folder.
-    """
-    _check_folder(root)
-    _extract_once(root, TEST_FOLDERS)
-    folder = next((root / name for name in TEST_FOLDERS if (root / name).is_dir()), None)
-    if (root / SAMPLE_CSV).is_file():
-        if folder is None:
-            raise ToolkitError(
-                f"{root}: {SAMPLE_CSV} names photos, but there is no folder "
-                f"{' or '.join(TEST_FOLDERS)} and no test.zip."
-            )
-        table, columns = rows_by_id(root / SAMPLE_CSV)
-        ids = tuple(table[ID_COLUMN])
-        return Request(ids, tuple(folder / id for id in ids), columns)
-    folder = folder or root
-    paths = tuple(sorted(_photos_in(folder), key=lambda path: (_natural(path.name), path.name)))
-    if not paths:
-        raise NothingToPredictError(
-            f"{root}: no photos to predict. Expected {SAMPLE_CSV} with a folder "
-            f"{' or '.join(TEST_FOLDERS)}, or a flat folder of photos."
-        )
-    return Request(tuple(path.name for path in paths), paths)
 
 
 def passed_over(root: Path) -> list[Path]:
@@ -278,7 +215,7 @@ def _class_names(root: Path) -> dict[str, str]:
     path = root / CLASSES_CSV
     if not path.is_file():
         return {}
-    table = read_table(path)
+    table = read_frame(path)
     if list(table.columns[:2]) != [CATEGORY_COLUMN, "Name"]:
         raise ToolkitError(
             f"{path}: Expected the columns {CATEGORY_COLUMN},Name, "
@@ -293,11 +230,6 @@ def _photos_in(folder: Path) -> list[Path]:
         for path in folder.iterdir()
         if path.suffix.lower() in PHOTO_SUFFIXES and not path.name.startswith(".")
     ]
-
-
-def _natural(name: str) -> list[tuple[int, int | str]]:
-    pieces = re.split(r"(\d+)", name)
-    return [(0, int(piece)) if piece.isdecimal() else (1, piece) for piece in pieces]
 
 
 def _extract_once(root: Path, folders: tuple[str, ...]) -> None:

@@ -6,15 +6,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from toolkit.data.dataset import (
-    Dataset,
-    NothingToPredictError,
-    Request,
-    load_labelled,
-    load_request,
-    passed_over,
-)
+from toolkit.data.dataset import Dataset, load_labelled, passed_over
 from toolkit.data.duplicates import near_groups, near_matches
+from toolkit.data.request import NothingToPredictError, Request, load_request
 from toolkit.data.survey import PhotoFacts, survey
 from toolkit.progress import SILENT, Reporter
 

@@ -1,95 +1,208 @@
-"""CSVs of ids and categories, as text and with the line of every mistake."""
+"""Tables of any kind that people keep ids and labels in, as text and with the line of each row."""
 
 from __future__ import annotations
 
+import csv
+import gzip
 import io
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from toolkit.data.archives import is_inside
 from toolkit.errors import ToolkitError
 
-ID_COLUMN, CATEGORY_COLUMN = "Id", "Category"
+TEXT_SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
+TABLE_SUFFIXES = (*TEXT_SUFFIXES, ".parquet")
+PACKED_SUFFIXES = (".zip", ".gz")
+
+SEPARATORS = (",", ";", "\t", "|")
+_SNIFFED_LINES = 20
+
+_UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error)
 
 
-def read_labels(csv: Path) -> dict[str, str]:
-    """Read a CSV of ids and categories.
+@dataclass(frozen=True)
+class Table:
+    """A table as text.
+
+    Attributes:
+        path: Its file; the archive where the table is packed.
+        frame: The rows under their line numbers in the file (of Parquet, under row numbers from
+            1), all text without spaces around it. An index column without a name is not among the
+            columns, and neither are blank lines among the rows.
+        first_line: As it stands in the file, for messages.
+    """
+
+    path: Path
+    frame: pd.DataFrame = field(compare=False)
+    first_line: str = ""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns."""
+        return tuple(self.frame.columns)
+
+
+def is_table(path: Path) -> bool:
+    """Return whether a file's name is one of a table, packed or not."""
+    return unpacked_name(path).lower().endswith(TABLE_SUFFIXES)
+
+
+def unpacked_name(path: Path) -> str:
+    """Return a file's name without what says that it is packed: `train.csv` of `train.csv.zip`."""
+    return path.stem if path.suffix.lower() in PACKED_SUFFIXES else path.name
+
+
+def stem(path: Path) -> str:
+    """Return a table's name without any suffix: `train` of `train.csv.zip`."""
+    return Path(unpacked_name(path)).stem
+
+
+def read_table(path: Path) -> Table:
+    """Read a table: CSV of any usual separator and encoding, or Parquet, also packed.
+
+    Args:
+        path: A file; `.zip` and `.gz` may hold the table.
 
     Returns:
-        Category by id, in the order of the rows.
+        Its rows.
 
     Raises:
-        ToolkitError: The CSV is not as expected: a column is missing, a category is empty, an id
-            stands twice or leads outside its folder.
+        ToolkitError: It cannot be read, or its rows are longer than its header.
     """
-    table = labels_table(csv)
-    return dict(zip(table[ID_COLUMN], table[CATEGORY_COLUMN], strict=True))
-
-
-def labels_table(path: Path) -> pd.DataFrame:
-    """Return ids and categories, none empty, under their line numbers; see `read_labels`."""
-    table, _ = rows_by_id(path)
-    empty = table.index[table[CATEGORY_COLUMN] == ""]
-    if len(empty):
-        raise ToolkitError(f"{path}: line {empty[0]}: the category is empty.")
-    return table
-
-
-def rows_by_id(path: Path) -> tuple[pd.DataFrame, tuple[str, str]]:
-    """Return the table under our own column names, and the two names it really has."""
-    table = read_table(path)
-    lowered = [column.strip().lower() for column in table.columns]
-    if lowered[:2] != [ID_COLUMN.lower(), CATEGORY_COLUMN.lower()]:
-        raise ToolkitError(
-            f"{path}: Expected the columns {ID_COLUMN},{CATEGORY_COLUMN}, "
-            f"received {','.join(table.columns)}."
-        )
-    names = (table.columns[0], table.columns[1])
-    table = table.iloc[:, :2].set_axis([ID_COLUMN, CATEGORY_COLUMN], axis=1)
-    for line, id in table[ID_COLUMN].items():
-        if not is_inside(id):
-            raise ToolkitError(f"{path}: line {line}: '{id}' is no photo's name.")
-    repeated = table[ID_COLUMN][table[ID_COLUMN].duplicated()]
-    if len(repeated):
-        raise ToolkitError(
-            f"{path}: line {repeated.index[0]}: the id '{repeated.iloc[0]}' stands twice."
-        )
-    if table.empty:
-        raise ToolkitError(f"{path}: the file has no rows.")
-    return table, names
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """Return the rows under their line numbers; blank lines are passed over."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        blank = len(list(takewhile(lambda line: not line.strip(), text.splitlines())))
-        # Everything stays text: '007.jpg' and the category '01' must come out as they went in.
-        table = pd.read_csv(
+        name, content = _content(path)
+    except FileNotFoundError:
+        raise ToolkitError(f"{path}: no such file.") from None
+    except _UNREADABLE as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ToolkitError(f"{path}: cannot be read ({reason}).") from None
+    if name.lower().endswith(".parquet"):
+        return _from_parquet(path, content)
+    return _from_text(path, content)
+
+
+def _content(path: Path) -> tuple[str, bytes]:
+    """Return the name and the bytes of a table, unpacked."""
+    suffix = path.suffix.lower()
+    if suffix == ".gz":
+        return path.stem, gzip.decompress(path.read_bytes())
+    if suffix != ".zip":
+        return path.name, path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        names = [
+            name
+            for name in archive.namelist()
+            if name.lower().endswith(TABLE_SUFFIXES) and not name.startswith("__MACOSX")
+        ]
+        if len(names) != 1:
+            raise ToolkitError(f"{path}: Expected one table in it, received {len(names)}.")
+        return names[0], archive.read(names[0])
+
+
+def _from_parquet(path: Path, content: bytes) -> Table:
+    try:
+        frame = pd.read_parquet(io.BytesIO(content))
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ToolkitError(f"{path}: cannot be read as Parquet ({reason}).") from None
+    if frame.index.name is not None:
+        frame = frame.reset_index()
+    frame.index = pd.RangeIndex(1, len(frame) + 1)
+    # A column of pixels or structures names nothing.
+    plain = [name for name in frame.columns if not _holds_objects(frame[name])]
+    texts = {str(name).strip(): [_as_text(value) for value in frame[name]] for name in plain}
+    named = pd.DataFrame(texts, index=frame.index, dtype=object)
+    return Table(path, _without_index_column(named), ",".join(named.columns))
+
+
+def _holds_objects(column: pd.Series) -> bool:
+    values = column.dropna()
+    return len(values) > 0 and isinstance(values.iloc[0], bytes | dict | list | tuple | np.ndarray)
+
+
+def _as_text(value: Any) -> str:
+    return "" if pd.isna(value) else str(value).strip()
+
+
+def _from_text(path: Path, content: bytes) -> Table:
+    try:
+        text = _decoded(content)
+    except UnicodeDecodeError:
+        raise ToolkitError(f"{path}: cannot be read as text. Save it in UTF-8.") from None
+    lines = text.splitlines()
+    blank = len(list(takewhile(lambda line: not line.strip(), lines)))
+    if blank == len(lines):
+        raise ToolkitError(f"{path}: cannot be read as CSV (the file is empty).")
+    try:
+        # Everything stays text: '007.jpg' and the label '01' must come out as they went in.
+        frame = pd.read_csv(
             io.StringIO(text),
+            sep=separator(lines[blank : blank + _SNIFFED_LINES]),
             dtype=str,
             keep_default_na=False,
             skiprows=blank,
             skip_blank_lines=False,
         )
-    except FileNotFoundError:
-        raise ToolkitError(f"{path}: no such file.") from None
-    except UnicodeDecodeError:
-        raise ToolkitError(f"{path}: cannot be read as CSV. Save it in UTF-8.") from None
-    except pd.errors.EmptyDataError:
-        raise ToolkitError(f"{path}: cannot be read as CSV (the file is empty).") from None
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         reason = str(error).strip().splitlines()[0]
         raise ToolkitError(f"{path}: cannot be read as CSV ({reason}).") from None
-    if len(table) and not isinstance(table.index, pd.RangeIndex):
+    if len(frame) and not isinstance(frame.index, pd.RangeIndex):
         # pandas takes the first column for row names where all rows have a value too many.
         raise ToolkitError(
-            f"{path}: Expected {len(table.columns)} values in a row, received more: "
-            f"{','.join(map(str, table.index[:1]))},{','.join(map(str, table.iloc[0]))}."
+            f"{path}: Expected {len(frame.columns)} values in a row, received more: "
+            f"{','.join(map(str, frame.index[:1]))},{','.join(map(str, frame.iloc[0]))}."
         )
-    table.index += blank + 2
-    is_blank = [not any(map(str.strip, row)) for row in table.to_numpy()]
-    return table.drop(index=table.index[np.array(is_blank, dtype=np.bool_)])
+    frame = frame.fillna("").astype(object)
+    frame.columns = pd.Index([str(name).strip() for name in frame.columns], dtype=object)
+    frame.index = pd.RangeIndex(blank + 2, blank + 2 + len(frame))
+    frame = frame.apply(lambda column: column.str.strip())
+    is_blank = (frame == "").all(axis=1)
+    frame = frame.loc[~is_blank]
+    return Table(path, _without_index_column(frame), lines[blank].strip())
+
+
+def separator(lines: Sequence[str]) -> str:
+    """Return what separates the values of a CSV: what cuts all its lines into as many.
+
+    Args:
+        lines: The first lines, header first.
+    """
+    filled = [line for line in lines if line.strip()]
+    best, most = ",", 1
+    for candidate in SEPARATORS:
+        widths = [len(row) for row in csv.reader(filled, delimiter=candidate)]
+        # The last line may be one that was cut within quotes.
+        if widths and widths[0] > most and set(widths[:-1] or widths) == {widths[0]}:
+            best, most = candidate, widths[0]
+    if most > 1:
+        return best
+    # Rows of unequal length are told with what the header is cut by.
+    return max(SEPARATORS, key=filled[0].count) if filled else ","
+
+
+def _decoded(content: bytes) -> str:
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.decode("utf-16")
+    head = content[:200]
+    if head[1::2].count(0) > len(head) // 4:
+        return content.decode("utf-16-le")
+    if head[::2].count(0) > len(head) // 4:
+        return content.decode("utf-16-be")
+    return content.decode("utf-8-sig")
+
+
+def _without_index_column(frame: pd.DataFrame) -> pd.DataFrame:
+    """Take off the row numbers that pandas and R write before the first column."""
+    if frame.shape[1] < 2 or not str(frame.columns[0]).startswith("Unnamed: 0"):
+        return frame
+    numbers = pd.to_numeric(frame.iloc[:, 0], errors="coerce")
+    steps = np.diff(numbers.to_numpy(dtype=np.float64))
+    return frame.iloc[:, 1:] if np.all(steps > 0) or len(frame) == 1 else frame

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.dataset import Request
+from toolkit.data.request import Request
 from toolkit.errors import ToolkitError
 from toolkit.inference.cascade import BROKEN, Cascade, Window
 from toolkit.inference.certificate import (

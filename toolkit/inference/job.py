@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.dataset import Request
 from toolkit.data.pixels import DECODER_VERSION
+from toolkit.data.request import Request
 from toolkit.errors import ToolkitError
 from toolkit.files import sha256_json
 from toolkit.inference.bundle import Bundle

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data.dataset import class_order
-from toolkit.data.tables import read_labels
+from toolkit.data.labels import read_labels
 from toolkit.errors import ToolkitError, UsageError
 from toolkit.intervals import Agreement, Labels, Paired, agreement, paired
 from toolkit.progress import counted

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.dataset import Request, load_request
+from toolkit.data.request import Request, load_request
 from toolkit.errors import ToolkitError, UsageError, listing
 from toolkit.files import write_json
 from toolkit.inference.ensemble import Ensemble

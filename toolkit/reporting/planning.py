@@ -8,7 +8,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from toolkit.data.dataset import load_request
+from toolkit.data.request import load_request
 from toolkit.errors import UsageError
 from toolkit.inference.certificate import (
     certify_by_validation,

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.data.dataset import Request
+from toolkit.data.request import Request
 from toolkit.errors import ToolkitError
 from toolkit.files import read_json, sha256_file, sha256_json
 from toolkit.inference.job import Outcome

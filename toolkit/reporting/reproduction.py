@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from toolkit.data.dataset import load_request
-from toolkit.data.tables import read_labels
+from toolkit.data.labels import read_labels
+from toolkit.data.request import load_request
 from toolkit.errors import ToolkitError, UsageError, listing
 from toolkit.files import sha256_file
 from toolkit.inference.bundle import load_bundle

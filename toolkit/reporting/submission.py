@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 import toolkit
-from toolkit.data.dataset import Request
 from toolkit.data.pixels import DECODER_VERSION
+from toolkit.data.request import Request
 from toolkit.errors import UsageError
 from toolkit.files import sha256_file, write_json, written_whole
 from toolkit.inference.cascade import BROKEN

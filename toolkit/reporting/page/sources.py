@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from toolkit.data.labels import read_labels
 from toolkit.data.overview import Overview, overview
-from toolkit.data.tables import read_labels
 from toolkit.errors import ToolkitError
 from toolkit.files import read_json, sha256_file
 from toolkit.inference.bundle import Bundle, BundleValidation, load_bundle, load_validation

@@ -1,0 +1,113 @@
+"""How a data folder is to be read where it does not say so itself, and what was found in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from toolkit.errors import ToolkitError
+
+_PATHS = ("labels", "photos", "sample")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a user says of a data folder; None is found by itself.
+
+    Relative paths go on from the working folder, or else from the data folder.
+
+    Attributes:
+        labels: The table of ids and labels.
+        id_column: Its column of ids; the sample's too, where it has one so named.
+        label_column: Its column of labels.
+        photos: The folder that the photos are in: for training, of the labelled ones; for
+            prediction, of those to predict.
+        sample: The sample submission.
+        group_column: A column of the table of labels; photos with the same value in it stay on one
+            side of every split.
+    """
+
+    labels: Path | None = None
+    id_column: str | None = None
+    label_column: str | None = None
+    photos: Path | None = None
+    sample: Path | None = None
+    group_column: str | None = None
+
+    def below(self, root: Path) -> Reading:
+        """Return the same with paths that can be opened.
+
+        Raises:
+            ToolkitError: There is no such file or folder, neither here nor below `root`.
+        """
+        found: dict[str, Path] = {}
+        for name in _PATHS:
+            path = getattr(self, name)
+            if path is None:
+                continue
+            existing = next((each for each in (path, root / path) if each.exists()), None)
+            if existing is None:
+                raise ToolkitError(
+                    f"{path}: no such file or folder ({name}={_METAVARS[name]}), neither here nor "
+                    f"in {root}."
+                )
+            found[name] = existing
+        return replace(self, **found)  # type: ignore[arg-type]
+
+    def recorded(self, root: Path) -> dict[str, str]:
+        """Return what was said, to be kept with a run: paths from `root` where they lead below it.
+
+        Args:
+            root: The data folder.
+        """
+        said: dict[str, str] = {}
+        for field in fields(self):
+            value = getattr(self.below(root), field.name)
+            if isinstance(value, Path):
+                absolute, base = value.absolute(), root.absolute()
+                inside = absolute.is_relative_to(base)
+                said[field.name] = (absolute.relative_to(base) if inside else absolute).as_posix()
+            elif value is not None:
+                said[field.name] = value
+        return said
+
+    @classmethod
+    def of_record(cls, said: Mapping[str, str], root: Path) -> Reading:
+        """Return what `recorded` returned, for a data folder that may have moved.
+
+        Args:
+            said: The record.
+            root: Where the data folder is now.
+        """
+        paths = {name: root / said[name] for name in _PATHS if name in said}
+        return cls(**{**said, **paths})  # type: ignore[arg-type]
+
+
+_METAVARS = {"labels": "FILE", "photos": "DIR", "sample": "FILE"}
+
+AUTO = Reading()
+"""Everything is found by itself."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found, for a person.
+
+    Attributes:
+        rows: What, and where it was found or how it was read.
+        passed_over: What is there and was not used, a line each.
+        warnings: What a user must hear of even where they want no progress told.
+    """
+
+    rows: tuple[tuple[str, str], ...] = ()
+    passed_over: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def line(self) -> str:
+        """All of it in one line."""
+        parts = [f"{what}: {how}" for what, how in self.rows]
+        if self.passed_over:
+            parts.append(f"passed over: {len(self.passed_over)} ({self.passed_over[0]})")
+        return "; ".join(parts)

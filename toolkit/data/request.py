@@ -1,0 +1,288 @@
+"""Which photos are to be predicted, and how the answer names them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from toolkit.data.columns import find_id_column
+from toolkit.data.layout import Layout, find_layout, role_of, unwrapped
+from toolkit.data.reading import AUTO, Found, Reading
+from toolkit.data.resolver import Resolution, Resolver
+from toolkit.data.sample import Sample, looks_like_sample, may_be_sample, read_sample
+from toolkit.data.tables import is_table, read_table, stem
+from toolkit.data.tree import Folder, check_folder, scan
+from toolkit.data.unpacking import Unpacked, unpacked
+from toolkit.errors import ToolkitError, listing
+from toolkit.progress import SILENT, Reporter
+
+ID_COLUMN, LABEL_COLUMN = "Id", "Category"
+"""The columns of an answer for which there is no sample."""
+
+WARN_SHARE = 0.05
+"""Share of photos that are missing or not used from which a user hears of it in any case."""
+
+
+class NothingToPredictError(ToolkitError):
+    """A data folder without any photos to predict."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Photos to predict, each once.
+
+    Attributes:
+        ids: As the answer shall name them.
+        paths: Their files, which may be missing.
+        columns: Names of the answer's id and label columns.
+        sample: The sample submission, where there is one: its rows are those of the answer.
+        found: How the photos were found.
+    """
+
+    ids: tuple[str, ...]
+    paths: tuple[Path, ...]
+    columns: tuple[str, str] = (ID_COLUMN, LABEL_COLUMN)
+    sample: Sample | None = field(default=None, compare=False)
+    found: Found = field(default=Found(), compare=False)
+
+
+def load_request(root: Path, reading: Reading = AUTO, reporter: Reporter = SILENT) -> Request:
+    """Read which photos are to be predicted.
+
+    A sample submission of any usual name gives ids and order; else a table of test ids, such as
+    `test.csv`; else all photos of a test folder, or of `root` itself, in natural order of their
+    names. Archives are extracted first.
+
+    Args:
+        root: The data folder.
+        reading: What cannot be found by itself.
+        reporter: Where progress is told.
+
+    Returns:
+        Ids and paths. No photo is opened.
+
+    Raises:
+        NothingToPredictError: There is no photo to predict.
+        ToolkitError: A table is not as expected, or none of the photos that it names is here.
+    """
+    check_folder(root)
+    reading = reading.below(root)
+    here = unpacked(root, reporter)
+    layout = find_layout(here.tree)
+    place = _Place.of(layout, here.tree, reading.photos)
+    path = reading.sample or find_sample(here)
+    request = _of_sample(path, place, reading) if path else _of_list(here, place, reading)
+    if request is None:
+        request = _of_photos(root, place, layout, reading)
+    return replace(request, found=_with_passed_over(request, here, layout, reading))
+
+
+def find_sample(here: Unpacked) -> Path | None:
+    """Find the sample submission of a data folder by its name.
+
+    Returns:
+        The file nearest to the top; None where there is none.
+
+    Raises:
+        ToolkitError: There are several, none of which is nearer.
+    """
+    found = [
+        (folder.place.count("/") + bool(folder.place), folder.path / name)
+        for folder in here.tree.walk()
+        for name in folder.others
+        if looks_like_sample(Path(name)) and _is_readable(folder.path / name, here)
+    ]
+    nearest = min((depth for depth, _ in found), default=0)
+    # Unpacked and packed it is the same.
+    paths = {stem(path): path for depth, path in reversed(found) if depth == nearest}
+    if len(paths) > 1:
+        raise ToolkitError(
+            f"{here.tree.path}: {len(paths)} files look like the sample submission. Name the right "
+            f"one with sample=FILE:\n{listing(str(path) for path in sorted(paths.values()))}"
+        )
+    return next(iter(paths.values()), None)
+
+
+def _is_readable(path: Path, here: Unpacked) -> bool:
+    return path in here.tables if path.suffix.lower() == ".zip" else is_table(path)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the photos to predict are: folders, and how ids lead to their files."""
+
+    tree: Folder
+    folders: tuple[Folder, ...]
+    resolver: Resolver
+
+    @classmethod
+    def of(cls, layout: Layout, tree: Folder, photos: Path | None) -> _Place:
+        if photos is not None:
+            check_folder(photos)
+            tree = scan(photos)
+            return cls(tree, (tree,), Resolver(tree))
+        # What an id of a test photo does not mean, even where it fits.
+        others = (*layout.train, *layout.validation)
+        tree = tree.without(*others)
+        folders = layout.test or (layout.top.without(*others),)
+        return cls(tree, folders, Resolver(tree, [unwrapped(f) for f in folders], others))
+
+    @property
+    def said(self) -> str:
+        return ", ".join(f"{folder.place or folder.path}/" for folder in self.folders)
+
+
+def _of_sample(path: Path, place: _Place, reading: Reading) -> Request:
+    sample = read_sample(path, id_column=_column_of(path, reading), is_photo=place.resolver.share)
+    ids = sample.photos
+    resolution = _resolved(path, ids, place)
+    others = [name for name in sample.columns if name != sample.id_column]
+    columns = (sample.id_column, others[0] if others else LABEL_COLUMN)
+    repeated = len(sample.ids) - len(ids)
+    more = f", {repeated} rows repeat an id" if repeated else ""
+    rows = (("sample", f"{path.name}: id '{sample.id_column}', {len(sample.ids):,} rows{more}"),)
+    return _request(ids, resolution, place, rows, columns, sample)
+
+
+def _column_of(path: Path, reading: Reading) -> str | None:
+    # A sample may name its ids otherwise than the table of labels, of which a user speaks.
+    named = reading.id_column
+    return named if named and named in read_table(path).columns else None
+
+
+def _of_list(here: Unpacked, place: _Place, reading: Reading) -> Request | None:
+    """Return the photos that a table of test ids names; None where there is no such table."""
+    if reading.photos is not None:
+        return None
+    for folder in here.tree.walk():
+        for name in folder.others:
+            path = folder.path / name
+            if not (is_table(path) and role_of(stem(path)) in ("test", "predict")):
+                continue
+            table = read_table(path)
+            column = find_id_column(table, None, place.resolver.share)
+            if column is None or not place.resolver.share(list(table.frame[column][:300])):
+                continue
+            ids = tuple(dict.fromkeys(table.frame[column]))
+            rows = (("test ids", f"{path.name}: id '{column}', {len(ids):,} photos"),)
+            resolution = _resolved(path, ids, place)
+            return _request(ids, resolution, place, rows, (column, LABEL_COLUMN))
+    return None
+
+
+def _resolved(path: Path, ids: Sequence[str], place: _Place) -> Resolution:
+    resolution = place.resolver.resolve(ids)
+    if resolution.missing == len(ids):
+        raise ToolkitError(
+            f"{path}: names {len(ids):,} photos, such as '{ids[0]}', and none of them is in "
+            f"{place.tree.path} ({contents(place.tree)}). Name their folder with photos=DIR; to "
+            "predict all photos of a folder, name it as data=DIR."
+        )
+    return resolution
+
+
+def _request(
+    ids: tuple[str, ...],
+    resolution: Resolution,
+    place: _Place,
+    rows: tuple[tuple[str, str], ...],
+    columns: tuple[str, str],
+    sample: Sample | None = None,
+) -> Request:
+    expected = place.folders[0].path
+    paths = tuple(
+        expected / Path(id).name if path is None else path
+        for id, path in zip(ids, resolution.paths, strict=True)
+    )
+    rows = (*rows, ("test photos", f"{place.said} ({resolution.described})"))
+    warnings: tuple[str, ...] = ()
+    if resolution.missing > WARN_SHARE * len(ids):
+        warnings = (f"{resolution.missing:,} of {len(ids):,} photos to predict are not there",)
+    return Request(ids, paths, columns, sample, Found(rows, (), warnings))
+
+
+def _of_photos(root: Path, place: _Place, layout: Layout, reading: Reading) -> Request:
+    """Return all photos of the test folder, or of a folder of photos alone."""
+    folder = _folder_to_predict(root, place, layout, reading)
+    inner = unwrapped(folder)
+    deep = bool(layout.test) or reading.photos is not None
+    found = list(inner.all_photos()) if deep else [(n, inner.path / n) for n in inner.photos]
+    if not found:
+        raise NothingToPredictError(
+            f"{root}: no photos to predict ({contents(layout.top)}). Expected a sample submission, "
+            "a folder test, or a folder of photos alone; name the folder with photos=DIR."
+        )
+    found.sort(key=lambda pair: (_natural(pair[0]), pair[0]))
+    where = f"{inner.place or inner.path}/"
+    rows = (("test photos", f"{where} (all {len(found):,}, no sample submission)"),)
+    deeper = inner.count - len(found)
+    passed_over: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    if deeper:
+        passed_over = (f"{deeper:,} photos in folders below {where}",)
+    if deeper > WARN_SHARE * inner.count:
+        warnings = (
+            f"{passed_over[0]} are not predicted; photos=DIR names a folder with all below it",
+        )
+    ids, paths = zip(*found, strict=True)
+    return Request(ids, paths, found=Found(rows, passed_over, warnings))
+
+
+def _folder_to_predict(root: Path, place: _Place, layout: Layout, reading: Reading) -> Folder:
+    if reading.photos is not None or not layout.test:
+        return place.folders[0]
+    first = layout.test[0]
+    alike = [each for each in layout.test if _likelihood(each) == _likelihood(first)]
+    if len(alike) > 1:
+        raise ToolkitError(
+            f"{root}: {len(alike)} folders look like the photos to predict. Name the right one "
+            f"with photos=DIR:\n{listing(f'{each.place}/ ({each.count:,})' for each in alike)}"
+        )
+    return first
+
+
+def _likelihood(folder: Folder) -> tuple[bool, bool]:
+    return role_of(folder.name) == "predict", "upload" in folder.name.lower()
+
+
+def _with_passed_over(request: Request, here: Unpacked, layout: Layout, reading: Reading) -> Found:
+    """Return what was found, with what looks like a part of it and is none."""
+    used = request.sample.path if request.sample else None
+    doubtful = [
+        folder.path / name
+        for folder in here.tree.walk()
+        for name in folder.others
+        if may_be_sample(Path(name))
+        and _is_readable(folder.path / name, here)
+        and not (used and stem(used) == stem(Path(name)))
+    ]
+    lines = [f"{path.name}: looks like a sample submission, not used" for path in doubtful]
+    warnings = list(request.found.warnings)
+    if not request.sample:
+        warnings += lines
+    if request.sample is None and reading.photos is None:
+        lines += [f"{each.place}/: {each.count:,} photos" for each in layout.test[1:]]
+    return replace(
+        request.found,
+        passed_over=(*request.found.passed_over, *lines),
+        warnings=tuple(warnings),
+    )
+
+
+def contents(folder: Folder) -> str:
+    """Say what a folder holds, in words."""
+    parts = [f"{each.name}/ with {each.count:,} photos" for each in folder.folders.values()][:6]
+    if folder.photos:
+        parts.append(f"{len(folder.photos):,} photos such as '{folder.photos[0]}'")
+    first = next(folder.all_photos(), None)
+    if first and not folder.photos:
+        parts.append(f"the first photo is '{first[0]}'")
+    parts += [f"'{name}'" for name in folder.others[:4]]
+    return f"it holds {', '.join(parts)}" if parts else "it is empty"
+
+
+def _natural(name: str) -> list[tuple[int, int | str]]:
+    pieces = re.split(r"(\d+)", name)
+    return [(0, int(piece)) if piece.isdecimal() else (1, piece) for piece in pieces]
