@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,12 @@ if TYPE_CHECKING:
 @options.device
 @options.batch
 @click.option("--confusion", type=options.FILE, help="Draw the confusion matrix to this PNG.")
+@click.option(
+    "--positive",
+    metavar="CLASS",
+    help="Of two classes the one whose probability SUBJECT, a submission, holds.  [default: as its "
+    "column, or the labels, say]",
+)
 @options.metric("accuracy", "What answers are judged by: this figure is given an interval.")
 @options.as_json
 @options.reporter
@@ -55,6 +62,7 @@ def command(
     against: Path | None,
     confusion: Path | None,
     metric: str,
+    positive: str | None,
     as_json: bool,
     reporter: Reporter,
     **settings: Any,
@@ -85,7 +93,8 @@ def command(
             )
         if confusion:
             raise click.UsageError("--confusion draws one submission: Expected without --against.")
-        _print_comparison(compare(subject, against, labels), as_json)
+        found_change = compare(subject, against, labels, metric=metric, positive=positive)
+        _print_comparison(found_change, as_json)
         return
     if confusion:
         check_picture(confusion)
@@ -96,6 +105,7 @@ def command(
         reporter,
         asked=asked,
         metric=metric,
+        positive=positive,
     )
     counts = confusion_counts(found.predicted, found.labels, len(found.classes))
     if confusion:
@@ -113,6 +123,7 @@ def command(
                     name: asdict(row) for name, row in zip(found.classes, rows, strict=True)
                 },
                 "confusion": counts.tolist(),
+                **({"ranking": asdict(found.ranking)} if found.ranking else {}),
             }
         )
         return
@@ -138,6 +149,14 @@ def _print_scores(found: Evaluation) -> None:
     ]
     calibrated = any(score.calibration_error is not None for score in found.scores.values())
     last = list(found.estimates.values())[-1]
+    lists = []
+    if found.ranking:
+        each = found.ranking
+        lists.append(
+            f"MAP@{each.length} {each.mean_precision:.4f} "
+            f"({_bounds(each.interval)}); "
+            f"the label is in the list for {percent(each.found)} of the photos."
+        )
     print_table(
         found.subject,
         [
@@ -159,6 +178,7 @@ def _print_scores(found: Evaluation) -> None:
             [
                 f"On {found.photos}.",
                 f"Interval: {last.how}.",
+                *lists,
                 *doubts({name: score.doubt for name, score in found.scores.items()}),
             ]
         ),
@@ -198,6 +218,19 @@ def _print_paired(found: Comparison, paired: Paired) -> None:
         f"Difference {100 * paired.difference:+.2f} points, p = {paired.p_value:.2g} "
         "(exact McNemar test, two-sided).",
     )
+    if found.change and found.metric != "accuracy":
+        from toolkit.metrics import METRICS
+
+        change, metric = found.change, METRICS[found.metric]
+        tested = "" if change.p_value is None else f", p = {change.p_value:.2g} (paired t test)"
+        print_line(
+            f"{metric.title}: difference {change.mean:+.4f}, 95 % interval "
+            f"{_bounds(change.interval)}{tested}"
+        )
+
+
+def _bounds(interval: Sequence[float] | None) -> str:
+    return "-" if interval is None else f"{interval[0]:.4f} .. {interval[1]:.4f}"
 
 
 def _known(figures: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,10 @@ from toolkit.metrics import (
     Answers,
     Metric,
     Probabilities,
+    Ranking,
     Score,
     have_order,
+    ranking,
     score_answers,
     undefined,
 )
@@ -51,6 +53,7 @@ class Evaluation:
         estimates: The same of each, with its interval.
         predicted: Shape (photos,), class indices by the last of `scores`.
         labels: Shape (photos,), class indices.
+        ranking: How good lists of labels are; None but for a submission of such.
     """
 
     subject: str
@@ -61,6 +64,7 @@ class Evaluation:
     estimates: Mapping[str, Estimate]
     predicted: Labels
     labels: Labels
+    ranking: Ranking | None = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,7 @@ def evaluate(
     *,
     asked: Collection[str] = (),
     metric: str = "accuracy",
+    positive: str | None = None,
 ) -> Evaluation:
     """Score a run folder, a bundle folder or a submission.
 
@@ -117,6 +122,7 @@ def evaluate(
         reporter: Where progress is told.
         asked: Those of `settings` that were asked for, and are refused where they change nothing.
         metric: One of `toolkit.metrics.METRICS`, which is given an interval.
+        positive: Of a submission for two classes: the one whose probability it holds.
 
     Returns:
         All scores.
@@ -141,7 +147,7 @@ def evaluate(
         return _evaluate_bundle(subject, labelled, settings, METRICS[metric], reporter)
     if subject.suffix.lower() == ".csv" and subject.is_file():
         _refuse(asked, f"Expected for a bundle. {subject} is a submission: its answers are given.")
-        return _evaluate_submission(subject, labelled, METRICS[metric])
+        return _evaluate_submission(subject, labelled, METRICS[metric], positive)
     if not subject.exists():
         raise ToolkitError(
             f"{subject}: no such file or folder. Name a run folder, a bundle folder or a "
@@ -238,12 +244,16 @@ def _predicted(
     return {name: np.concatenate(rows) for name, rows in parts.items()}, np.concatenate(mixed)
 
 
-def _evaluate_submission(path: Path, labelled: LabelledPhotos, metric: Metric) -> Evaluation:
+def _evaluate_submission(
+    path: Path, labelled: LabelledPhotos, metric: Metric, positive: str | None
+) -> Evaluation:
     if labelled.labels is None:
         raise UsageError("A submission is scored against --labels FILE.")
-    held = hold_to_labels(path, labelled.labels)
-    answers = Answers(held.labels, held.predicted, ordered=have_order(held.classes))
-    return _evaluation(str(path), held.photos, held.classes, {str(path): answers}, metric)
+    held = hold_to_labels(path, labelled.labels, positive)
+    found = _evaluation(str(path), held.photos, held.classes, {str(path): held.answers}, metric)
+    if held.ranked is None:
+        return found
+    return replace(found, ranking=ranking(held.ranked, held.answers.labels))
 
 
 def _answers(probabilities: Probabilities, labels: Labels, classes: Sequence[str]) -> Answers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from toolkit.data.request import Request, load_request
 from toolkit.errors import ToolkitError, UsageError, listing
 from toolkit.files import write_json
+from toolkit.inference.bundle import load_bundle
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.fast import FastJob, predict_fast
 from toolkit.inference.job import (
@@ -29,6 +30,9 @@ from toolkit.inference.plan import Plan
 from toolkit.inference.plans import FastOptions, chosen_plan, kept_path
 from toolkit.inference.threads import plan_threads
 from toolkit.progress import SILENT, Reporter, counted
+from toolkit.reporting.answer_files import write_answers
+from toolkit.reporting.format_choice import choose_format
+from toolkit.reporting.formats import AS_SAMPLED, FormatOptions
 from toolkit.reporting.provenance import described_request, recorded
 from toolkit.reporting.submission import (
     check_paths,
@@ -38,7 +42,6 @@ from toolkit.reporting.submission import (
     promise_of,
     write_manifest,
     write_probabilities,
-    write_submission,
 )
 
 ANSWER_SETTINGS = ("tta", "tta_views", "seed", "batch")
@@ -52,7 +55,7 @@ class Submitted:
     Attributes:
         files: What was written, by what it is: `submission`, `manifest`, `latency` and, where it
             was asked for, `probabilities`.
-        rows: Photos that the submission answers.
+        rows: Of the submission.
         promise: How the labels stand to the exact ensemble's, in words.
         broken: Ids of photos that were answered with the class prior, with the reason.
         latency: The latency report.
@@ -73,6 +76,7 @@ def submit(
     *,
     fast: FastOptions | None = None,
     probabilities: Path | None = None,
+    answer: FormatOptions = AS_SAMPLED,
     skip_broken: bool = False,
     reporter: Reporter = SILENT,
 ) -> Submitted:
@@ -88,6 +92,7 @@ def submit(
             `Ensemble.load` takes them.
         fast: How to give the exact ensemble's labels at less cost; None is the exact ensemble.
         probabilities: Write them too, as CSV or Parquet by suffix.
+        answer: What the submission shall hold, where the sample does not say so.
         skip_broken: Answer a broken photo with the class prior, instead of refusing.
         reporter: Where progress is told.
 
@@ -102,7 +107,15 @@ def submit(
     if fast and settings["tta_views"] != "fixed":
         raise UsageError("--plan: a plan is made of fixed views. Leave --tta-views out.")
     request = load_request(data)
+    manifest = load_bundle(bundle)
+    wanted = choose_format(request, manifest.classes, manifest.names, answer)
+    if fast and wanted.needs_probabilities:
+        raise UsageError(
+            f"plan={fast.plan}: gives the exact ensemble's labels, not its probabilities, and "
+            f"those are wanted ({wanted.said}). Leave the plan out."
+        )
     ensemble = _loaded(bundle, request, settings, reporter, fast=fast is not None)
+    reporter.say(f"answer: {wanted.said}")
     photos, classes = len(request.ids), len(ensemble.classes)
     job = job_identity(ensemble, request, **{key: settings[key] for key in ANSWER_SETTINGS})
     at_first = numbers = file_numbers(request)
@@ -139,21 +152,27 @@ def submit(
         latency = latency_report(ensemble, outcome)
         # Until the new one stands there, an older manifest would speak of other labels.
         manifest_path(out).unlink(missing_ok=True)
-        write_submission(out, request, outcome, ensemble.classes)
+        write_answers(out, wanted, request, outcome.probabilities, ensemble.classes)
         if probabilities:
             write_probabilities(probabilities, request, outcome, ensemble.classes)
         write_json(latency_path(out), latency)
-        asked = {"data": str(data), "skip_broken": skip_broken, **settings}
+        asked = {
+            "data": str(data),
+            "skip_broken": skip_broken,
+            **settings,
+            "answer": asdict(answer),
+        }
         asked["plan"] = _said(fast, plan_job.plan) if fast and plan_job else "exact"
         inputs = recorded(
             manifest_path(out), predicted, outcome, plan=plan_used, probabilities=probabilities
         )
-        write_manifest(manifest_path(out), out, ensemble, outcome, asked, inputs)
+        write_manifest(manifest_path(out), out, ensemble, outcome, asked, inputs, wanted)
         journal.remove()
     files = {"submission": out, "manifest": manifest_path(out), "latency": latency_path(out)}
     if probabilities:
         files["probabilities"] = probabilities
-    return Submitted(files, len(request.ids), promise_of(outcome), outcome.broken, latency)
+    rows = len(request.sample.ids) if request.sample else len(request.ids)
+    return Submitted(files, rows, promise_of(outcome), outcome.broken, latency)
 
 
 def _loaded(
