@@ -157,6 +157,8 @@ def _recognised(
             return classes, found
     if not classes:
         return _without_labels(sample, others, positive)
+    if len(others) == 1 and _are_lists(sample.values[others[0]], set(classes)):
+        return classes, AnswerFormat("top", sample.columns, sample.id_column, tuple(others))
     request = Request(sample.ids, (), sample=sample)
     options = FormatOptions(positive=positive)
     return classes, choose_format(request, classes, wanted=options)
@@ -181,6 +183,16 @@ def _without_labels(
 
 def _are_numbers(values: pd.Series) -> bool:
     return bool(pd.to_numeric(values, errors="coerce").notna().all())
+
+
+def _are_lists(values: pd.Series, classes: Collection[str]) -> bool:
+    """Return whether values are lists of labels; not each of these need be a true one."""
+    lists = [value.split() for value in values]
+    return (
+        not any(value in classes for value in values)
+        and any(len(parts) > 1 for parts in lists)
+        and any(part in classes for parts in lists for part in parts)
+    )
 
 
 def _are_shares(values: pd.Series) -> bool:

@@ -192,7 +192,9 @@ class _Wish:
         if len(by_column) == 1 and len(self.classes) == 2:
             return next(iter(by_column))
         usual = [name for name in others if rank_as_label(name) < len(LABEL_NAMES)]
-        if len(usual) != 1:
+        # A column of one value alone is to be filled in, too.
+        blank = [name for name in others if self.sample.values[name].nunique() == 1]
+        if len(usual) != 1 or set(blank) - set(usual):
             self._refuse(
                 f"has {len(others)} columns that are no classes of the bundle: {_first(others)} "
                 f"(classes: {_first(self.classes)}). Several values per photo, such as several "
