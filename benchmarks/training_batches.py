@@ -39,7 +39,7 @@ def main(
     import numpy as np
 
     from toolkit.data.augmentor import Augmentor
-    from toolkit.data.dataset import load_labelled
+    from toolkit.data.labelled import load_labelled
     from toolkit.data.pixels import load
     from toolkit.training.backend import jit_compile
     from toolkit.training.batches import TrainingBatches, one_hot

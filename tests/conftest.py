@@ -514,7 +514,7 @@ def finished_job(
     """
     from dataclasses import replace
 
-    from toolkit.data.dataset import load_labelled
+    from toolkit.data.labelled import load_labelled
     from toolkit.inference import bundle as module
     from toolkit.reporting.job import submit
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -155,11 +156,30 @@ def held(lock: Path, busy: str, wait_s: float = 0) -> Iterator[None]:
 
 
 def cache_folder() -> Path:
-    """Return the folder for what can be made again: `TOOLKIT_CACHE`, or the user's cache folder."""
+    """Return the folder for what can be made again: `TOOLKIT_CACHE`, or the user's cache folder.
+
+    Raises:
+        ToolkitError: It cannot be written, or there is no home folder for it to be in.
+    """
     import platformdirs
 
     chosen = os.environ.get("TOOLKIT_CACHE")
-    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("toolkit"))
+    way_out = "Set TOOLKIT_CACHE to a folder that can be written."
+    try:
+        folder = (
+            Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("toolkit"))
+        )
+    except RuntimeError:
+        raise ToolkitError(f"the cache: this user has no home folder. {way_out}") from None
+    if not folder.is_absolute() and str(folder).startswith("~"):
+        raise ToolkitError(f"the cache, {folder}: this user has no home folder. {way_out}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        reason = error.strerror or error
+        raise ToolkitError(f"{folder}: the cache cannot be written ({reason}). {way_out}") from None
 
 
 def _doomed(folder: Path) -> Path:

@@ -43,6 +43,10 @@ class Reporter:
         if not self.quiet:
             print(line, file=sys.stderr, flush=True)
 
+    def warn(self, line: str) -> None:
+        """Print one line that a user must read even where they want no progress told."""
+        print(f"warning: {line}", file=sys.stderr, flush=True)
+
     def detail(self, line: str) -> None:
         """Print one line that only a user who asked for details wants to read."""
         if self.verbose:

@@ -103,21 +103,22 @@ def test_what_is_passed_over_in_folders_without_a_csv_is_told(toolkit, home: Pat
     (data / "test_upload" / "more").mkdir()
     (data / "test_upload" / "more" / "a.png").write_bytes(b"")
     assert toolkit("data", "--json").json["passed_over"] == []
-    assert "passed over" not in toolkit("data").out
+    assert "passed over: 0\n" in toolkit("data").out
     (data / "train.csv").unlink()
     (data / "sample-submission.csv").unlink()
     told = toolkit("data")
-    assert told.out.endswith(
-        "files passed over, of another suffix or deeper: 2\n"
-        "  data/test_upload/more/a.png\n  data/train/2/raw.cr2\n"
-    )
+    assert "passed over: 1\n  data/train/2/raw.cr2: no photo by its suffix\n" in told.out
+    assert "data: 12 labelled photos, 10 to predict" in told.out
 
 
 def test_a_folder_without_photos_is_refused(toolkit, here: Path) -> None:
     (here / "data").mkdir()
     told = toolkit("data")
     assert told.code == 1
-    assert told.err.startswith("error: data: no labelled photos. Expected train.csv")
+    assert told.err == (
+        "error: data: no labelled photos (it is empty). Expected a table of ids and labels, which "
+        "--labels FILE names, or a folder of photos for each class.\n"
+    )
 
 
 def test_without_test_photos_there_is_nothing_to_predict(toolkit, home: Path) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from toolkit.data.dataset import load_labelled
 from toolkit.data.holdout import prepare
+from toolkit.data.labelled import load_labelled
 from toolkit.errors import ToolkitError
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from toolkit.data.dataset import load_labelled
+from toolkit.data.labelled import load_labelled
 from toolkit.errors import ToolkitError, UsageError
 from toolkit.files import read_json, sha256_file, write_json
 from toolkit.inference.bundle import load_bundle, load_validation, save_bundle

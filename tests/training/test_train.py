@@ -19,7 +19,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from toolkit.data.dataset import load_labelled
+from toolkit.data.labelled import load_labelled
 from toolkit.errors import ToolkitError, UsageError
 from toolkit.files import sha256_file
 from toolkit.progress import Reporter

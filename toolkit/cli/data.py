@@ -13,6 +13,7 @@ from toolkit.cli.terminal import print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from toolkit.data.overview import Overview
+    from toolkit.data.reading import Reading
     from toolkit.progress import Reporter
 
 SHOWN = 10
@@ -20,14 +21,19 @@ SHOWN = 10
 
 @click.command("data")
 @options.data
+@options.reading("labels", "id_column", "label_column", "photos", "sample", "group_column")
 @click.option("--pictures", type=options.FOLDER, help="Draw class histogram and samples there.")
 @options.as_json
 @options.reporter
-def command(data: Path, pictures: Path | None, as_json: bool, reporter: Reporter) -> None:
-    """Show classes, counts, sizes, broken photos, duplicates and train/test overlap."""
+def command(
+    data: Path, reading: Reading, pictures: Path | None, as_json: bool, reporter: Reporter
+) -> None:
+    """Show what was found, classes, sizes, broken photos, duplicates and train/test overlap."""
     from toolkit.data.overview import overview
 
-    found = overview(data, reporter)
+    found = overview(data, reading, reporter)
+    for warning in found.found.warnings:
+        reporter.warn(warning)
     if pictures:
         from toolkit.reporting.sheets import draw_overview
 
@@ -35,6 +41,9 @@ def command(data: Path, pictures: Path | None, as_json: bool, reporter: Reporter
     if as_json:
         print_json(_as_json(found))
         return
+    print_table(f"{data}: what was found", ["<what", "<where and how"], found.found.rows)
+    _print_list("passed over", found.found.passed_over)
+    print_line("")
     names = found.dataset.names
     print_table(
         f"{data}: {len(found.dataset.photos)} labelled photos, "
@@ -54,8 +63,6 @@ def command(data: Path, pictures: Path | None, as_json: bool, reporter: Reporter
     _print_list("groups of near-duplicates", [_joined(group) for group in found.duplicates])
     _print_list("of them with different labels", [_joined(group) for group in found.conflicts])
     _print_list("near-duplicates between train and test", [_joined(pair) for pair in found.overlap])
-    if found.passed_over:
-        _print_list("files passed over, of another suffix or deeper", found.passed_over)
 
 
 def _print_list(title: str, lines: Sequence[object]) -> None:
@@ -89,5 +96,7 @@ def _as_json(found: Overview) -> dict[str, Any]:
         "duplicates": [[str(path) for path in group] for group in found.duplicates],
         "conflicts": [[str(path) for path in group] for group in found.conflicts],
         "overlap": [[str(path) for path in pair] for pair in found.overlap],
-        "passed_over": [str(path) for path in found.passed_over],
+        "found": dict(found.found.rows),
+        "passed_over": list(found.found.passed_over),
+        "warnings": list(found.found.warnings),
     }

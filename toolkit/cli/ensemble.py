@@ -12,6 +12,7 @@ from toolkit.cli import complete, options
 from toolkit.cli.terminal import figure, print_json, print_line, print_table
 
 if TYPE_CHECKING:
+    from toolkit.data.reading import Reading
     from toolkit.inference.certificate import Certify
     from toolkit.progress import Reporter
     from toolkit.reporting.job import Submitted
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 @click.command("ensemble")
 @options.bundle
 @options.data
+@options.reading("labels", "id_column", "photos", "sample")
 @options.tta
 @click.option(
     "--tta-views",
@@ -90,6 +92,7 @@ if TYPE_CHECKING:
 def command(
     bundle: Path,
     data: Path,
+    reading: Reading,
     out: Path,
     probabilities: Path | None,
     plan: str,
@@ -125,6 +128,7 @@ def command(
         data,
         out,
         settings,
+        reading=reading,
         fast=fast,
         probabilities=probabilities,
         answer=FormatOptions(answer_format, positive, top, clip),

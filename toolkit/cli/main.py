@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import signal
 import sys
 from typing import Any
@@ -121,6 +122,17 @@ def cli() -> None:
     """
 
 
+def in_options(message: str) -> str:
+    """Return a message of the library's with its arguments as the options of commands.
+
+    The library writes `label_column=B`, which a user of the command line types `--label-column B`.
+    """
+    return _ARGUMENT.sub(lambda m: f"--{m[1].replace('_', '-')} {m[2]}", message)
+
+
+_ARGUMENT = re.compile(r"\b([a-z]+(?:_[a-z]+)*)=([A-Z]+)\b(?!=)")
+
+
 def main() -> None:
     """Run the command line; a mistake of the user's ends in one message and an exit code."""
     from toolkit.processes import interruptible
@@ -138,7 +150,7 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except ToolkitError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {in_options(str(error))}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
     except BrokenPipeError:
         sys.stderr.close()

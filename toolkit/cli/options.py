@@ -106,6 +106,50 @@ def reporter(command: Callable[..., Any]) -> Callable[..., Any]:
     return telling
 
 
+def reading(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add options that say how the data folder is to be read; the command gets a `reading`.
+
+    Args:
+        names: Fields of `toolkit.data.reading.Reading`.
+    """
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def reading_it(*arguments: Any, **named: Any) -> Any:
+            from toolkit.data.reading import Reading
+
+            said = {name: named.pop(name) for name in names}
+            return command(*arguments, reading=Reading(**said), **named)
+
+        wrapped: Callable[..., Any] = reading_it
+        for name in reversed(names):
+            wrapped = _READING[name](wrapped)
+        return wrapped
+
+    return add
+
+
+_READING: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
+    "labels": click.option(
+        "--labels",
+        type=FILE,
+        help="Table of ids and labels, where it cannot be found by itself.",
+    ),
+    "id_column": click.option("--id-column", metavar="NAME", help="Its column of ids."),
+    "label_column": click.option("--label-column", metavar="NAME", help="Its column of labels."),
+    "photos": click.option(
+        "--photos", type=FOLDER, help="Folder of the photos, where it cannot be found by itself."
+    ),
+    "sample": click.option("--sample", type=FILE, help="The sample submission."),
+    "group_column": click.option(
+        "--group-column",
+        metavar="NAME",
+        help="Column of the labels' table; photos with one value, such as those of one patient, "
+        "stay on one side of every split.",
+    ),
+}
+
+
 def training(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of `train-all` and `train`."""
     from toolkit.machine import usable_cores
@@ -113,6 +157,7 @@ def training(command: Callable[..., Any]) -> Callable[..., Any]:
     options: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
         recipes,
         data,
+        reading("labels", "id_column", "label_column", "photos", "group_column"),
         runs,
         click.option(
             "--pretrained",

@@ -24,21 +24,19 @@ ID_NAMES = (
 
 LABEL_NAMES = (
     *("label", "labels", "category", "class", "target", "species", "breed", "category_id"),
-    *(
-        "class_id",
-        "label_id",
-        "class_name",
-        "label_name",
-        "category_name",
-        "classname",
-        "labelname",
-    ),
-    *("diagnosis", "dx", "disease", "type", "variety", "kind", "predicted", "prediction", "y"),
-    *("categories", "classes", "target_id", "expected", "answer", "ground_truth", "level"),
+    *("class_id", "label_id", "target_id", "class_name", "label_name", "category_name"),
+    *("classname", "labelname", "categories", "classes", "diagnosis", "disease", "predicted"),
+    *("prediction", "expected", "ground_truth"),
 )
 """Usual names of the column of labels, the most telling first."""
 
-SPLIT_NAMES = ("split", "data_set", "dataset", "subset", "partition", "is_valid", "is_val")
+WEAK_LABEL_NAMES = ("dx", "type", "variety", "kind", "answer", "level", "tag", "genus", "y")
+"""Names that a column of labels has, and other columns have too."""
+
+SPLIT_NAMES = (
+    *("split", "data_set", "dataset", "set", "subset", "partition", "part", "fold"),
+    *("is_valid", "is_val", "is_validation", "usage"),
+)
 """Usual names of a column that says which photos are for validation."""
 
 SAMPLED = 300
@@ -102,7 +100,15 @@ def find_id_column(table: Table, name: str | None, is_photo: IsPhoto) -> str | N
         found = [column for column in by_name if shares[column] > 0 and _is_usual_id(column)]
     if found:
         # Several columns may name the same photo, with its path and without.
-        return max(found, key=lambda column: (round(shares[column], 2), -by_name.index(column)))
+        return max(
+            found,
+            key=lambda column: (
+                round(shares[column], 1),
+                _is_usual_id(column),
+                table.frame[column].nunique() if not _is_usual_id(column) else 0,
+                -by_name.index(column),
+            ),
+        )
     usual = [column for column in by_name if _is_usual_id(column)]
     named = [column for column in usual if _names_photos(table.frame[column])]
     return next(iter([*named, *usual]), None)
@@ -117,8 +123,9 @@ def refuse_missing_header(table: Table, is_photo: IsPhoto) -> None:
     names = [re.sub(r"\.\d+$", "", name) if is_repeated(name) else name for name in table.columns]
     photos = [name for name in names if name.lower().endswith(PHOTO_SUFFIXES)]
     numbers = [name for name in names if re.fullmatch(r"[+-]?\d+(\.\d+)?", name)]
-    here = [name for name in table.columns if not _is_usual_id(name) and is_photo([name])]
-    if photos or len(numbers) == len(names) or (here and not _is_usual_label(names[-1])):
+    usual = any(_is_usual_id(name) or _is_usual_label(name) for name in names)
+    is_row = not usual and any(is_photo([name]) for name in names)
+    if photos or len(numbers) == len(names) or is_row:
         raise ToolkitError(
             f"{table.path}: has no header, for its first line is '{table.first_line[:100]}'. Put a "
             "line with the names of the columns above it, such as 'id,label'."
@@ -130,17 +137,12 @@ def is_repeated(name: str) -> bool:
     return bool(re.search(r"\.\d+$", name))
 
 
-def rank_as_label(column: str) -> int:
-    """Return how telling a column's name is of labels; the length of `LABEL_NAMES` for no sign."""
-    return _rank(column, LABEL_NAMES)
-
-
 def _is_usual_id(column: str) -> bool:
     return normalised(column) in ID_NAMES
 
 
 def _is_usual_label(column: str) -> bool:
-    return normalised(column) in LABEL_NAMES
+    return normalised(column) in (*LABEL_NAMES, *WEAK_LABEL_NAMES)
 
 
 def _rank(column: str, names: Sequence[str]) -> int:

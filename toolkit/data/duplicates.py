@@ -65,6 +65,29 @@ def near_groups(hashes: Sequence[int], most_bits: int = NEAR_BITS) -> NDArray[np
     return joined
 
 
+def joined_groups(groups: NDArray[np.int64], others: Sequence[str]) -> NDArray[np.int64]:
+    """Join groups with others: photos that share either are in one group, transitively.
+
+    Args:
+        groups: Shape (photos,), a group number each.
+        others: The name of another group each; empty for none.
+
+    Returns:
+        Shape (photos,): a group number each.
+    """
+    named = [number for number, name in enumerate(others) if name]
+    if not named:
+        return groups
+    _, number = np.unique([others[index] for index in named], return_inverse=True)
+    first = int(groups.max()) + 1
+    links = coo_array(
+        (np.ones(len(named), dtype=np.int8), (groups[named], first + number)),
+        shape=(first + len(named), first + len(named)),
+    )
+    joined: NDArray[np.int64] = connected_components(links, directed=False)[1].astype(np.int64)
+    return np.asarray(joined[groups], dtype=np.int64)
+
+
 def _near(
     first: NDArray[np.uint64], second: NDArray[np.uint64], most_bits: int
 ) -> NDArray[np.int64]:

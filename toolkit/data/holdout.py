@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data.dataset import Dataset
-from toolkit.data.duplicates import near_groups
+from toolkit.data.duplicates import joined_groups, near_groups
+from toolkit.data.reading import WARN_SHARE
 from toolkit.data.split import validation_mask
 from toolkit.data.survey import PhotoFacts, survey
 from toolkit.errors import ToolkitError, listing
@@ -23,7 +24,10 @@ class Prepared:
         dataset: Without the photos that were left out.
         facts: One entry a photo.
         labels: Shape (photos,), class indices.
-        groups: Shape (photos,); near-duplicates share a number.
+        groups: Shape (photos,); near-duplicates share a number, and so do photos of one group of
+            the data's own.
+        given: Shape (photos,): True where the data itself holds a photo out; None where it does
+            not say.
         left_out: Ids of broken photos.
     """
 
@@ -32,6 +36,7 @@ class Prepared:
     labels: NDArray[np.int64]
     groups: NDArray[np.int64]
     left_out: tuple[str, ...]
+    given: NDArray[np.bool_] | None = None
 
     def held_out(self, fraction: float, split_seed: int) -> NDArray[np.bool_]:
         """Return which photos are for validation, shape (photos,)."""
@@ -61,6 +66,11 @@ def prepare(dataset: Dataset, *, skip_broken: bool, reporter: Reporter = SILENT)
     facts = survey([photo.path for photo in dataset.photos], reporter)
     looked_at = list(zip(dataset.photos, facts, strict=True))
     broken = [(photo, fact) for photo, fact in looked_at if fact.broken]
+    if len(broken) == len(looked_at):
+        lines = listing(f"{photo.path}: {fact.broken}" for photo, fact in broken)
+        raise ToolkitError(
+            f"{dataset.root}: none of the {len(looked_at)} labelled photos can be read:\n{lines}"
+        )
     if broken and not skip_broken:
         lines = listing((f"{photo.path}: {fact.broken}" for photo, fact in broken), len(broken))
         raise ToolkitError(
@@ -68,6 +78,8 @@ def prepare(dataset: Dataset, *, skip_broken: bool, reporter: Reporter = SILENT)
             f"them, or pass --skip-broken:\n{lines}"
         )
     kept = dataset.without(photo.id for photo, _ in broken)
+    if len(broken) > WARN_SHARE * len(looked_at):
+        reporter.warn(f"{len(broken)} of {len(looked_at)} labelled photos are left out as broken")
     sound = tuple(fact for fact in facts if not fact.broken)
     counts = np.bincount([photo.label for photo in kept.photos], minlength=len(kept.classes))
     if not counts.all():
@@ -77,6 +89,14 @@ def prepare(dataset: Dataset, *, skip_broken: bool, reporter: Reporter = SILENT)
         dataset=kept,
         facts=sound,
         labels=np.array([photo.label for photo in kept.photos], dtype=np.int64),
-        groups=near_groups([fact.perceptual_hash for fact in sound]),
+        groups=joined_groups(
+            near_groups([fact.perceptual_hash for fact in sound]),
+            [photo.group for photo in kept.photos],
+        ),
         left_out=tuple(photo.id for photo, _ in broken),
+        given=(
+            np.array([photo.held_out for photo in kept.photos], dtype=np.bool_)
+            if dataset.has_validation
+            else None
+        ),
     )

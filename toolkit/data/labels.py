@@ -1,95 +1,294 @@
-"""CSVs of ids and categories, as text and with the line of every mistake."""
+"""Labels by id, from a table of any shape that people keep them in."""
 
 from __future__ import annotations
 
-import io
-from itertools import takewhile
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from toolkit.data.archives import is_inside
-from toolkit.errors import ToolkitError
+from toolkit.data.columns import (
+    LABEL_NAMES,
+    SPLIT_NAMES,
+    WEAK_LABEL_NAMES,
+    IsPhoto,
+    chosen_column,
+    find_id_column,
+    normalised,
+)
+from toolkit.data.layout import Role, role_of
+from toolkit.data.reading import AUTO, Reading
+from toolkit.data.tables import Table, read_table
+from toolkit.data.targets import one_hot_columns, one_hot_labels, refuse_no_classes
+from toolkit.errors import ToolkitError, listing
 
-ID_COLUMN, CATEGORY_COLUMN = "Id", "Category"
+SEVERAL_LABELS = 0.05
+"""Share of ids with different labels from which they are several labels per photo, no mistakes."""
+
+_TRUE, _FALSE = {"1", "true", "yes", "1.0"}, {"0", "false", "no", "0.0"}
 
 
-def read_labels(csv: Path) -> dict[str, str]:
-    """Read a CSV of ids and categories.
+class AmbiguousColumnError(ToolkitError):
+    """More than one column may be the one of labels."""
+
+
+class NoLabelsError(ToolkitError):
+    """A table without a column of ids or one of labels."""
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """Ids and labels of a table, each id once.
+
+    Attributes:
+        path: Of the table.
+        columns: In words, which are taken for what.
+        ids: In the order of the rows.
+        labels: One an id.
+        groups: Likewise; empty where no column of groups was named.
+        parts: Likewise, which part of the data each is for; empty where no column says so.
+        names: A readable name for some labels, from a column that says the same in other words.
+        remarks: What was not used, or is used once where it stands twice.
+    """
+
+    path: Path
+    columns: str
+    ids: tuple[str, ...]
+    labels: tuple[str, ...]
+    groups: tuple[str, ...] = ()
+    parts: tuple[Role, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+
+def read_labels(path: Path, reading: Reading = AUTO) -> dict[str, str]:
+    """Read a table of ids and labels whose photos are not at hand.
+
+    Args:
+        path: The table.
+        reading: Its columns, where they cannot be found by their names.
 
     Returns:
-        Category by id, in the order of the rows.
+        Label by id, in the order of the rows.
 
     Raises:
-        ToolkitError: The CSV is not as expected: a column is missing, a category is empty, an id
-            stands twice or leads outside its folder.
+        ToolkitError: The table is not as expected: a column cannot be told, a label is empty, or
+            an id has different labels.
     """
-    table = labels_table(csv)
-    return dict(zip(table[ID_COLUMN], table[CATEGORY_COLUMN], strict=True))
+    table = label_table(read_table(path), reading, lambda ids: 0.0, are_classes=False)
+    return dict(zip(table.ids, table.labels, strict=True))
 
 
-def labels_table(path: Path) -> pd.DataFrame:
-    """Return ids and categories, none empty, under their line numbers; see `read_labels`."""
-    table, _ = rows_by_id(path)
-    empty = table.index[table[CATEGORY_COLUMN] == ""]
-    if len(empty):
-        raise ToolkitError(f"{path}: line {empty[0]}: the category is empty.")
-    return table
+def label_table(
+    table: Table,
+    reading: Reading,
+    is_photo: IsPhoto,
+    wanted: Sequence[str] = (),
+    *,
+    are_classes: bool = True,
+) -> LabelTable:
+    """Take a table for one of ids and labels.
+
+    Args:
+        table: Of any shape: a column of labels, or one column a class that holds 0 and 1.
+        reading: The columns that a user named.
+        is_photo: Tells which column names photos.
+        wanted: The columns that the sample submission asks for beside the id.
+        are_classes: Whether to refuse what is no class.
+
+    Raises:
+        NoLabelsError: It has no such columns.
+        AmbiguousColumnError: Several columns may be the one of labels.
+        ToolkitError: A row is not as expected.
+    """
+    if table.frame.empty:
+        raise ToolkitError(f"{table.path}: the file has no rows.")
+    id_column = find_id_column(table, reading.id_column, is_photo)
+    if id_column is None:
+        raise NoLabelsError(
+            f"{table.path}: none of its columns ({', '.join(table.columns[:8])}) names photos. "
+            "Name the column of ids with id_column=A."
+        )
+    group = reading.group_column
+    group_column = chosen_column(table, group, "group_column") if group else None
+    split_column = _split_column(table, (id_column, group_column, reading.label_column))
+    rest = [name for name in table.columns if name not in (id_column, group_column, split_column)]
+    frame = table.frame
+    if reading.label_column is not None:
+        label_columns = [chosen_column(table, reading.label_column, "label_column")]
+    else:
+        label_columns = _label_columns(table, id_column, rest, wanted)
+    said = f"id '{id_column}', label '{label_columns[0]}'"
+    labels = frame[label_columns[0]]
+    if len(label_columns) > 1:
+        said = f"id '{id_column}', one column a class ({len(label_columns)})"
+        values = one_hot_labels(str(table.path), frame, label_columns)
+        labels = pd.Series(values, index=frame.index, dtype=object)
+    chosen = pd.DataFrame({"id": frame[id_column], "label": labels}, dtype=object)
+    if group_column:
+        chosen["group"] = frame[group_column]
+    remarks = []
+    if split_column:
+        chosen["part"] = [_part(split_column, value) for value in frame[split_column]]
+        others = int((chosen["part"] == "test").sum())
+        chosen = chosen[chosen["part"] != "test"]
+        if others:
+            remarks.append(f"{table.path.name}: {others:,} rows that '{split_column}' says to test")
+    _refuse_empty(table.path, chosen)
+    if are_classes:
+        refuse_no_classes(f"{table.path}: the column '{label_columns[0]}'", list(chosen["label"]))
+    unique = _unique(table.path, chosen, are_classes=are_classes)
+    if len(unique) < len(chosen):
+        count = len(chosen) - len(unique)
+        remarks.append(f"{table.path.name}: {count:,} rows that repeat an id with its label")
+    unused = [name for name in rest if name not in label_columns]
+    names: dict[str, str] = {}
+    if are_classes and len(label_columns) == 1:
+        names = _names_beside(frame, label_columns[0], unused)
+    if unused:
+        remarks.append(f"{table.path.name}: columns not used: {', '.join(unused[:8])}")
+    return LabelTable(
+        path=table.path,
+        columns=said,
+        ids=tuple(unique["id"]),
+        labels=tuple(unique["label"]),
+        groups=tuple(unique["group"]) if group_column else (),
+        parts=tuple(unique["part"]) if split_column else (),
+        names=names,
+        remarks=tuple(remarks),
+    )
 
 
-def rows_by_id(path: Path) -> tuple[pd.DataFrame, tuple[str, str]]:
-    """Return the table under our own column names, and the two names it really has."""
-    table = read_frame(path)
-    lowered = [column.strip().lower() for column in table.columns]
-    if lowered[:2] != [ID_COLUMN.lower(), CATEGORY_COLUMN.lower()]:
+def _label_columns(
+    table: Table, id_column: str, rest: Sequence[str], wanted: Sequence[str]
+) -> list[str]:
+    """Return the column of labels, or those of the classes where each class has one."""
+    frame = table.frame
+    if not rest:
+        raise NoLabelsError(
+            f"{table.path}: has no column beside the ids '{id_column}', and so no labels."
+        )
+    asked = [name for name in wanted if name in rest]
+    if len(wanted) == 1 and asked:
+        return asked
+    for names in (LABEL_NAMES, WEAK_LABEL_NAMES):
+        usual = [name for name in rest if normalised(name) in names]
+        if usual:
+            usual.sort(key=lambda name: names.index(normalised(name)))
+            same = [name for name in usual if _say_the_same(frame, usual[0], name)]
+            if len(same) < len(usual):
+                _refuse_ambiguous(table, id_column, usual)
+            return usual[:1]
+    binary = one_hot_columns(frame, asked if len(asked) > 1 else rest)
+    if binary:
+        return binary
+    if len(rest) == 1:
+        return list(rest)
+    likely = [name for name in rest if _may_be_classes(frame[name])]
+    if not likely:
+        raise NoLabelsError(
+            f"{table.path}: none of its columns ({', '.join(rest[:8])}) looks like labels. Name "
+            "the right one with label_column=B."
+        )
+    if not all(_say_the_same(frame, likely[0], name) for name in likely):
+        _refuse_ambiguous(table, id_column, likely)
+    return likely[:1]
+
+
+def _refuse_ambiguous(table: Table, id_column: str, columns: Sequence[str]) -> None:
+    readings = []
+    for name in columns:
+        values = list(dict.fromkeys(table.frame[name]))
+        shown = ", ".join(values[:4]) + (", ..." if len(values) > 4 else "")
+        readings.append(f"id '{id_column}', label '{name}' ({len(values)} values: {shown})")
+    raise AmbiguousColumnError(
+        f"{table.path}: {len(readings)} readings are possible. Name the right one with "
+        f"label_column=B, and id_column=A where the ids are not in '{id_column}':\n"
+        f"{listing(readings)}"
+    )
+
+
+def _may_be_classes(values: pd.Series) -> bool:
+    """Return whether values recur as classes do: they differ, and most stand in several rows."""
+    different = values.nunique()
+    numbers = pd.to_numeric(values, errors="coerce")
+    is_fraction = bool(numbers.notna().all() and (numbers % 1 != 0).any())
+    return 1 < different <= max(2, len(values) / 2) and not is_fraction
+
+
+def _say_the_same(frame: pd.DataFrame, first: str, second: str) -> bool:
+    """Return whether each value of one column goes with one of the other."""
+    pairs = frame[[first, second]].drop_duplicates()
+    return len(pairs) == frame[first].nunique() == frame[second].nunique()
+
+
+def _names_beside(frame: pd.DataFrame, label: str, others: Sequence[str]) -> dict[str, str]:
+    for name in others:
+        different = frame[name].nunique()
+        if 1 < different < len(frame) and _say_the_same(frame, label, name):
+            pairs = frame[[label, name]].drop_duplicates()
+            if not pd.to_numeric(pairs[name], errors="coerce").notna().all():
+                return dict(zip(pairs[label], pairs[name], strict=True))
+    return {}
+
+
+def _split_column(table: Table, taken: Sequence[str | None]) -> str | None:
+    for name in table.columns:
+        if name in taken or normalised(name) not in SPLIT_NAMES:
+            continue
+        if all(_part(name, value) for value in set(table.frame[name])):
+            return name
+    return None
+
+
+def _part(column: str, value: str) -> Role:
+    """Return the part of the data that a value of a split column means; empty for none."""
+    if normalised(column).startswith("is_"):
+        if value.lower() in _TRUE:
+            return "validation"
+        return "train" if value.lower() in _FALSE else ""
+    return role_of(value)
+
+
+def _refuse_empty(path: Path, chosen: pd.DataFrame) -> None:
+    for column in chosen.columns:
+        empty = chosen.index[chosen[column] == ""]
+        if len(empty):
+            more = f", as in {len(empty) - 1} further lines" if len(empty) > 1 else ""
+            raise ToolkitError(f"{path}: line {empty[0]}: the {column} is empty{more}.")
+
+
+def _unique(path: Path, chosen: pd.DataFrame, *, are_classes: bool) -> pd.DataFrame:
+    """Return each id once.
+
+    Raises:
+        ToolkitError: An id has different labels or groups.
+    """
+    unique = chosen.drop_duplicates()
+    repeated = unique["id"].duplicated(keep=False)
+    if not repeated.any():
+        return unique
+    conflicts = unique[repeated].groupby("id", sort=False)
+    equal = int(chosen["id"].duplicated().sum()) - int(unique["id"].duplicated().sum())
+    lines = [
+        f"'{id}': {', '.join(f'{row.label} (line {row.Index})' for row in rows.itertuples())}"
+        for id, rows in conflicts
+    ]
+    if are_classes and len(lines) > max(1, SEVERAL_LABELS * chosen["id"].nunique()):
         raise ToolkitError(
-            f"{path}: Expected the columns {ID_COLUMN},{CATEGORY_COLUMN}, "
-            f"received {','.join(table.columns)}."
+            f"{path}: {len(lines)} of {chosen['id'].nunique()} ids have rows with different "
+            "labels: several labels per photo. This toolkit learns one class per photo:\n"
+            f"{listing(lines)}"
         )
-    names = (table.columns[0], table.columns[1])
-    table = table.iloc[:, :2].set_axis([ID_COLUMN, CATEGORY_COLUMN], axis=1)
-    for line, id in table[ID_COLUMN].items():
-        if not is_inside(id):
-            raise ToolkitError(f"{path}: line {line}: '{id}' is no photo's name.")
-    repeated = table[ID_COLUMN][table[ID_COLUMN].duplicated()]
-    if len(repeated):
-        raise ToolkitError(
-            f"{path}: line {repeated.index[0]}: the id '{repeated.iloc[0]}' stands twice."
-        )
-    if table.empty:
-        raise ToolkitError(f"{path}: the file has no rows.")
-    return table, names
+    further = f"; {equal} further rows repeat an id with its label, which does no harm"
+    raise ToolkitError(
+        f"{path}: {len(lines)} ids stand in several rows with different labels"
+        f"{further if equal else ''}. Keep one row of each:\n{listing(lines, len(lines))}"
+    )
 
 
-def read_frame(path: Path) -> pd.DataFrame:
-    """Return the rows under their line numbers; blank lines are passed over."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        blank = len(list(takewhile(lambda line: not line.strip(), text.splitlines())))
-        # Everything stays text: '007.jpg' and the category '01' must come out as they went in.
-        table = pd.read_csv(
-            io.StringIO(text),
-            dtype=str,
-            keep_default_na=False,
-            skiprows=blank,
-            skip_blank_lines=False,
-        )
-    except FileNotFoundError:
-        raise ToolkitError(f"{path}: no such file.") from None
-    except UnicodeDecodeError:
-        raise ToolkitError(f"{path}: cannot be read as CSV. Save it in UTF-8.") from None
-    except pd.errors.EmptyDataError:
-        raise ToolkitError(f"{path}: cannot be read as CSV (the file is empty).") from None
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ToolkitError(f"{path}: cannot be read as CSV ({reason}).") from None
-    if len(table) and not isinstance(table.index, pd.RangeIndex):
-        # pandas takes the first column for row names where all rows have a value too many.
-        raise ToolkitError(
-            f"{path}: Expected {len(table.columns)} values in a row, received more: "
-            f"{','.join(map(str, table.index[:1]))},{','.join(map(str, table.iloc[0]))}."
-        )
-    table.index += blank + 2
-    is_blank = [not any(map(str.strip, row)) for row in table.to_numpy()]
-    return table.drop(index=table.index[np.array(is_blank, dtype=np.bool_)])
+def letters(name: str) -> str:
+    """Return a file's name as people mean it: its letters, in lower case."""
+    return re.sub(r"[^a-z]", "", name.lower())

@@ -6,8 +6,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from toolkit.data.dataset import Dataset, load_labelled, passed_over
+from toolkit.data.dataset import Dataset
 from toolkit.data.duplicates import near_groups, near_matches
+from toolkit.data.labelled import load_labelled
+from toolkit.data.reading import AUTO, Found, Reading
 from toolkit.data.request import NothingToPredictError, Request, load_request
 from toolkit.data.survey import PhotoFacts, survey
 from toolkit.progress import SILENT, Reporter
@@ -27,7 +29,7 @@ class Overview:
         conflicts: Those groups whose photos have different labels.
         overlap: For each test photo that is a near-duplicate of labelled ones, the most like of
             them, and itself.
-        passed_over: Files in folders of photos that are not taken for photos.
+        found: How labels, photos and the photos to predict were found.
     """
 
     dataset: Dataset
@@ -38,19 +40,24 @@ class Overview:
     duplicates: list[list[Path]]
     conflicts: list[list[Path]]
     overlap: list[tuple[Path, Path]]
-    passed_over: list[Path] = field(default_factory=list)
+    found: Found = field(default=Found())
 
 
-def overview(root: Path, reporter: Reporter = SILENT) -> Overview:
+def overview(root: Path, reading: Reading = AUTO, reporter: Reporter = SILENT) -> Overview:
     """Look at every photo of a data folder.
+
+    Args:
+        root: The data folder.
+        reading: What cannot be found by itself; its `photos` are the labelled ones.
+        reporter: Where progress is told.
 
     Raises:
         ToolkitError: The folder or a CSV is not as expected. Broken photos are reported, not
             raised.
     """
-    dataset = load_labelled(root)
+    dataset = load_labelled(root, reading, reporter)
     try:
-        request = load_request(root)
+        request = load_request(root, reading.for_test, reporter)
     except NothingToPredictError:
         request = None  # A folder to train on only is complete without test photos.
     paths = [photo.path for photo in dataset.photos]
@@ -80,5 +87,5 @@ def overview(root: Path, reporter: Reporter = SILENT) -> Overview:
         duplicates=[[paths[index] for index in group] for group in groups],
         conflicts=[[paths[index] for index in group] for group in conflicting],
         overlap=[(paths[sound[b]], test_paths[test_sound[a]]) for a, b in pairs.tolist()],
-        passed_over=passed_over(root),
+        found=dataset.found.joined(request.found) if request else dataset.found,
     )

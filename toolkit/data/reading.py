@@ -8,6 +8,9 @@ from pathlib import Path
 
 from toolkit.errors import ToolkitError
 
+WARN_SHARE = 0.05
+"""Share of photos that are missing or not used from which a user is warned."""
+
 _PATHS = ("labels", "photos", "sample")
 
 
@@ -55,6 +58,11 @@ class Reading:
             found[name] = existing
         return replace(self, **found)  # type: ignore[arg-type]
 
+    @property
+    def for_test(self) -> Reading:
+        """The same for the photos to predict, where `photos` is the folder of labelled ones."""
+        return replace(self, photos=None)
+
     def recorded(self, root: Path) -> dict[str, str]:
         """Return what was said, to be kept with a run: paths from `root` where they lead below it.
 
@@ -83,6 +91,22 @@ class Reading:
         paths = {name: root / said[name] for name in _PATHS if name in said}
         return cls(**{**said, **paths})  # type: ignore[arg-type]
 
+    def completed(self, said: Mapping[str, str], root: Path) -> Reading:
+        """Return the same, completed by what was said when the bundle's networks were trained.
+
+        Args:
+            said: As `recorded` returned it; what it names and is not below `root` is left out, and
+                so is the folder of the photos for training.
+            root: The data folder.
+        """
+        before = Reading.of_record(said, root)
+        mine = {each.name: getattr(self, each.name) for each in fields(self)}
+        for name in ("labels", "id_column", "label_column", "sample"):
+            value = getattr(before, name)
+            if mine[name] is None and not (isinstance(value, Path) and not value.exists()):
+                mine[name] = value
+        return Reading(**mine)
+
 
 _METAVARS = {"labels": "FILE", "photos": "DIR", "sample": "FILE"}
 
@@ -103,6 +127,12 @@ class Found:
     rows: tuple[tuple[str, str], ...] = ()
     passed_over: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    def joined(self, other: Found) -> Found:
+        """Return both."""
+        passed_over = tuple(dict.fromkeys([*self.passed_over, *other.passed_over]))
+        warnings = tuple(dict.fromkeys([*self.warnings, *other.warnings]))
+        return Found((*self.rows, *other.rows), passed_over, warnings)
 
     @property
     def line(self) -> str:

@@ -7,22 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from toolkit.data.catalogue import Catalogue
 from toolkit.data.columns import find_id_column
 from toolkit.data.layout import Layout, find_layout, role_of, unwrapped
-from toolkit.data.reading import AUTO, Found, Reading
+from toolkit.data.reading import AUTO, WARN_SHARE, Found, Reading
 from toolkit.data.resolver import Resolution, Resolver
-from toolkit.data.sample import Sample, looks_like_sample, may_be_sample, read_sample
-from toolkit.data.tables import is_table, read_table, stem
-from toolkit.data.tree import Folder, check_folder, scan
-from toolkit.data.unpacking import Unpacked, unpacked
+from toolkit.data.sample import Sample, read_sample
+from toolkit.data.tables import read_table, stem
+from toolkit.data.tree import Folder, check_folder, contents, scan
+from toolkit.data.unpacking import unpacked
 from toolkit.errors import ToolkitError, listing
 from toolkit.progress import SILENT, Reporter
 
 ID_COLUMN, LABEL_COLUMN = "Id", "Category"
 """The columns of an answer for which there is no sample."""
-
-WARN_SHARE = 0.05
-"""Share of photos that are missing or not used from which a user hears of it in any case."""
 
 
 class NothingToPredictError(ToolkitError):
@@ -72,41 +70,12 @@ def load_request(root: Path, reading: Reading = AUTO, reporter: Reporter = SILEN
     here = unpacked(root, reporter)
     layout = find_layout(here.tree)
     place = _Place.of(layout, here.tree, reading.photos)
-    path = reading.sample or find_sample(here)
-    request = _of_sample(path, place, reading) if path else _of_list(here, place, reading)
+    catalogue = Catalogue.of(here)
+    path = reading.sample or catalogue.sample()
+    request = _of_sample(path, place, reading) if path else _of_list(catalogue, place, reading)
     if request is None:
         request = _of_photos(root, place, layout, reading)
-    return replace(request, found=_with_passed_over(request, here, layout, reading))
-
-
-def find_sample(here: Unpacked) -> Path | None:
-    """Find the sample submission of a data folder by its name.
-
-    Returns:
-        The file nearest to the top; None where there is none.
-
-    Raises:
-        ToolkitError: There are several, none of which is nearer.
-    """
-    found = [
-        (folder.place.count("/") + bool(folder.place), folder.path / name)
-        for folder in here.tree.walk()
-        for name in folder.others
-        if looks_like_sample(Path(name)) and _is_readable(folder.path / name, here)
-    ]
-    nearest = min((depth for depth, _ in found), default=0)
-    # Unpacked and packed it is the same.
-    paths = {stem(path): path for depth, path in reversed(found) if depth == nearest}
-    if len(paths) > 1:
-        raise ToolkitError(
-            f"{here.tree.path}: {len(paths)} files look like the sample submission. Name the right "
-            f"one with sample=FILE:\n{listing(str(path) for path in sorted(paths.values()))}"
-        )
-    return next(iter(paths.values()), None)
-
-
-def _is_readable(path: Path, here: Unpacked) -> bool:
-    return path in here.tables if path.suffix.lower() == ".zip" else is_table(path)
+    return replace(request, found=_with_passed_over(request, catalogue, layout, reading))
 
 
 @dataclass(frozen=True)
@@ -126,8 +95,8 @@ class _Place:
         # What an id of a test photo does not mean, even where it fits.
         others = (*layout.train, *layout.validation)
         tree = tree.without(*others)
-        folders = layout.test or (layout.top.without(*others),)
-        return cls(tree, folders, Resolver(tree, [unwrapped(f) for f in folders], others))
+        folders = tuple(map(unwrapped, layout.test or (layout.top.without(*others),)))
+        return cls(tree, folders, Resolver(tree, folders, others))
 
     @property
     def said(self) -> str:
@@ -152,23 +121,17 @@ def _column_of(path: Path, reading: Reading) -> str | None:
     return named if named and named in read_table(path).columns else None
 
 
-def _of_list(here: Unpacked, place: _Place, reading: Reading) -> Request | None:
+def _of_list(catalogue: Catalogue, place: _Place, reading: Reading) -> Request | None:
     """Return the photos that a table of test ids names; None where there is no such table."""
-    if reading.photos is not None:
-        return None
-    for folder in here.tree.walk():
-        for name in folder.others:
-            path = folder.path / name
-            if not (is_table(path) and role_of(stem(path)) in ("test", "predict")):
-                continue
-            table = read_table(path)
-            column = find_id_column(table, None, place.resolver.share)
-            if column is None or not place.resolver.share(list(table.frame[column][:300])):
-                continue
-            ids = tuple(dict.fromkeys(table.frame[column]))
-            rows = (("test ids", f"{path.name}: id '{column}', {len(ids):,} photos"),)
-            resolution = _resolved(path, ids, place)
-            return _request(ids, resolution, place, rows, (column, LABEL_COLUMN))
+    for path in catalogue.test if reading.photos is None else ():
+        table = read_table(path)
+        column = find_id_column(table, None, place.resolver.share)
+        if column is None or not place.resolver.share(list(table.frame[column][:300])):
+            continue
+        ids = tuple(dict.fromkeys(table.frame[column]))
+        rows = (("test ids", f"{path.name}: id '{column}', {len(ids):,} photos"),)
+        resolution = _resolved(path, ids, place)
+        return _request(ids, resolution, place, rows, (column, LABEL_COLUMN))
     return None
 
 
@@ -193,7 +156,9 @@ def _request(
 ) -> Request:
     expected = place.folders[0].path
     paths = tuple(
-        expected / Path(id).name if path is None else path
+        expected / "/".join(p for p in re.split(r"[\\/]", id) if p not in ("", ".", ".."))
+        if path is None
+        else path
         for id, path in zip(ids, resolution.paths, strict=True)
     )
     rows = (*rows, ("test photos", f"{place.said} ({resolution.described})"))
@@ -224,7 +189,8 @@ def _of_photos(root: Path, place: _Place, layout: Layout, reading: Reading) -> R
         passed_over = (f"{deeper:,} photos in folders below {where}",)
     if deeper > WARN_SHARE * inner.count:
         warnings = (
-            f"{passed_over[0]} are not predicted; photos=DIR names a folder with all below it",
+            f"{passed_over[0]} are not predicted: a folder that is named for its photos is read "
+            "with all below it",
         )
     ids, paths = zip(*found, strict=True)
     return Request(ids, paths, found=Found(rows, passed_over, warnings))
@@ -247,40 +213,18 @@ def _likelihood(folder: Folder) -> tuple[bool, bool]:
     return role_of(folder.name) == "predict", "upload" in folder.name.lower()
 
 
-def _with_passed_over(request: Request, here: Unpacked, layout: Layout, reading: Reading) -> Found:
+def _with_passed_over(
+    request: Request, catalogue: Catalogue, layout: Layout, reading: Reading
+) -> Found:
     """Return what was found, with what looks like a part of it and is none."""
-    used = request.sample.path if request.sample else None
-    doubtful = [
-        folder.path / name
-        for folder in here.tree.walk()
-        for name in folder.others
-        if may_be_sample(Path(name))
-        and _is_readable(folder.path / name, here)
-        and not (used and stem(used) == stem(Path(name)))
-    ]
-    lines = [f"{path.name}: looks like a sample submission, not used" for path in doubtful]
-    warnings = list(request.found.warnings)
-    if not request.sample:
-        warnings += lines
+    used = stem(request.sample.path) if request.sample else None
+    others = [path for path in (*catalogue.samples, *catalogue.doubtful) if stem(path) != used]
+    lines = [f"{path.name}: looks like a sample submission, not used" for path in others]
+    warnings = request.found.warnings if request.sample else (*request.found.warnings, *lines)
     if request.sample is None and reading.photos is None:
         lines += [f"{each.place}/: {each.count:,} photos" for each in layout.test[1:]]
-    return replace(
-        request.found,
-        passed_over=(*request.found.passed_over, *lines),
-        warnings=tuple(warnings),
-    )
-
-
-def contents(folder: Folder) -> str:
-    """Say what a folder holds, in words."""
-    parts = [f"{each.name}/ with {each.count:,} photos" for each in folder.folders.values()][:6]
-    if folder.photos:
-        parts.append(f"{len(folder.photos):,} photos such as '{folder.photos[0]}'")
-    first = next(folder.all_photos(), None)
-    if first and not folder.photos:
-        parts.append(f"the first photo is '{first[0]}'")
-    parts += [f"'{name}'" for name in folder.others[:4]]
-    return f"it holds {', '.join(parts)}" if parts else "it is empty"
+    passed_over = (*request.found.passed_over, *lines)
+    return replace(request.found, passed_over=passed_over, warnings=warnings)
 
 
 def _natural(name: str) -> list[tuple[int, int | str]]:

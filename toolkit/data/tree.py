@@ -100,6 +100,18 @@ def scan(root: Path, mounts: Mapping[str, Path] | None = None) -> Folder:
     return found
 
 
+def contents(folder: Folder) -> str:
+    """Say what a folder holds, in words."""
+    parts = [f"{each.name}/ with {each.count:,} photos" for each in folder.folders.values()][:6]
+    if folder.photos:
+        parts.append(f"{len(folder.photos):,} photos such as '{folder.photos[0]}'")
+    first = next(folder.all_photos(), None)
+    if first and not folder.photos:
+        parts.append(f"the first photo is '{first[0]}'")
+    parts += [f"'{name}'" for name in folder.others[:4]]
+    return f"it holds {', '.join(parts)}" if parts else "it is empty"
+
+
 def check_folder(folder: Path) -> None:
     """Refuse a data folder that is not there.
 

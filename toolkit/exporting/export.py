@@ -172,6 +172,7 @@ def _build(
             "split_seed": seen.split_seed,
             "validation_fraction": seen.validation_fraction,
             "held_out": seen.held_out,
+            "reading": seen.reading,
             "trained_on": first.trained_on,
         },
         members=tuple(members),

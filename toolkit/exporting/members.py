@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data.cache import decoded_photos
-from toolkit.data.dataset import load_labelled
+from toolkit.data.labelled import load_labelled
 from toolkit.data.pixels import DECODER_VERSION, DEFINITION
+from toolkit.data.reading import Reading
 from toolkit.data.survey import survey
 from toolkit.errors import ToolkitError, listing
 from toolkit.files import read_json, sha256_file, sha256_json, write_json, written_whole
@@ -78,7 +79,8 @@ class Photos:
         """
         folder = data or Path(runs[0].data.folder)
         seen = runs[0].data
-        dataset = load_labelled(folder).without(seen.left_out)
+        reading = Reading.of_record(seen.reading, folder)
+        dataset = load_labelled(folder, reading, reporter).without(seen.left_out)
         if dataset.fingerprint != seen.fingerprint:
             raise ToolkitError(
                 f"{folder}: holds other photos or labels than {runs[0].label} was trained on. Name "

@@ -14,7 +14,8 @@ import onnxruntime
 import psutil
 
 import toolkit
-from toolkit.files import cache_folder
+from toolkit.errors import ToolkitError
+from toolkit.files import cache_folder, written_whole
 from toolkit.inference.devices import obstacle
 from toolkit.machine import package_versions, processor_name, usable_cores
 
@@ -145,7 +146,13 @@ def _openvino(packages: dict[str, str]) -> str:
 
 
 def _cache() -> str:
-    folder = cache_folder()
+    try:
+        folder = cache_folder()
+        with written_whole(folder / "doctor.txt") as temporary:
+            temporary.write_bytes(b"written by doctor")
+        (folder / "doctor.txt").unlink()
+    except ToolkitError as error:
+        return f"unusable: {error}"
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return f"{folder} ({size / 2**20:.0f} MiB; can be deleted at any time)"
 

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.bootstrap import Estimate, estimate
-from toolkit.data.dataset import Dataset, Photo, load_labelled, load_labels
+from toolkit.data.dataset import Dataset, Photo
+from toolkit.data.labelled import load_labelled, load_labels
 from toolkit.data.pixels import BrokenPhotoError
 from toolkit.errors import ToolkitError, UsageError, listing
 from toolkit.files import sha256_file

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import pandas as pd
 
-from toolkit.data.columns import LABEL_NAMES, rank_as_label
+from toolkit.data.columns import LABEL_NAMES, WEAK_LABEL_NAMES, normalised
 from toolkit.data.request import Request
 from toolkit.data.sample import Sample
 from toolkit.errors import ToolkitError, UsageError
@@ -191,7 +191,8 @@ class _Wish:
         """Return the only column that is named as a class or as labels; the others are kept."""
         if len(by_column) == 1 and len(self.classes) == 2:
             return next(iter(by_column))
-        usual = [name for name in others if rank_as_label(name) < len(LABEL_NAMES)]
+        labels = (*LABEL_NAMES, *WEAK_LABEL_NAMES)
+        usual = [name for name in others if normalised(name) in labels]
         # A column of one value alone is to be filled in, too.
         blank = [name for name in others if self.sample.values[name].nunique() == 1]
         if len(usual) != 1 or set(blank) - set(usual):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.data.reading import AUTO, WARN_SHARE, Reading
 from toolkit.data.request import Request, load_request
 from toolkit.errors import ToolkitError, UsageError, listing
 from toolkit.files import write_json
@@ -74,6 +75,7 @@ def submit(
     out: Path,
     settings: Mapping[str, Any],
     *,
+    reading: Reading = AUTO,
     fast: FastOptions | None = None,
     probabilities: Path | None = None,
     answer: FormatOptions = AS_SAMPLED,
@@ -90,6 +92,8 @@ def submit(
         out: The submission; its manifest and its latency report are put beside it.
         settings: `tta`, `tta_views`, `voting`, `device`, `batch`, `threads` and `seed`, as
             `Ensemble.load` takes them.
+        reading: How the data folder is to be read, where that cannot be found by itself; what is
+            not said here is taken as it was said when the bundle's networks were trained.
         fast: How to give the exact ensemble's labels at less cost; None is the exact ensemble.
         probabilities: Write them too, as CSV or Parquet by suffix.
         answer: What the submission shall hold, where the sample does not say so.
@@ -106,8 +110,12 @@ def submit(
     check_paths(out, probabilities, fast.file if fast else None)
     if fast and settings["tta_views"] != "fixed":
         raise UsageError("--plan: a plan is made of fixed views. Leave --tta-views out.")
-    request = load_request(data)
     manifest = load_bundle(bundle)
+    reading = reading.completed(manifest.data.get("reading", {}), data)
+    request = load_request(data, reading, reporter)
+    reporter.say(f"{data}: {request.found.line}")
+    for warning in request.found.warnings:
+        reporter.warn(warning)
     wanted = choose_format(request, manifest.classes, manifest.names, answer)
     if fast and wanted.needs_probabilities:
         raise UsageError(
@@ -147,6 +155,7 @@ def submit(
             outcome = predict_request(
                 ensemble, request, journal, skip_broken=skip_broken, reporter=reporter
             )
+        _refuse_unread(outcome, request, reporter)
         predicted = described_request(request)
         _refuse_changed(request, at_first)
         latency = latency_report(ensemble, outcome)
@@ -158,6 +167,7 @@ def submit(
         write_json(latency_path(out), latency)
         asked = {
             "data": str(data),
+            "reading": reading.recorded(data),
             "skip_broken": skip_broken,
             **settings,
             "answer": asdict(answer),
@@ -197,6 +207,26 @@ def _loaded(
     for line in ensemble.details:
         reporter.detail(line)
     return ensemble
+
+
+def _refuse_unread(outcome: Outcome, request: Request, reporter: Reporter) -> None:
+    """Refuse to answer photos none of which could be read; warn where these are many.
+
+    Raises:
+        ToolkitError: None could.
+    """
+    unread, photos = len(outcome.broken), len(request.ids)
+    if unread == photos:
+        reasons = [f"{id}: {reason}" for id, reason in outcome.broken.items()]
+        raise ToolkitError(
+            f"none of the {counted(photos, 'photo')} to predict can be read, so that nothing is "
+            f"answered:\n{listing(reasons)}"
+        )
+    if unread > WARN_SHARE * photos:
+        reporter.warn(
+            f"{unread:,} of {counted(photos, 'photo')} could not be read and "
+            f"{'has' if unread == 1 else 'have'} the class prior for an answer"
+        )
 
 
 def _refuse_changed(request: Request, at_first: NDArray[np.float64]) -> None:

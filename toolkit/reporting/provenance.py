@@ -86,7 +86,7 @@ MANIFEST_KEYS: Mapping[str, tuple[str, ...]] = {
     "latency": ("file", "sha256"),
     "submission": ("file", "sha256"),
     "bundle": ("folder", "sha256"),
-    "options": ("data", "skip_broken", "plan", "answer", *SETTINGS),
+    "options": ("data", "reading", "skip_broken", "plan", "answer", *SETTINGS),
     "format": ("kind", "columns", "id_column", "answers", "classes", "all_classes"),
     "voting": ("name", "weights", "temperature"),
     "promise": (),

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from toolkit.data.reading import Reading
 from toolkit.data.request import load_request
 from toolkit.errors import ToolkitError, UsageError, listing
 from toolkit.files import sha256_file
@@ -148,6 +149,7 @@ def reproduce(
             data,
             out,
             _settings(made, moved),
+            reading=Reading.of_record(made.options["reading"], data),
             fast=fast,
             probabilities=probabilities,
             answer=FormatOptions(**made.options["answer"]),
@@ -174,7 +176,8 @@ def _data(made: Made, moved: Moved) -> Path:
     folder = moved.data or made.found(made.options["data"])
     if not folder.is_dir():
         raise ToolkitError(f"{folder}: the data is not there. Say where it is with --data.")
-    request, then = load_request(folder), made.content["request"]
+    reading = Reading.of_record(made.options["reading"], folder)
+    request, then = load_request(folder, reading), made.content["request"]
     now = described_request(request)
     if now["ids_sha256"] != then["ids_sha256"]:
         photos = made.content["photos"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from toolkit.data.augmentor import Augmentor, photo_seed
-from toolkit.data.dataset import load_labelled
+from toolkit.data.labelled import load_labelled
 from toolkit.data.overview import Overview
 from toolkit.data.pixels import load
 from toolkit.progress import SILENT, Reporter

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -51,6 +51,8 @@ class DataSeen:
         held_out: Hash of the held-out photos' ids. They depend on which photos are near-duplicates
             too, so neither the seed nor the fingerprint says which they are.
         photos_sha256: Hash of the bytes of all photos, in their order.
+        reading: How the folder was read, as `toolkit.data.reading.Reading.recorded` returns it.
+        split_by: "seed", or "data" where the data itself says which photos are held out.
     """
 
     folder: str
@@ -64,6 +66,8 @@ class DataSeen:
     left_out: tuple[str, ...] = ()
     held_out: str = ""
     photos_sha256: str = ""
+    reading: dict[str, str] = field(default_factory=dict)
+    split_by: Literal["seed", "data"] = "seed"
 
     @property
     def split(self) -> tuple[str, ...]:

@@ -12,8 +12,9 @@ from typing import Any, Literal
 import numpy as np
 
 from toolkit.data.cache import decoded_photos
-from toolkit.data.dataset import load_labelled
 from toolkit.data.holdout import Prepared, prepare
+from toolkit.data.labelled import load_labelled
+from toolkit.data.reading import AUTO, Reading
 from toolkit.errors import ToolkitError, UsageError, nearest
 from toolkit.files import held, remove_folder, sha256_file, sha256_json, write_text
 from toolkit.processes import import_quietly, in_own_process
@@ -45,6 +46,7 @@ class TrainingOptions:
 
     Attributes:
         data: The data folder.
+        reading: How it is to be read, where that cannot be found by itself.
         runs: Where run folders are made.
         pretrained: "imagenet" downloads, "none" starts from random weights, a path is a folder of
             weight files; None takes what the recipe says.
@@ -61,6 +63,7 @@ class TrainingOptions:
     """
 
     data: Path = Path("data")
+    reading: Reading = AUTO
     runs: Path = Path("runs")
     pretrained: str | None = None
     pretrained_missing: Literal["error", "none"] = "error"
@@ -110,7 +113,10 @@ def train(
         in_own_process(_check_sixteen_bits, environment={"KERAS_BACKEND": backend})
     busy = f"{options.runs}: another process is training here. Wait for it, or pass another --runs."
     with held(options.runs / LOCK, busy):
-        dataset = load_labelled(options.data)
+        dataset = load_labelled(options.data, options.reading, reporter)
+        reporter.say(f"{options.data}: {dataset.found.line}")
+        for warning in dataset.found.warnings:
+            reporter.warn(warning)
         prepared = prepare(dataset, skip_broken=options.skip_broken, reporter=reporter)
         if prepared.left_out:
             reporter.say(f"left out as broken: {', '.join(prepared.left_out)}")
@@ -191,8 +197,11 @@ def _plan(
 ) -> _Plan:
     check_classes(recipe, prepared.dataset.classes)
     fraction = 0.0 if options.refit_all else recipe.validation_fraction
+    given = prepared.given
     if options.refit_all:
         held_out = np.zeros(len(prepared.labels), dtype=np.bool_)
+    elif given is not None:
+        held_out, fraction = given, float(given.mean())
     else:
         held_out = prepared.held_out(fraction, options.split_seed)
         if not held_out.any():
@@ -214,6 +223,8 @@ def _plan(
         left_out=prepared.left_out,
         held_out=_hash_of_held_out(prepared, held_out),
         photos_sha256=sha256_json([fact.sha256 for fact in prepared.facts]),
+        reading=options.reading.recorded(options.data),
+        split_by="data" if given is not None and not options.refit_all else "seed",
     )
     identity = {
         "recipe": recipe.settings,

@@ -9,6 +9,7 @@ from typing import Any
 
 from toolkit.data.labels import read_labels
 from toolkit.data.overview import Overview, overview
+from toolkit.data.reading import AUTO
 from toolkit.errors import ToolkitError
 from toolkit.files import read_json, sha256_file
 from toolkit.inference.bundle import Bundle, BundleValidation, load_bundle, load_validation
@@ -166,7 +167,9 @@ def gather(sources: Sources, reporter: Reporter = SILENT) -> Artifacts:
     folder = _place(sources.data, "data")
     if folder is None:
         missing["data"] = "No data/ here. Name the data folder with --data."
-    photos = overview(folder, reporter) if folder else None
+    said = runs[0].data.reading if runs else {}
+    reading = AUTO.completed(said, folder) if folder else AUTO
+    photos = overview(folder, reading, reporter) if folder else None
     if not (photos or runs or bundle or submission):
         raise ToolkitError(
             "nothing to report on: no data/, runs/, bundle/ or submission.csv here. Name them with "
