@@ -124,6 +124,10 @@ def train(
             _plan(recipe, start, prepared, options, backend)
             for recipe, start in zip(chosen, starts, strict=True)
         ]
+        for split in {plan.data.held_out: plan for plan in plans}.values():
+            if split.data.validation_photos:
+                wanted = split.data.validation_fraction
+                prepared.tell_split(split.held_out, wanted, reporter)
         finished: list[Run] = []
         for plan in plans:
             run = None if options.fresh else _done(plan)
@@ -202,12 +206,9 @@ def _plan(
         held_out = np.zeros(len(prepared.labels), dtype=np.bool_)
     elif given is not None:
         held_out, fraction = given, float(given.mean())
+        prepared.refuse_uncovered(held_out, "those that the data itself holds out")
     else:
         held_out = prepared.held_out(fraction, options.split_seed)
-        if not held_out.any():
-            raise ToolkitError(
-                f"{options.data}: too few photos to hold {fraction:.0%} out for validation."
-            )
     classes = prepared.dataset.classes
     data = DataSeen(
         folder=str(options.data.absolute()),
