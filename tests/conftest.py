@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -372,6 +372,40 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> TinyBundle:
         )
     )
     return TinyBundle(folder, layers)
+
+
+@pytest.fixture(scope="session")
+def bundle_of(tiny_bundle: TinyBundle) -> Callable[..., Path]:
+    """Make `bundle_of(folder, classes)`: a bundle of one member, for any classes."""
+    from dataclasses import replace
+
+    from toolkit.files import sha256_file
+    from toolkit.inference import bundle as module
+
+    def make(folder: Path, classes: Sequence[str], names: Mapping[str, str] | None = None) -> Path:
+        folder.mkdir(parents=True)
+        generator = np.random.default_rng(len(classes))
+        weights = generator.normal(0, 2, (TINY_GRID * TINY_GRID * 3, len(classes)))
+        bias = -weights.mean(axis=0) * len(weights) / 2
+        file = folder / "alpha.onnx"
+        write_tiny_network(file, 32, weights.astype(np.float32), bias.astype(np.float32))
+        made = module.load_bundle(tiny_bundle.folder)
+        alone = {"uniform": module.Alternative((1.0,), 1.0, None, None)}
+        module.save_bundle(
+            replace(
+                made,
+                folder=folder,
+                classes=tuple(classes),
+                names=dict(names or {}),
+                class_prior=(1 / len(classes),) * len(classes),
+                members=(replace(made.members[0], sha256=sha256_file(file)),),
+                voting=dict.fromkeys(range(1, 9), module.VotingTable("uniform", "", alone, {})),
+                validation_sha256="",
+            )
+        )
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="session")

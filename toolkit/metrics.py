@@ -1,23 +1,100 @@
-"""How good answers are: accuracy, log-loss, calibration, confusion, and pairs of answers."""
+"""How good answers are: the metrics by name, and all figures of one classifier."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.intervals import Interval, Labels, mean_interval, wilson_interval
+
 Probabilities = NDArray[np.floating]
-Labels = NDArray[np.integer]
-Interval = tuple[float, float]
 
 SMALLEST_PROBABILITY = 1e-7
 """Probabilities are clipped to this before a logarithm, as Keras does."""
+
+LEAST_PHOTOS, LEAST_COVERED = 30, 0.5
+"""Fewer photos, or a smaller share of the classes among them, cannot carry a figure."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure that answers are judged by.
+
+    Attributes:
+        name: As options and messages call it.
+        title: As tables call it.
+        larger_is_better: Its direction.
+        is_share: Whether it is a share from 0 to 1, printed as a percentage.
+        needs_probabilities: Whether labels alone cannot be scored.
+    """
+
+    name: str
+    title: str
+    larger_is_better: bool = True
+    is_share: bool = False
+    needs_probabilities: bool = False
+
+    @property
+    def key(self) -> str:
+        """Its name as an attribute of `Score`."""
+        return self.name.replace("-", "_")
+
+    def better(self, value: float, than: float) -> bool:
+        """Return whether one value is better than another; equal ones are not."""
+        return value > than if self.larger_is_better else value < than
+
+    def gain(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return values so that larger ones are better."""
+        return values if self.larger_is_better else -values
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("accuracy", "accuracy", is_share=True),
+        Metric("log-loss", "log-loss", larger_is_better=False, needs_probabilities=True),
+        Metric("macro-f1", "macro-F1"),
+        Metric("balanced-accuracy", "balanced accuracy", is_share=True),
+        Metric("auc", "AUC", needs_probabilities=True),
+        Metric("kappa", "quadratic kappa"),
+    )
+}
+"""By name. Values and edge cases are scikit-learn's."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a classifier said of labelled photos.
+
+    Attributes:
+        labels: Shape (photos,), the true class indices.
+        predicted: Shape (photos,), class indices.
+        probabilities: Shape (photos, classes), rows summing to 1; None where only labels are known.
+        ordered: Whether the classes stand in an order that means something, as grades do.
+    """
+
+    labels: Labels
+    predicted: Labels
+    probabilities: Probabilities | None = None
+    ordered: bool = False
+
+    @classmethod
+    def of(cls, probabilities: Probabilities, labels: Labels, *, ordered: bool = False) -> Answers:
+        """Take the most probable class of each row for the answer."""
+        return cls(labels, probabilities.argmax(axis=1), probabilities, ordered)
 
 
 @dataclass(frozen=True)
 class Score:
     """The figures of one classifier on one set of labelled photos.
+
+    A figure is None where it is undefined: without probabilities, with too few classes among the
+    photos, or, for kappa, where the classes have no order.
 
     Attributes:
         photos: Number of photos.
@@ -25,174 +102,184 @@ class Score:
         interval: 95 % Wilson interval of the accuracy.
         log_loss: Mean negative log-likelihood in nats.
         calibration_error: Expected calibration error, 15 equal-width bins, 0 to 1.
+        macro_f1: Mean F1 of the classes that are among the labels or the answers.
+        balanced_accuracy: Mean recall of the classes that are among the labels, 0 to 1.
+        auc: Area under the ROC curve: of two classes that of the second, else the mean of each
+            class against the rest, over the classes that are among the labels.
+        kappa: Cohen's kappa with quadratic weights, of ordered classes.
+        classes: Number of classes.
+        covered: Classes that are among the labels.
     """
 
     photos: int
     accuracy: float
-    interval: tuple[float, float]
-    log_loss: float
-    calibration_error: float
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How often two classifiers say the same of the same photos, right or wrong.
-
-    Attributes:
-        photos: Number of photos.
-        differing: Photos with different labels.
-    """
-
-    photos: int
-    differing: int
+    interval: Interval
+    log_loss: float | None
+    calibration_error: float | None
+    macro_f1: float | None = None
+    balanced_accuracy: float | None = None
+    auc: float | None = None
+    kappa: float | None = None
+    classes: int = 0
+    covered: int = 0
 
     @property
-    def equal(self) -> float:
-        """Share of photos with equal labels, 0 to 1."""
-        return 1 - self.differing / self.photos
+    def doubt(self) -> str:
+        """Why the photos cannot carry these figures; empty where they can."""
+        return doubt(self.photos, self.covered, self.classes)
 
 
-@dataclass(frozen=True)
-class Paired:
-    """Two classifiers on the same labelled photos.
-
-    The three counts are all the photos with different labels.
-
-    Attributes:
-        accuracies: Share of right labels of the first and of the second, 0 to 1.
-        intervals: 95 % Wilson interval of each accuracy.
-        difference: The first accuracy less the second; 0.01 is one point.
-        only_first: Photos that the first has right and the second wrong.
-        only_second: Photos that the second has right and the first wrong.
-        both_wrong: Photos that both have wrong, with different labels.
-        p_value: Of McNemar's test, exact and two-sided: how likely flips as uneven as these, or
-            more so, are between classifiers that are equally good.
-    """
-
-    accuracies: tuple[float, float]
-    intervals: tuple[tuple[float, float], tuple[float, float]]
-    difference: float
-    only_first: int
-    only_second: int
-    both_wrong: int
-    p_value: float
+def doubt_of(score: Mapping[str, Any]) -> str:
+    """Say why photos cannot carry the figures of a recorded `Score`; empty where they can."""
+    return Score(**score).doubt if score else ""
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A mean difference over the same photos.
-
-    Attributes:
-        mean: Of the first less the second.
-        interval: Its 95 % t interval; None where one photo alone tells nothing of the spread.
-        p_value: Of the paired t test, two-sided; None likewise.
-    """
-
-    mean: float
-    interval: Interval | None
-    p_value: float | None
+def doubt(photos: int, covered: int, classes: int) -> str:
+    """Say why so many photos of so many classes cannot carry a figure; empty where they can."""
+    if photos < LEAST_PHOTOS:
+        return f"only {photos} photos (at least {LEAST_PHOTOS} are needed)"
+    if covered < LEAST_COVERED * classes:
+        return f"only {covered} of {classes} classes are among the {photos} photos"
+    return ""
 
 
-def score(probabilities: Probabilities, labels: Labels) -> Score:
+def score(probabilities: Probabilities, labels: Labels, *, ordered: bool = False) -> Score:
     """Score probabilities against labels.
 
     Args:
         probabilities: Shape (photos, classes), rows summing to 1.
         labels: Shape (photos,), class indices.
+        ordered: See `Answers`.
 
     Returns:
         All figures of `Score`.
     """
-    right = int((probabilities.argmax(axis=1) == labels).sum())
+    answers = Answers.of(probabilities, labels, ordered=ordered)
+    return score_answers(answers, probabilities.shape[1])
+
+
+def score_answers(answers: Answers, classes: int) -> Score:
+    """Score answers of so many classes; see `score`."""
+    labels, probabilities = answers.labels, answers.probabilities
+    right = int((answers.predicted == labels).sum())
     return Score(
         photos=len(labels),
         accuracy=right / len(labels),
         interval=wilson_interval(right, len(labels)),
-        log_loss=float(log_losses(probabilities, labels).mean()),
-        calibration_error=calibration_error(probabilities, labels),
+        calibration_error=(
+            None if probabilities is None else calibration_error(probabilities, labels)
+        ),
+        **{
+            metric.key: measure(metric, answers)
+            for metric in METRICS.values()
+            if metric.name != "accuracy"
+        },
+        classes=classes,
+        covered=len(np.unique(labels)),
     )
 
 
-def agreement(first: Labels, second: Labels) -> Agreement:
-    """Compare the labels that two classifiers give the same photos, each of shape (photos,)."""
-    return Agreement(photos=len(first), differing=int((first != second).sum()))
-
-
-def paired(first: Labels, second: Labels, labels: Labels) -> Paired:
-    """Compare two classifiers photo by photo.
-
-    The photos are the same, so the accuracies are not independent and overlapping intervals say
-    little. What tells the classifiers apart is the photos that only one of them has right: between
-    equals each is a toss of a fair coin (McNemar 1947; exact, by the binomial distribution).
-
-    Args:
-        first: Shape (photos,), class indices that the first predicts.
-        second: The same of the second.
-        labels: Shape (photos,), the true class indices.
-
-    Returns:
-        All figures of `Paired`. Without any flip `p_value` is 1.
-    """
-    from scipy.stats import binomtest
-
-    first_right, second_right = first == labels, second == labels
-    photos = len(labels)
-    right = int(first_right.sum()), int(second_right.sum())
-    only_first = int((first_right & ~second_right).sum())
-    only_second = int((second_right & ~first_right).sum())
-    flips = only_first + only_second
-    return Paired(
-        accuracies=(right[0] / photos, right[1] / photos),
-        intervals=(wilson_interval(right[0], photos), wilson_interval(right[1], photos)),
-        difference=(right[0] - right[1]) / photos,
-        only_first=only_first,
-        only_second=only_second,
-        both_wrong=int((~first_right & ~second_right & (first != second)).sum()),
-        p_value=float(binomtest(only_first, flips).pvalue) if flips else 1.0,
-    )
-
-
-def wilson_interval(right: int, photos: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the Wilson score interval of a share (Wilson 1927)."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(right, photos).proportion_ci(confidence, method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-def mean_interval(values: NDArray[np.floating], confidence: float = 0.95) -> Interval | None:
-    """Return the t interval of a mean over photos, of shape (photos,); None for a single one."""
-    from scipy.stats import t
-
-    if len(values) < 2:
+def measure(metric: Metric, answers: Answers) -> float | None:
+    """Return a metric of answers; None where it is undefined (see `undefined`)."""
+    if undefined(metric, answers):
         return None
-    mean, error = float(values.mean()), _standard_error(values)
-    away = float(t.ppf((1 + confidence) / 2, len(values) - 1)) * error
-    return mean - away, mean + away
+    if metric.needs_probabilities:
+        assert answers.probabilities is not None
+        if metric.name == "auc":
+            return _auc(answers.probabilities, answers)
+        return float(log_losses(answers.probabilities, answers.labels).mean())
+    return _of_labels(metric.name, answers.labels, answers.predicted)
 
 
-def mean_difference(first: NDArray[np.floating], second: NDArray[np.floating]) -> Difference:
-    """Compare two figures of the same photos, such as their log-losses, photo by photo.
+def _of_labels(name: str, labels: Labels, predicted: Labels) -> float:
+    from sklearn import metrics
+
+    if name == "accuracy":
+        return float(metrics.accuracy_score(labels, predicted))
+    if name == "macro-f1":
+        return float(metrics.f1_score(labels, predicted, average="macro", zero_division=0.0))
+    if name == "kappa":
+        return float(metrics.cohen_kappa_score(labels, predicted, weights="quadratic"))
+    # `balanced_accuracy_score` is this, and warns of answers that no label has.
+    true = np.unique(labels)
+    return float(metrics.recall_score(labels, predicted, labels=true, average="macro"))
+
+
+def _auc(probabilities: Probabilities, answers: Answers) -> float:
+    from sklearn.metrics import roc_auc_score
+
+    areas = [
+        roc_auc_score(answers.labels == index, probabilities[:, index])
+        for index in judged_classes(answers)
+    ]
+    return float(np.mean(areas))
+
+
+def undefined(metric: Metric, answers: Answers) -> str:
+    """Say why a metric of these answers has no value; empty where it has one."""
+    if metric.needs_probabilities and answers.probabilities is None:
+        return f"{metric.title} needs probabilities, and only labels are given"
+    if metric.name == "auc" and len(np.unique(answers.labels)) < 2:
+        return "AUC needs photos of at least two classes"
+    if metric.name == "kappa":
+        if not answers.ordered:
+            return "kappa needs classes in an order, and their names are not all numbers"
+        if len(np.unique([*answers.labels, *answers.predicted])) < 2:
+            return "kappa is undefined where all labels and answers are the same class"
+    return ""
+
+
+def judged_classes(answers: Answers) -> list[int]:
+    """Return the classes whose ROC curves count: of two the second, else those with a photo."""
+    assert answers.probabilities is not None
+    if answers.probabilities.shape[1] == 2:
+        return [1]
+    return [int(index) for index in np.unique(answers.labels)]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How good lists of labels are, the best of each first.
+
+    Attributes:
+        length: Labels in the longest list.
+        mean_precision: Mean average precision at that length (MAP@k): of one true label each, the
+            mean of 1 / its place in the list, 0 where it is missing.
+        interval: 95 %, of a mean; None for a single photo.
+        found: Share of photos whose label is in the list.
+    """
+
+    length: int
+    mean_precision: float
+    interval: Interval | None
+    found: float
+
+
+def ranking(ranked: Labels, labels: Labels) -> Ranking:
+    """Score lists of labels.
 
     Args:
-        first: Shape (photos,).
-        second: Shape (photos,), of the same photos in the same order.
-
-    Returns:
-        The first less the second. Where all differences are equal there is no spread to test with:
-        `p_value` is 1 where they are zero, and 0 else.
+        ranked: Shape (photos, k), class indices, best first, -1 where a list is shorter.
+        labels: Shape (photos,), the true ones.
     """
-    from scipy.stats import t
+    hits = ranked == labels[:, None]
+    found = hits.any(axis=1)
+    precisions = np.where(found, 1 / (hits.argmax(axis=1) + 1), 0.0)
+    return Ranking(
+        ranked.shape[1],
+        float(precisions.mean()),
+        mean_interval(precisions),
+        float(found.mean()),
+    )
 
-    differences = first - second
-    mean, interval = float(differences.mean()), mean_interval(differences)
-    if interval is None:
-        return Difference(mean, None, None)
-    error = _standard_error(differences)
-    if error == 0:
-        return Difference(mean, interval, 0.0 if mean else 1.0)
-    p_value = 2 * float(t.sf(abs(mean) / error, len(differences) - 1))
-    return Difference(mean, interval, p_value)
+
+def have_order(classes: Sequence[str]) -> bool:
+    """Return whether class names are rising numbers, as grades are."""
+    try:
+        values = [float(name) for name in classes]
+    except ValueError:
+        return False
+    return all(map(math.isfinite, values)) and values == sorted(set(values))
 
 
 def log_losses(probabilities: Probabilities, labels: Labels) -> NDArray[np.float64]:
@@ -205,7 +292,8 @@ def calibration_error(probabilities: Probabilities, labels: Labels, bins: int = 
     """Return the expected calibration error with equal-width bins (Naeini et al. 2015).
 
     A bin holds the confidences in (i / bins, (i + 1) / bins]; its gap between mean confidence and
-    accuracy counts by its share of the photos.
+    accuracy counts by its share of the photos. scikit-learn has no such figure: its
+    `calibration_curve` does not tell how many photos a bin holds.
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
     right = (probabilities.argmax(axis=1) == labels).astype(np.float64)
@@ -216,34 +304,36 @@ def calibration_error(probabilities: Probabilities, labels: Labels, bins: int = 
 
 def confusion(predicted: Labels, labels: Labels, classes: int) -> NDArray[np.int64]:
     """Count photos by true class (row) and predicted class (column), shape (classes, classes)."""
-    counts = np.bincount(labels * classes + predicted, minlength=classes * classes)
-    return counts.reshape(classes, classes).astype(np.int64)
+    from sklearn.metrics import confusion_matrix
+
+    counts: NDArray[np.int64] = confusion_matrix(labels, predicted, labels=np.arange(classes))
+    return counts
 
 
-def class_table(counts: NDArray[np.int64]) -> list[dict[str, float | int]]:
-    """Return precision, recall and F1 a class from a confusion matrix.
+@dataclass(frozen=True)
+class ClassScore:
+    """One class: its photos, and its figures, 0 to 1; one whose divisor is zero is 0."""
+
+    photos: int
+    precision: float
+    recall: float
+    f1: float
+
+
+def class_scores(predicted: Labels, labels: Labels, classes: int) -> list[ClassScore]:
+    """Return precision, recall and F1 of each class.
 
     Args:
-        counts: Shape (classes, classes), rows true, columns predicted.
-
-    Returns:
-        One mapping a class with `photos`, `precision`, `recall`, `f1`; a figure whose divisor is
-        zero is 0.
+        predicted: Shape (photos,), class indices.
+        labels: Shape (photos,), the true ones.
+        classes: Number of classes.
     """
-    rows: list[dict[str, float | int]] = []
-    for index in range(len(counts)):
-        right = int(counts[index, index])
-        true, predicted = int(counts[index].sum()), int(counts[:, index].sum())
-        rows.append(
-            {
-                "photos": true,
-                "precision": right / predicted if predicted else 0.0,
-                "recall": right / true if true else 0.0,
-                "f1": 2 * right / (true + predicted) if true + predicted else 0.0,
-            }
-        )
-    return rows
+    from sklearn.metrics import precision_recall_fscore_support
 
-
-def _standard_error(values: NDArray[np.floating]) -> float:
-    return float(values.std(ddof=1) / np.sqrt(len(values)))
+    columns = precision_recall_fscore_support(
+        labels, predicted, labels=np.arange(classes), zero_division=0.0
+    )
+    return [
+        ClassScore(int(photos), float(precision), float(recall), float(f1))
+        for precision, recall, f1, photos in zip(*columns, strict=True)
+    ]

@@ -82,7 +82,9 @@ class TestEvaluate:
         assert (told.code, told.out) == (1, "")
         assert "none of its categories (ten, two) is among the answers (2, 10)." in told.err
 
-    def test_a_submission_has_an_accuracy_and_no_other_figure(self, toolkit, home: Path) -> None:
+    def test_a_submission_of_labels_has_no_figure_of_probabilities(
+        self, toolkit, home: Path
+    ) -> None:
         toolkit("ensemble", "--quiet")
         lines = (home / "submission.csv").read_text(encoding="utf-8").splitlines()
         answers = dict(line.split(",") for line in lines[1:])
@@ -93,7 +95,53 @@ class TestEvaluate:
         assert score["photos"] == 9
         assert score["accuracy"] == pytest.approx(list(answers.values()).count("2") / 9)
         assert not {"log_loss", "calibration_error"} & set(score)
-        assert " - " in toolkit("evaluate", "submission.csv", "--labels", "labels.csv").out
+        shown = toolkit("evaluate", "submission.csv", "--labels", "labels.csv").out
+        assert "macro-F1" in shown
+        assert "log-loss" not in shown
+
+    @pytest.mark.parametrize(
+        ("name", "title"),
+        [
+            ("log-loss", "log-loss"),
+            ("macro-f1", "macro-F1"),
+            ("balanced-accuracy", "balanced accuracy"),
+            ("auc", "AUC"),
+        ],
+    )
+    def test_the_chosen_metric_stands_first_with_its_interval(
+        self, toolkit, home: Path, name: str, title: str
+    ) -> None:
+        told = toolkit("evaluate", "--metric", name, "--json").json
+        assert list(told["estimates"]) == list(told["scores"])
+        for voter, found in told["estimates"].items():
+            assert found["value"] == pytest.approx(told["scores"][voter][name.replace("-", "_")])
+            assert found["interval"][0] <= found["value"] <= found["interval"][1]
+        shown = toolkit("evaluate", "--metric", name).out
+        head = next(line for line in shown.splitlines() if " by " in f" {line}" and "95 %" in line)
+        assert head.split("95 %")[0].split("by", 1)[1].strip() == title
+        assert f"Interval: {found['how']}." in shown
+
+    def test_a_metric_without_a_value_is_refused_and_says_why(self, toolkit, home: Path) -> None:
+        told = toolkit("evaluate", "--metric", "kappa")
+        assert (told.code, told.out) == (1, "")
+        assert "no quadratic kappa: kappa needs classes in an order, and their names" in told.err
+        (home / "answers.csv").write_text("Id,Category\na,2\nb,10\n", encoding="utf-8")
+        told = toolkit("evaluate", "answers.csv", "--labels", "answers.csv", "--metric", "auc")
+        assert (told.code, told.out) == (1, "")
+        assert "no AUC: AUC needs probabilities, and only labels are given." in told.err
+
+    def test_grades_have_a_kappa(self, toolkit, home: Path) -> None:
+        (home / "answers.csv").write_text("Id,Category\na,2\nb,10\nc,1\n", encoding="utf-8")
+        (home / "labels.csv").write_text("Id,Category\na,2\nb,10\nc,2\n", encoding="utf-8")
+        told = toolkit(
+            "evaluate", "answers.csv", "--labels", "labels.csv", "--metric", "kappa", "--json"
+        )
+        # Places in the order of the classes, 1, 2, 10: one is off by one place.
+        assert told.json["estimates"]["answers.csv"]["value"] == pytest.approx(1 - 3 * 1 / 9)
+
+    def test_too_few_photos_are_marked(self, toolkit, home: Path) -> None:
+        told = toolkit("evaluate")
+        assert "Do not rely on the figures: only 12 photos (at least 30 are needed)." in told.out
 
     def test_the_confusion_matrix_is_drawn(self, toolkit, home: Path) -> None:
         assert toolkit("evaluate", "--confusion", "confusion.png").code == 0

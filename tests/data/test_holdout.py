@@ -5,14 +5,18 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
-from toolkit.data.holdout import prepare
+from toolkit.data.dataset import Dataset
+from toolkit.data.holdout import Prepared, prepare
 from toolkit.data.labelled import load_labelled
 from toolkit.errors import ToolkitError
+from toolkit.progress import Reporter
 
 
 @pytest.fixture
@@ -84,3 +88,61 @@ def test_a_class_left_without_photos_is_an_error(data: Path) -> None:
     (data / "train" / "van" / "only.jpg").write_bytes(b"no photo")
     with pytest.raises(ToolkitError, match="class 'van' has no readable photo"):
         prepare(load_labelled(data), skip_broken=True)
+
+
+class Told(Reporter):
+    """Keeps what it is told."""
+
+    lines: ClassVar[list[str]] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+    def warn(self, line: str) -> None:
+        self.lines.append(f"warning: {line}")
+
+
+def prepared_of(counts: list[int], groups: NDArray[np.int64] | None = None) -> Prepared:
+    """Labelled photos of so many a class; only labels and groups matter."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    classes = tuple(f"c{number}" for number in range(len(counts)))
+    groups = np.arange(len(labels)) if groups is None else groups
+    return Prepared(Dataset(Path("data"), classes, ()), (), labels, groups, ())
+
+
+def told_of(prepared: Prepared, fraction: float = 0.2) -> list[str]:
+    Told.lines.clear()
+    prepared.tell_split(prepared.held_out(fraction, 42), fraction, Told())
+    return list(Told.lines)
+
+
+def test_classes_without_a_held_out_photo_are_counted() -> None:
+    assert told_of(prepared_of([100, 100])) == ["held out 40 of 200 photos (20.0%)"]
+    (line,) = told_of(prepared_of([300, 300, 1, 1]))
+    assert line.startswith("held out 120 of 602 photos (19.9%); 2 of 4 classes have none: c2, c3")
+    (line,) = told_of(prepared_of([300] + [2] * 1000))
+    assert line.startswith("warning: held out 460 of 2300 photos (20.0%); 600 of 1001 classes have")
+    assert "Do not rely on figures of them: only 401 of 1001 classes are among" in line
+
+
+def test_too_few_held_out_photos_are_told_even_to_who_wants_quiet() -> None:
+    (line,) = told_of(prepared_of([20, 20]))
+    assert line == (
+        "warning: held out 8 of 40 photos (20.0%). Do not rely on figures of them: only 8 photos "
+        "(at least 30 are needed)"
+    )
+
+
+def test_groups_that_are_too_large_to_divide_are_told() -> None:
+    groups = np.array([0] * 180 + [1] * 20 + [2] * 180 + [3] * 20)
+    lines = told_of(prepared_of([200, 200], groups), 0.3)
+    assert lines[0] == "held out 40 of 400 photos (10.0%)"
+    assert lines[1].startswith("warning: 10% of the photos are held out, not 30%: groups")
+
+
+@pytest.mark.parametrize(
+    ("counts", "only"), [([100, 1], "all of 'c0'"), ([1, 1], "none"), ([1, 1, 60], "all of 'c2'")]
+)
+def test_a_figure_of_one_class_is_refused(counts: list[int], only: str) -> None:
+    with pytest.raises(ToolkitError, match=f"too few photos to hold some out .* {only}"):
+        prepared_of(counts).held_out(0.2, 42)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from toolkit.data.split import validation_mask
+from toolkit.data.split import allotted, validation_mask
 
 Labels = NDArray[np.int64]
 
@@ -33,7 +33,38 @@ def test_each_class_gives_the_same_share(fraction: float) -> None:
     held_out = validation_mask(labels, alone(labels), fraction, seed=42)
     assert held_out.dtype == bool
     wanted = fraction * np.bincount(labels)
-    assert np.abs(np.bincount(labels[held_out]) - wanted).max() <= 0.5
+    assert np.abs(np.bincount(labels[held_out]) - wanted).max() < 1
+    assert held_out.sum() == round(fraction * len(labels))
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.2, 0.4, 0.5])
+def test_many_classes_of_two_photos_give_their_share_together(fraction: float) -> None:
+    labels = np.repeat(np.arange(1001), [300] + [2] * 1000)
+    held_out = validation_mask(labels, alone(labels), fraction, seed=42)
+    each = np.bincount(labels[held_out], minlength=1001)
+    assert held_out.sum() == round(fraction * len(labels))
+    assert each[0] == round(300 * fraction)
+    assert each[1:].max() == 1
+    # Which classes give a photo is drawn, not taken from the front.
+    assert np.histogram(np.flatnonzero(each[1:]), bins=4, range=(0, 1000))[0].min() > 25 * fraction
+
+
+def test_shares_are_those_of_the_largest_remainders() -> None:
+    found = allotted(np.array([10, 3, 4, 1, 0, 2]), 0.3, seed=0)
+    # 3.0, 0.9, 1.2, 0.3, 0, 0.6: six of twenty, of which the last two go to 0.9 and 0.6.
+    assert found.tolist() == [3, 1, 1, 0, 0, 1]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_patients_of_several_classes_are_held_out_whole_and_in_proportion(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    labels = np.minimum(generator.geometric(0.5, 2000) - 1, 4)
+    patients = np.repeat(np.arange(100), 20)
+    held_out = validation_mask(labels, patients, 0.2, seed)
+    assert not set(patients[held_out]) & set(patients[~held_out])
+    assert held_out.mean() == pytest.approx(0.2, abs=0.03)
+    shares = np.bincount(labels[held_out]) / np.bincount(labels)
+    assert shares == pytest.approx(0.2, abs=0.08)
 
 
 def test_a_group_stays_on_one_side_and_shares_are_kept() -> None:

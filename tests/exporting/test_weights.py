@@ -166,17 +166,27 @@ def test_a_temperature_never_changes_a_label(rows: list[list[float]], temperatur
 
 def test_folds_never_split_a_group_and_use_all_photos() -> None:
     groups = np.random.default_rng(5).integers(0, 60, 200)
-    folds = _folds(groups)
+    labels = np.random.default_rng(6).integers(0, 3, 200)
+    folds = _folds(groups, labels)
     for group in np.unique(groups):
         assert len(set(folds[groups == group])) == 1
     assert set(folds) == set(range(5))
     assert np.bincount(folds).min() > 20
-    np.testing.assert_array_equal(folds, _folds(groups))
+    np.testing.assert_array_equal(folds, _folds(groups, labels))
 
 
 def test_folds_follow_groups_not_their_numbers() -> None:
     groups = np.random.default_rng(5).integers(0, 60, 200)
-    np.testing.assert_array_equal(_folds(groups), _folds(groups * 1000 + 7))
+    labels = np.random.default_rng(6).integers(0, 3, 200)
+    np.testing.assert_array_equal(_folds(groups, labels), _folds(groups * 1000 + 7, labels))
+
+
+def test_folds_have_an_even_share_of_each_class() -> None:
+    labels = np.repeat(np.arange(30), [5] * 20 + [12] * 10)
+    folds = _folds(np.arange(len(labels)), labels)
+    for label in range(30):
+        counts = np.bincount(folds[labels == label], minlength=5)
+        assert counts.max() - counts.min() <= 1
 
 
 def alone(photos: int) -> Integers:
@@ -212,7 +222,7 @@ def test_a_single_member_votes_uniformly() -> None:
 
 def fold_by_fold(probabilities: Floats, labels: Integers, groups: Integers) -> dict[str, Floats]:
     """The log-losses of equal and fitted weights, cross-fitted by hand."""
-    folds, photos = _folds(groups), len(labels)
+    folds, photos = _folds(groups, labels), len(labels)
     losses = {"uniform": np.zeros(photos), "fitted": np.zeros(photos)}
     for fold in range(5):
         inside, outside = folds == fold, folds != fold

@@ -10,19 +10,22 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import entropy, ttest_rel
 
-from toolkit.metrics import (
+from toolkit.intervals import (
     Agreement,
     Paired,
     agreement,
-    calibration_error,
-    class_table,
-    confusion,
-    log_losses,
     mean_difference,
     mean_interval,
     paired,
-    score,
     wilson_interval,
+)
+from toolkit.metrics import (
+    ClassScore,
+    calibration_error,
+    class_scores,
+    confusion,
+    log_losses,
+    score,
 )
 
 
@@ -138,26 +141,26 @@ def test_confusion_has_the_true_classes_as_rows() -> None:
     assert counts[:, 4].sum() == 0 < counts[4].sum()
 
 
-def test_class_table_counts_photo_by_photo() -> None:
+def test_class_scores_count_photo_by_photo() -> None:
     generator = np.random.default_rng(4)
     labels = generator.integers(0, 3, 100)
     predicted = np.where(generator.random(100) < 0.6, labels, generator.integers(0, 3, 100))
-    table = class_table(confusion(predicted, labels, 3))
+    table = class_scores(predicted, labels, 3)
     for category, row in enumerate(table):
         pairs = [(t == category, p == category) for t, p in zip(labels, predicted, strict=True)]
         hits, misses = pairs.count((True, True)), pairs.count((True, False))
         false_alarms = pairs.count((False, True))
         precision, recall = hits / (hits + false_alarms), hits / (hits + misses)
-        assert row["photos"] == hits + misses
-        assert row["precision"] == pytest.approx(precision)
-        assert row["recall"] == pytest.approx(recall)
-        assert row["f1"] == pytest.approx(2 * precision * recall / (precision + recall))
+        assert row.photos == hits + misses
+        assert row.precision == pytest.approx(precision)
+        assert row.recall == pytest.approx(recall)
+        assert row.f1 == pytest.approx(2 * precision * recall / (precision + recall))
 
 
 def test_class_without_photos_or_predictions_has_zeros_and_no_warning() -> None:
-    table = class_table(confusion(np.array([0, 0]), np.array([0, 1]), 3))
-    assert table[1] == {"photos": 1, "precision": 0.0, "recall": 0.0, "f1": 0.0}
-    assert table[2] == {"photos": 0, "precision": 0.0, "recall": 0.0, "f1": 0.0}
+    table = class_scores(np.array([0, 0]), np.array([0, 1]), 3)
+    assert table[1] == ClassScore(photos=1, precision=0.0, recall=0.0, f1=0.0)
+    assert table[2] == ClassScore(photos=0, precision=0.0, recall=0.0, f1=0.0)
 
 
 def test_score_holds_all_figures_of_the_same_photos() -> None:

@@ -221,7 +221,7 @@ class TestSubmission:
         (score,) = found.scores.values()
         assert (score.accuracy, score.photos) == (0.75, 4)
         assert score.interval == pytest.approx((0.3006, 0.9544), abs=1e-4)  # Wilson, 3 of 4
-        assert math.isnan(score.log_loss)
+        assert score.log_loss is None
 
     def test_a_class_that_only_the_submission_names_is_just_wrong(
         self, tmp_path: Path, labels: LabelledPhotos

@@ -21,13 +21,15 @@ from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.job import Outcome, predict_request
 from toolkit.inference.journal import Journal
 from toolkit.machine import usable_cores
+from toolkit.reporting.answer_files import write_answers
+from toolkit.reporting.format_choice import choose_format
+from toolkit.reporting.formats import AnswerFormat
 from toolkit.reporting.submission import (
     check_paths,
     latency_path,
     latency_report,
     write_manifest,
     write_probabilities,
-    write_submission,
 )
 
 CLASSES = ("2", "10", "x y")
@@ -55,13 +57,19 @@ def predicted(tiny_bundle, tmp_path: Path, draw_photo: Callable[..., Image.Image
     return Predicted(ensemble, request, outcome)
 
 
+def write_labels(path: Path, request: Request, outcome: Outcome) -> AnswerFormat:
+    wanted = choose_format(request, CLASSES)
+    write_answers(path, wanted, request, outcome.probabilities, CLASSES)
+    return wanted
+
+
 class TestSubmission:
     def test_it_keeps_sample_order_columns_and_category_values(self, tmp_path: Path) -> None:
         labels = [2, 1, 0, 1, 2]
         outcome = Outcome(np.eye(3)[labels], {}, 0, 1.0)
         path = tmp_path / "new" / "submission.csv"
         request = Request(IDS, (Path(),) * 5, ("image_id", "Label"))
-        write_submission(path, request, outcome, CLASSES)
+        write_labels(path, request, outcome)
         with path.open(encoding="utf-8", newline="") as file:
             header, *rows = csv.reader(file)
         assert header == ["image_id", "Label"]
@@ -69,7 +77,7 @@ class TestSubmission:
 
     def test_its_bytes_are_the_same_on_every_system(self, tmp_path: Path) -> None:
         request = Request(("1.jpg", "a,b.jpg"), (Path(),) * 2)
-        write_submission(tmp_path / "s.csv", request, Outcome(np.eye(3)[1:], {}, 0, 1.0), CLASSES)
+        write_labels(tmp_path / "s.csv", request, Outcome(np.eye(3)[1:], {}, 0, 1.0))
         assert (tmp_path / "s.csv").read_bytes() == b'Id,Category\n1.jpg,10\n"a,b.jpg",x y\n'
 
 
@@ -127,10 +135,11 @@ class TestPaths:
 class TestManifest:
     def test_it_tells_what_made_the_submission(self, predicted: Predicted, tmp_path: Path) -> None:
         out, path = tmp_path / "submission.csv", tmp_path / "submission.json"
-        write_submission(out, predicted.request, predicted.outcome, CLASSES)
+        wanted = write_labels(out, predicted.request, predicted.outcome)
         (tmp_path / "latency.json").write_text("{}", encoding="utf-8")
         options = {"tta": 2, "data": "data", "threads": None}
-        write_manifest(path, out, predicted.ensemble, predicted.outcome, options, {"plan": None})
+        inputs = {"plan": None}
+        write_manifest(path, out, predicted.ensemble, predicted.outcome, options, inputs, wanted)
         content = json.loads(path.read_text(encoding="utf-8"))
         bundle = predicted.ensemble.bundle
         assert content["submission"] == {"file": "submission.csv", "sha256": sha256_file(out)}
@@ -139,6 +148,7 @@ class TestManifest:
         assert content["bundle"] == {"folder": str(bundle.folder), "sha256": bundle.sha256}
         assert content["options"] == options
         assert content["plan"] is None
+        assert AnswerFormat.of_record(content["format"]) == (wanted, CLASSES)
         assert content["voting"] == {
             "name": "fitted",
             "weights": {"alpha": 0.75, "beta": 0.25, "gamma": 0.0},
@@ -153,9 +163,9 @@ class TestManifest:
     def test_it_names_photos_that_were_not_read(self, predicted: Predicted, tmp_path: Path) -> None:
         out, path = tmp_path / "submission.csv", tmp_path / "submission.json"
         broken = Outcome(predicted.outcome.probabilities, {"9.png": "the file is empty"}, 0, 1.0)
-        write_submission(out, predicted.request, broken, CLASSES)
+        wanted = write_labels(out, predicted.request, broken)
         (tmp_path / "latency.json").write_text("{}", encoding="utf-8")
-        write_manifest(path, out, predicted.ensemble, broken, {}, {})
+        write_manifest(path, out, predicted.ensemble, broken, {}, {}, wanted)
         content = json.loads(path.read_text(encoding="utf-8"))
         assert content["answered_with_class_prior"] == {"9.png": "the file is empty"}
 

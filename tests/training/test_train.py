@@ -368,7 +368,9 @@ def test_too_few_photos_to_hold_any_out_are_refused(
         for number, photo in enumerate(sorted(trained.data.rglob("*.jpg"))[:2]):
             shutil.copy(photo, folder / f"{number}{category}.jpg")
     options = TrainingOptions(data=tmp_path / "data", runs=tmp_path / "runs")
-    with pytest.raises(ToolkitError, match="too few photos to hold 20% out"):
+    with pytest.raises(
+        ToolkitError, match="too few photos to hold some out for validation: 20% of"
+    ):
         train(recipes, [SMALL], options)
 
 

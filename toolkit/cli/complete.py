@@ -59,7 +59,7 @@ def votings(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
     before, comma, begun = incomplete.rpartition(",")
     named = {part.partition("=")[0] for part in before.split(",")}
     weights = [f"{name}=" for name in _members(ctx) if name not in named]
-    words = [] if before else ["auto", "uniform", "accuracy", "fitted"]
+    words = [] if before else ["auto", "uniform", "accuracy", "fitted", "selected"]
     return _starting(begun, [*words, *weights], prefix=before + comma)
 
 

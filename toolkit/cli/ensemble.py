@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -65,6 +65,27 @@ if TYPE_CHECKING:
 @click.option(
     "--out", type=options.FILE, default="submission.csv", show_default=True, help="The submission."
 )
+@click.option(
+    "--format",
+    "answer_format",
+    type=options.Choice(["labels", "probabilities"]),
+    help="What the submission holds.  [default: what the sample submission asks for, else labels]",
+)
+@click.option(
+    "--positive",
+    metavar="CLASS",
+    help="Of two classes the one whose probability a submission of one column holds.  [default: as "
+    "the column says, else 1, true, yes or positive, else the second]",
+)
+@click.option(
+    "--top", type=click.IntRange(1), metavar="K", help="Answer the K most probable labels (MAP@K)."
+)
+@click.option(
+    "--clip",
+    type=click.FloatRange(0, 0.5, min_open=True),
+    metavar="P",
+    help="Keep the submission's probabilities between P and 1 - P, for log-loss.",
+)
 @click.option("--probabilities", type=options.FILE, help="Write them too, as .csv or .parquet.")
 @options.as_json
 @options.reporter
@@ -79,6 +100,10 @@ def command(
     confidence: float | None,
     budget_ms: float | None,
     certify: Certify | None,
+    answer_format: Literal["labels", "probabilities"] | None,
+    positive: str | None,
+    top: int | None,
+    clip: float | None,
     skip_broken: bool,
     as_json: bool,
     reporter: Reporter,
@@ -91,6 +116,7 @@ def command(
     """
     from toolkit.inference.plans import FastOptions
     from toolkit.progress import counted
+    from toolkit.reporting.formats import FormatOptions
     from toolkit.reporting.job import submit
 
     options.refuse_without_plan(plan, tolerance, confidence, budget_ms, certify)
@@ -105,6 +131,7 @@ def command(
         reading=reading,
         fast=fast,
         probabilities=probabilities,
+        answer=FormatOptions(answer_format, positive, top, clip),
         skip_broken=skip_broken,
         reporter=reporter,
     )

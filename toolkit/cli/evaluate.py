@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +11,20 @@ import click
 from click.core import ParameterSource
 
 from toolkit.cli import options
-from toolkit.cli.terminal import figure, interval, percent, print_json, print_line, print_table
+from toolkit.cli.terminal import (
+    doubts,
+    figure,
+    interval,
+    measured,
+    measured_interval,
+    percent,
+    print_json,
+    print_line,
+    print_table,
+)
 
 if TYPE_CHECKING:
-    from toolkit.metrics import Paired
+    from toolkit.intervals import Paired
     from toolkit.progress import Reporter
     from toolkit.reporting.answers import Comparison
     from toolkit.reporting.evaluation import Evaluation
@@ -35,6 +45,13 @@ if TYPE_CHECKING:
 @options.device
 @options.batch
 @click.option("--confusion", type=options.FILE, help="Draw the confusion matrix to this PNG.")
+@click.option(
+    "--positive",
+    metavar="CLASS",
+    help="Of two classes the one whose probability SUBJECT, a submission, holds.  [default: as its "
+    "column, or the labels, say]",
+)
+@options.metric("accuracy", "What answers are judged by: this figure is given an interval.")
 @options.as_json
 @options.reporter
 def command(
@@ -44,6 +61,8 @@ def command(
     photos: Path | None,
     against: Path | None,
     confusion: Path | None,
+    metric: str,
+    positive: str | None,
     as_json: bool,
     reporter: Reporter,
     **settings: Any,
@@ -53,7 +72,7 @@ def command(
     Without --data or --labels, runs and bundles are scored on the photos held out from training.
     """
     from toolkit.errors import UsageError
-    from toolkit.metrics import class_table
+    from toolkit.metrics import class_scores
     from toolkit.metrics import confusion as confusion_counts
     from toolkit.reporting.answers import compare
     from toolkit.reporting.evaluation import LabelledPhotos, evaluate
@@ -74,23 +93,37 @@ def command(
             )
         if confusion:
             raise click.UsageError("--confusion draws one submission: Expected without --against.")
-        _print_comparison(compare(subject, against, labels), as_json)
+        found_change = compare(subject, against, labels, metric=metric, positive=positive)
+        _print_comparison(found_change, as_json)
         return
     if confusion:
         check_picture(confusion)
-    found = evaluate(subject, LabelledPhotos(data, labels, photos), settings, reporter, asked=asked)
+    found = evaluate(
+        subject,
+        LabelledPhotos(data, labels, photos),
+        settings,
+        reporter,
+        asked=asked,
+        metric=metric,
+        positive=positive,
+    )
     counts = confusion_counts(found.predicted, found.labels, len(found.classes))
     if confusion:
         draw_confusion(counts, found.classes, found.subject, confusion)
-    rows = class_table(counts)
+    rows = class_scores(found.predicted, found.labels, len(found.classes))
     if as_json:
         print_json(
             {
                 "subject": found.subject,
                 "photos": found.photos,
-                "scores": {name: _without_nan(asdict(s)) for name, s in found.scores.items()},
-                "classes": dict(zip(found.classes, rows, strict=True)),
+                "scores": {name: _known(asdict(each)) for name, each in found.scores.items()},
+                "metric": metric,
+                "estimates": {name: asdict(each) for name, each in found.estimates.items()},
+                "classes": {
+                    name: asdict(row) for name, row in zip(found.classes, rows, strict=True)
+                },
                 "confusion": counts.tolist(),
+                **({"ranking": asdict(found.ranking)} if found.ranking else {}),
             }
         )
         return
@@ -99,29 +132,56 @@ def command(
         f"Classes, by {list(found.scores)[-1]}",
         ["<class", "photos", "precision", "recall", "F1"],
         [
-            (name, row["photos"], *(percent(row[key], 1) for key in ("precision", "recall", "f1")))
+            (name, row.photos, *(percent(each, 1) for each in (row.precision, row.recall, row.f1)))
             for name, row in zip(found.classes, rows, strict=True)
         ],
     )
 
 
 def _print_scores(found: Evaluation) -> None:
+    from toolkit.metrics import METRICS
+
+    others = [
+        metric
+        for metric in METRICS.values()
+        if metric != found.metric
+        and any(getattr(score, metric.key) is not None for score in found.scores.values())
+    ]
+    calibrated = any(score.calibration_error is not None for score in found.scores.values())
+    last = list(found.estimates.values())[-1]
+    lists = []
+    if found.ranking:
+        each = found.ranking
+        lists.append(
+            f"MAP@{each.length} {each.mean_precision:.4f} "
+            f"({_bounds(each.interval)}); "
+            f"the label is in the list for {percent(each.found)} of the photos."
+        )
     print_table(
         found.subject,
-        ["<by", "accuracy", "95 % interval", "log-loss", "calibration error"],
+        [
+            *("<by", found.metric.title, "95 % interval"),
+            *(metric.title for metric in others),
+            *(["calibration error"] if calibrated else []),
+        ],
         [
             (
                 name,
-                percent(score.accuracy),
-                interval(score.interval),
-                *(
-                    figure(None if math.isnan(value) else value)
-                    for value in (score.log_loss, score.calibration_error)
-                ),
+                measured(found.metric, found.estimates[name].value),
+                measured_interval(found.metric, found.estimates[name].interval),
+                *(measured(metric, getattr(score, metric.key)) for metric in others),
+                *([figure(score.calibration_error)] if calibrated else []),
             )
             for name, score in found.scores.items()
         ],
-        note=f"On {found.photos}.",
+        note="\n".join(
+            [
+                f"On {found.photos}.",
+                f"Interval: {last.how}.",
+                *lists,
+                *doubts({name: score.doubt for name, score in found.scores.items()}),
+            ]
+        ),
     )
 
 
@@ -158,7 +218,20 @@ def _print_paired(found: Comparison, paired: Paired) -> None:
         f"Difference {100 * paired.difference:+.2f} points, p = {paired.p_value:.2g} "
         "(exact McNemar test, two-sided).",
     )
+    if found.change and found.metric != "accuracy":
+        from toolkit.metrics import METRICS
+
+        change, metric = found.change, METRICS[found.metric]
+        tested = "" if change.p_value is None else f", p = {change.p_value:.2g} (paired t test)"
+        print_line(
+            f"{metric.title}: difference {change.mean:+.4f}, 95 % interval "
+            f"{_bounds(change.interval)}{tested}"
+        )
 
 
-def _without_nan(figures: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in figures.items() if value == value}  # noqa: PLR0124
+def _bounds(interval: Sequence[float] | None) -> str:
+    return "-" if interval is None else f"{interval[0]:.4f} .. {interval[1]:.4f}"
+
+
+def _known(figures: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in figures.items() if value is not None}

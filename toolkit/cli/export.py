@@ -10,10 +10,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli import complete, options
-from toolkit.cli.terminal import figure, percent, print_json, print_line, print_table
+from toolkit.cli.terminal import (
+    doubts,
+    figure,
+    measured,
+    percent,
+    print_json,
+    print_line,
+    print_table,
+)
 
 if TYPE_CHECKING:
     from toolkit.inference.bundle import Bundle
+    from toolkit.metrics import Metric
     from toolkit.progress import Reporter
 
 
@@ -37,9 +46,14 @@ if TYPE_CHECKING:
     "--voting",
     default="auto",
     show_default=True,
-    metavar="auto|uniform|accuracy|fitted|NAME=W,...",
+    metavar="auto|uniform|accuracy|fitted|selected|NAME=W,...",
     shell_complete=complete.votings,
     help="Voting weights; auto lets the held-out photos decide.",
+)
+@options.metric(
+    "log-loss",
+    "What auto decides by: choose what your answers will be scored by. 'selected' "
+    "weights are found for a metric of labels itself, 'fitted' ones for log-loss.",
 )
 @click.option(
     "--precision",
@@ -74,6 +88,7 @@ def command(
     members: tuple[Path, ...],
     data: Path | None,
     voting: str,
+    metric: str,
     precision: str,
     fused: Path | None,
     fused_tta: int,
@@ -84,6 +99,7 @@ def command(
     """Export finished runs to ONNX files that were compared with Keras, and find voting weights."""
     from toolkit.exporting.export import ExportOptions, export
     from toolkit.exporting.select import choose_runs
+    from toolkit.metrics import doubt_of
     from toolkit.progress import counted
 
     if fused:
@@ -91,7 +107,7 @@ def command(
 
         check_target(fused, bundle)
     chosen = choose_runs(runs, set_name=set_name, name=name, members=members, reporter=reporter)
-    wanted = ExportOptions(bundle, data, voting, fresh, precision)
+    wanted = ExportOptions(bundle, data, voting, fresh, precision, metric)
     made = export(chosen, wanted, reporter)
     whole = None
     if fused:
@@ -116,7 +132,12 @@ def command(
             )
             for member in made.members
         ],
-        note="Errors: the largest difference from Keras on those photos.",
+        note="\n".join(
+            [
+                "Errors: the largest difference from Keras on those photos.",
+                *doubts({member.name: doubt_of(member.score) for member in made.members}),
+            ]
+        ),
     )
     if made.precisions:
         _print_precisions(made)
@@ -133,8 +154,11 @@ def command(
 
 def print_voting(bundle: Bundle, views: tuple[int, ...]) -> None:
     """Print how the ways to vote compare, for some numbers of views, and why one was chosen."""
+    from toolkit.metrics import METRICS
     from toolkit.progress import counted
 
+    metric = METRICS[bundle.voting[views[0]].metric]
+    judge = None if metric.name in ("accuracy", "log-loss") else metric
     rows: list[tuple[object, ...]] = []
     reasons: dict[str, list[str]] = {}
     alone = len(bundle.members) == 1  # However its vote is weighed, it is the same.
@@ -142,18 +166,22 @@ def print_voting(bundle: Bundle, views: tuple[int, ...]) -> None:
         table = bundle.voting[count]
         if table.best_single and not alone:
             best = table.best_single
-            rows.append(_row(count, f"best alone: {best['name']}", dict(best), ""))
+            rows.append(_row(count, f"best alone: {best['name']}", dict(best), "", judge))
         for name, alternative in table.alternatives.items():
             if alone and name != table.choice:
                 continue
             weights = described_weights(bundle, alternative.weights)
             chosen = f"{name} *" if name == table.choice and not alone else name
-            rows.append(_row(count, chosen, asdict(alternative), weights))
+            rows.append(_row(count, chosen, asdict(alternative), weights, judge))
         reasons.setdefault(table.reason, []).append(counted(count, "view"))
     lines = [f"  {' and '.join(counts)}: {reason}" for reason, counts in reasons.items()]
     print_table(
         "Voting on the held-out photos, cross-fitted",
-        ["views", "<voting", "accuracy", "log-loss", "<weights"],
+        [
+            *("views", "<voting", "accuracy", "log-loss"),
+            *([judge.title] if judge else []),
+            "<weights",
+        ],
         rows,
         note="\n".join(
             [
@@ -207,8 +235,11 @@ def _print_precisions(bundle: Bundle) -> None:
     )
 
 
-def _row(views: int, name: str, figures: dict[str, Any], weights: str) -> tuple[object, ...]:
-    return views, name, percent(figures["accuracy"]), figure(figures["log_loss"]), weights
+def _row(
+    views: int, name: str, figures: dict[str, Any], weights: str, judge: Metric | None
+) -> tuple[object, ...]:
+    means = percent(figures["accuracy"]), figure(figures["log_loss"])
+    return views, name, *means, *([measured(judge, figures["value"])] if judge else []), weights
 
 
 def _figures(bundle: Bundle) -> dict[str, Any]:

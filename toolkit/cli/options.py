@@ -59,7 +59,7 @@ voting = click.option(
     "--voting",
     default="auto",
     show_default=True,
-    metavar="auto|uniform|accuracy|fitted|NAME=W,...",
+    metavar="auto|uniform|accuracy|fitted|selected|NAME=W,...",
     shell_complete=complete.votings,
     help="Voting weights; auto takes what the export chose, for random views uniform.",
 )
@@ -70,6 +70,16 @@ tta = click.option(
     show_default=True,
     help="Number of test-time-augmentation views a photo.",
 )
+METRICS = ("accuracy", "log-loss", "macro-f1", "balanced-accuracy", "auc", "kappa")
+
+
+def metric(default: str, help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add --metric."""
+    return click.option(
+        "--metric", type=Choice(METRICS), default=default, show_default=True, help=help
+    )
+
+
 batch = click.option(
     "--batch", type=click.IntRange(1), default=16, show_default=True, help="Photos a batch."
 )

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from toolkit.console import printable
 from toolkit.errors import ToolkitError
+
+if TYPE_CHECKING:
+    from toolkit.metrics import Metric
 
 NARROWEST, FILE_WIDTH, MOST_WIDTH = 12, 160, 10_000
 """Columns of the narrowest column of words, of a table in a file, and of any table."""
@@ -99,6 +102,35 @@ def interval(bounds: Sequence[float] | None) -> str:
 def figure(value: float | None, digits: int = 4) -> str:
     """Write a number, or a dash where there is none."""
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+def measured(metric: Metric, value: float | None) -> str:
+    """Write the value of a metric: a percentage, or a number."""
+    return percent(value) if metric.is_share else figure(value)
+
+
+def measured_interval(metric: Metric, bounds: Sequence[float] | None) -> str:
+    """Write the interval of a metric."""
+    if not bounds or metric.is_share:
+        return interval(bounds)
+    return f"{bounds[0]:.3f} .. {bounds[1]:.3f}"
+
+
+def doubts(found: Mapping[str, str]) -> list[str]:
+    """Say of which figures the photos cannot carry them, a line for each reason.
+
+    Args:
+        found: Why, by what was scored; empty where they can.
+    """
+    named: dict[str, list[str]] = {}
+    for name, reason in found.items():
+        if reason:
+            named.setdefault(reason, []).append(name)
+    lines = []
+    for reason, names in named.items():
+        whose = f" of {', '.join(names)}" if len(names) < len(found) else ""
+        lines.append(f"Do not rely on the figures{whose}: {reason}.")
+    return lines
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli import complete, options
-from toolkit.cli.terminal import figure, interval, percent, print_json, print_table
+from toolkit.cli.terminal import doubts, figure, interval, percent, print_json, print_table
 
 if TYPE_CHECKING:
     from toolkit.progress import Reporter
@@ -98,6 +98,7 @@ def figures(run: Run) -> dict[str, Any]:
 
 
 def _note(runs: Sequence[Run]) -> str:
+    from toolkit.metrics import doubt_of
     from toolkit.progress import counted
 
     held_out = {run.data.validation_photos for run in runs}
@@ -105,4 +106,5 @@ def _note(runs: Sequence[Run]) -> str:
         return "Trained on all photos: nothing was held out to measure on."
     photos = " or ".join(str(count) for count in sorted(held_out - {0})[:-1])
     most = counted(max(held_out), "held-out photo")
-    return f"Accuracy on {f'{photos} or ' if photos else ''}{most}, not augmented."
+    lines = [f"Accuracy on {f'{photos} or ' if photos else ''}{most}, not augmented."]
+    return "\n".join([*lines, *doubts({run.label: doubt_of(run.score) for run in runs})])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,11 @@ from toolkit.data.reading import WARN_SHARE
 from toolkit.data.split import validation_mask
 from toolkit.data.survey import PhotoFacts, survey
 from toolkit.errors import ToolkitError, listing
+from toolkit.metrics import doubt
 from toolkit.progress import SILENT, Reporter
+
+FAR = 0.05
+"""How far the share that is held out may be from what was wanted before it is said."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +44,65 @@ class Prepared:
     given: NDArray[np.bool_] | None = None
 
     def held_out(self, fraction: float, split_seed: int) -> NDArray[np.bool_]:
-        """Return which photos are for validation, shape (photos,)."""
-        return validation_mask(self.labels, self.groups, fraction, split_seed)
+        """Return which photos are for validation, shape (photos,).
+
+        Raises:
+            ToolkitError: They are of fewer than two classes, so that no figure of them means
+                anything.
+        """
+        mask = validation_mask(self.labels, self.groups, fraction, split_seed)
+        self.refuse_uncovered(mask, f"{fraction:.0%} of {len(mask)} photos")
+        return mask
+
+    def refuse_uncovered(self, held_out: NDArray[np.bool_], what: str) -> None:
+        """Refuse held-out photos of fewer than two classes.
+
+        Args:
+            held_out: Shape (photos,), True where a photo is held out.
+            what: How they were chosen, for the message.
+
+        Raises:
+            ToolkitError: Says which class they are of.
+        """
+        covered = np.unique(self.labels[held_out])
+        if len(covered) < 2:
+            only = f"all of '{self.dataset.classes[covered[0]]}'" if len(covered) else "none"
+            raise ToolkitError(
+                f"{self.dataset.root}: too few photos to hold some out for validation: {what} are "
+                f"{int(held_out.sum())}, {only}. Add photos (a class needs two that differ to be "
+                "held out), hold out more, or train on all photos without validation."
+            )
+
+    def tell_split(self, held_out: NDArray[np.bool_], wanted: float, reporter: Reporter) -> None:
+        """Say how many photos are held out, and which classes are not judged, or not learnt.
+
+        Args:
+            held_out: Shape (photos,), True where a photo is held out; some are.
+            wanted: The share that was to be held out.
+            reporter: Where it is told; what makes figures doubtful, even where a user wants quiet.
+        """
+        count, classes = int(held_out.sum()), self.dataset.classes
+        share = count / len(held_out)
+        line = f"held out {count} of {len(held_out)} photos ({share:.1%})"
+        missing, unlearnt = (
+            [classes[n] for n in np.flatnonzero(np.bincount(some, minlength=len(classes)) == 0)]
+            for some in (self.labels[held_out], self.labels[~held_out])
+        )
+        if missing:
+            line += f"; {len(missing)} of {len(classes)} classes have none: {_first(missing)}"
+        doubtful = doubt(count, len(classes) - len(missing), len(classes))
+        tell = reporter.warn if doubtful else reporter.say
+        tell(f"{line}. Do not rely on figures of them: {doubtful}" if doubtful else line)
+        if unlearnt:
+            reporter.warn(
+                f"{len(unlearnt)} classes are not learnt, for all their photos are held out: "
+                f"{_first(unlearnt)}"
+            )
+        if abs(share - wanted) > FAR:
+            reporter.warn(
+                f"{share:.0%} of the photos are held out, not {wanted:.0%}: groups of photos that "
+                "stay together are too large to divide them so"
+            )
 
 
 def prepare(dataset: Dataset, *, skip_broken: bool, reporter: Reporter = SILENT) -> Prepared:
@@ -100,3 +162,8 @@ def prepare(dataset: Dataset, *, skip_broken: bool, reporter: Reporter = SILENT)
             else None
         ),
     )
+
+
+def _first(names: Sequence[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

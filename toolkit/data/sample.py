@@ -31,6 +31,7 @@ class Sample:
         ids: One a row, in the order of the rows; an id may stand in several.
         values: The other columns in their order, as text without spaces around it, one row an id.
             Placeholders: what they are tells the format that is wanted, no more.
+        separator: Between the values of a row.
     """
 
     path: Path
@@ -38,6 +39,7 @@ class Sample:
     id_column: str
     ids: tuple[str, ...]
     values: pd.DataFrame = field(compare=False, repr=False)
+    separator: str = ","
 
     @property
     def photos(self) -> tuple[str, ...]:
@@ -81,7 +83,7 @@ def sample_of(
     if (ids == "").any():
         raise ToolkitError(f"{table.path}: line {ids.index[ids == ''][0]}: the id is empty.")
     values = table.frame.drop(columns=column).reset_index(drop=True)
-    return Sample(table.path, table.columns, column, tuple(ids), values)
+    return Sample(table.path, table.columns, column, tuple(ids), values, table.separator)
 
 
 def looks_like_sample(path: Path) -> bool:

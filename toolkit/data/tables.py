@@ -38,11 +38,13 @@ class Table:
             1), all text without spaces around it. An index column without a name is not among the
             columns, and neither are blank lines among the rows.
         first_line: As it stands in the file, for messages.
+        separator: Between the values of a row of text.
     """
 
     path: Path
     frame: pd.DataFrame = field(compare=False)
     first_line: str = ""
+    separator: str = ","
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -141,11 +143,12 @@ def _from_text(path: Path, content: bytes) -> Table:
     blank = len(list(takewhile(lambda line: not line.strip(), lines)))
     if blank == len(lines):
         raise ToolkitError(f"{path}: cannot be read as CSV (the file is empty).")
+    between = separator(lines[blank : blank + _SNIFFED_LINES])
     try:
         # Everything stays text: '007.jpg' and the label '01' must come out as they went in.
         frame = pd.read_csv(
             io.StringIO(text),
-            sep=separator(lines[blank : blank + _SNIFFED_LINES]),
+            sep=between,
             dtype=str,
             keep_default_na=False,
             skiprows=blank,
@@ -166,7 +169,7 @@ def _from_text(path: Path, content: bytes) -> Table:
     frame = frame.apply(lambda column: column.str.strip())
     is_blank = (frame == "").all(axis=1)
     frame = frame.loc[~is_blank]
-    return Table(path, _without_index_column(frame), lines[blank].strip())
+    return Table(path, _without_index_column(frame), lines[blank].strip(), between)
 
 
 def separator(lines: Sequence[str]) -> str:

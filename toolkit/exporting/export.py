@@ -6,7 +6,7 @@ import contextlib
 import datetime
 import importlib.util
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,13 @@ from toolkit.errors import ToolkitError, UsageError, nearest
 from toolkit.exporting.members import VERSIONED, Photos, export_members
 from toolkit.exporting.precision import Lowered, lower_members, parse_precisions
 from toolkit.exporting.select import member_names
-from toolkit.exporting.weights import can_cross_fit, unvalidated_table, voting_table
+from toolkit.exporting.weights import (
+    SELECTED,
+    can_cross_fit,
+    can_select,
+    unvalidated_table,
+    voting_table,
+)
 from toolkit.files import held, replace_folder, sha256_file
 from toolkit.inference.bundle import (
     MANIFEST,
@@ -30,11 +36,12 @@ from toolkit.inference.bundle import (
 from toolkit.inference.views import VIEWS
 from toolkit.inference.voting import parse_weights
 from toolkit.machine import package_versions
+from toolkit.metrics import METRICS, Answers, Metric, have_order, undefined
 from toolkit.progress import SILENT, Reporter
 from toolkit.training.run import MANIFEST as RUN_MANIFEST
 from toolkit.training.run import Run, Validation
 
-_FITTED = ("accuracy", "fitted")
+_FITTED = ("accuracy", "fitted", SELECTED)
 _VOTINGS = ("auto", "uniform", *_FITTED)
 
 
@@ -48,6 +55,7 @@ class ExportOptions:
         voting: `auto`, `uniform`, `accuracy`, `fitted` or `NAME=W,...`.
         fresh: Replace a bundle that was made from something else.
         precision: `fp32`, which is always made, and lower ones to try, with commas between.
+        metric: What `auto` chooses voting weights by, one of `toolkit.metrics.METRICS`.
     """
 
     bundle: Path = Path("bundle")
@@ -55,6 +63,7 @@ class ExportOptions:
     voting: str = "auto"
     fresh: bool = False
     precision: str = "fp32"
+    metric: str = "log-loss"
 
 
 def export(runs: Sequence[Run], options: ExportOptions, reporter: Reporter = SILENT) -> Bundle:
@@ -90,6 +99,10 @@ def export(runs: Sequence[Run], options: ExportOptions, reporter: Reporter = SIL
         )
     if options.voting in _FITTED:
         _refuse_unfittable(options.voting, runs[0])
+    wanted = _Wanted(
+        options.voting, custom, METRICS[options.metric], have_order(runs[0].data.classes)
+    )
+    _refuse_metric(wanted, runs[0])
     for run in runs:
         _refuse_changed_model(run)
     # What a link leads to: a link could not be replaced by a folder.
@@ -112,7 +125,7 @@ def export(runs: Sequence[Run], options: ExportOptions, reporter: Reporter = SIL
         building.mkdir(exist_ok=True)
         try:
             (building / MANIFEST).unlink(missing_ok=True)  # Its files are about to change.
-            bundle = _build(named, photos, building, lower, custom, options.voting, reporter)
+            bundle = _build(named, photos, building, lower, wanted, reporter)
             save_bundle(bundle)  # From here on its files are all that is needed.
             _tidy(bundle)
         finally:
@@ -122,13 +135,22 @@ def export(runs: Sequence[Run], options: ExportOptions, reporter: Reporter = SIL
     return load_bundle(options.bundle)
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """What was asked for of the voting weights; see `ExportOptions` and `voting_table`."""
+
+    voting: str
+    custom: tuple[float, ...] | None
+    metric: Metric
+    ordered: bool
+
+
 def _build(
     named: Sequence[tuple[str, Run]],
     photos: Photos,
     building: Path,
     lower: Sequence[str],
-    custom: tuple[float, ...] | None,
-    voting: str,
+    wanted: _Wanted,
     reporter: Reporter,
 ) -> Bundle:
     exported = export_members(named, photos, building, reporter)
@@ -136,7 +158,7 @@ def _build(
     members = [each.member for each in lowered]
     first = named[0][1]
     seen, validation = first.data, first.validation
-    tables = _voting(lowered, validation, building, custom, voting, reporter)
+    tables = _voting(lowered, validation, building, wanted, reporter)
     return Bundle(
         folder=building,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -155,7 +177,7 @@ def _build(
         },
         members=tuple(members),
         voting=tables,
-        requested_voting=voting,
+        requested_voting=wanted.voting,
         validation_sha256=sha256_file(building / VALIDATION) if validation else "",
         precisions=tuple(row for each in lowered for row in each.rows),
     )
@@ -204,13 +226,12 @@ def _voting(
     lowered: Sequence[Lowered],
     validation: Validation | None,
     building: Path,
-    custom: tuple[float, ...] | None,
-    wanted: str,
+    wanted: _Wanted,
     reporter: Reporter,
 ) -> dict[int, VotingTable]:
     if validation is None:
-        table = unvalidated_table(len(lowered), custom)
-        return {views: _chosen(table, wanted) for views in range(1, len(VIEWS) + 1)}
+        table = unvalidated_table(len(lowered), wanted.custom, metric=wanted.metric)
+        return {views: _chosen(table, wanted.voting) for views in range(1, len(VIEWS) + 1)}
     names = [each.member.name for each in lowered]
     probabilities = np.stack([np.load(building / f"{name}.npz")["probabilities"] for name in names])
     variants = {
@@ -224,8 +245,16 @@ def _voting(
     tables = {}
     with reporter.track("voting weights", len(VIEWS), "views") as advance:
         for views in range(1, len(VIEWS) + 1):
-            table = voting_table(said.averaged(views), labels, groups, names, custom)
-            tables[views] = _chosen(table, wanted)
+            table = voting_table(
+                said.averaged(views),
+                labels,
+                groups,
+                names,
+                wanted.custom,
+                metric=wanted.metric,
+                ordered=wanted.ordered,
+            )
+            tables[views] = _chosen(table, wanted.voting)
             advance(1)
     return tables
 
@@ -234,7 +263,7 @@ def _chosen(table: VotingTable, wanted: str) -> VotingTable:
     if wanted == "auto":
         return table
     name = "custom" if "=" in wanted else wanted
-    return VotingTable(name, "asked for at export", table.alternatives, table.best_single)
+    return replace(table, choice=name, reason="asked for at export")
 
 
 def _custom_weights(voting: str, names: list[str]) -> tuple[float, ...] | None:
@@ -261,6 +290,28 @@ def _refuse_unfittable(voting: str, run: Run) -> None:
         f"--voting {voting}: weights can only be found {reason}. Pass --voting auto, uniform or "
         "NAME=WEIGHT,..."
     )
+
+
+def _refuse_metric(wanted: _Wanted, run: Run) -> None:
+    """Refuse a metric that has no value here, or that weights cannot be found for."""
+    metric = wanted.metric
+    if wanted.voting == SELECTED and not can_select(metric):
+        raise UsageError(
+            f"voting {SELECTED}: Expected with a metric of labels "
+            f"({', '.join(each.name for each in METRICS.values() if can_select(each))}), received "
+            f"{metric.name}, which 'fitted' and 'auto' serve."
+        )
+    if metric.name == "kappa" and not wanted.ordered:
+        raise UsageError(
+            f"metric kappa: the classes of {run.label} are not numbers, so they have no order. "
+            "Choose another metric."
+        )
+    validation = run.validation
+    if validation is None:
+        return
+    answers = Answers.of(validation.probabilities, validation.labels, ordered=wanted.ordered)
+    if (reason := undefined(metric, answers)) and metric.name != "kappa":
+        raise ToolkitError(f"{run.folder}: {reason}, and no others were held out.")
 
 
 def _refuse_changed_model(run: Run) -> None:
@@ -293,9 +344,12 @@ def _existing(
         bundle.check_files()
         return bundle
     holds = _in_words(
-        (each.run for each in bundle.members), bundle.requested_voting, _tried(bundle)
+        (each.run for each in bundle.members),
+        bundle.requested_voting,
+        bundle.voting[1].metric,
+        _tried(bundle),
     )
-    asked = _in_words((run.label for _, run in named), options.voting, set(lower))
+    asked = _in_words((run.label for _, run in named), options.voting, options.metric, set(lower))
     raise ToolkitError(
         f"{options.bundle}: holds a bundle made from other runs or with another voting or other "
         f"precisions: {holds}; asked for: {asked}. Pass --fresh to replace it, or name another "
@@ -303,8 +357,9 @@ def _existing(
     )
 
 
-def _in_words(runs: Iterable[str], voting: str, lower: set[str]) -> str:
-    return f"{', '.join(runs)} (voting {voting}, {', '.join(['fp32', *sorted(lower)])})"
+def _in_words(runs: Iterable[str], voting: str, metric: str, lower: set[str]) -> str:
+    precisions = ", ".join(["fp32", *sorted(lower)])
+    return f"{', '.join(runs)} (voting {voting} by {metric}, {precisions})"
 
 
 def _tried(bundle: Bundle) -> set[str]:
@@ -317,5 +372,8 @@ def _is_of(
 ) -> bool:
     members = [(each.name, each.run, each.model_sha256) for each in bundle.members]
     wanted = [(name, run.label, run.model_sha256) for name, run in named]
-    same_voting = bundle.requested_voting == options.voting
+    same_voting = (bundle.requested_voting, bundle.voting[1].metric) == (
+        options.voting,
+        options.metric,
+    )
     return members == wanted and same_voting and _tried(bundle) == set(lower)

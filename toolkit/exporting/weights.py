@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import LinearConstraint, minimize, minimize_scalar
 
+from toolkit.bootstrap import label_values, standard_error
 from toolkit.inference.bundle import Alternative, VotingTable
 from toolkit.inference.voting import soften
-from toolkit.metrics import SMALLEST_PROBABILITY, log_losses
+from toolkit.metrics import (
+    METRICS,
+    SMALLEST_PROBABILITY,
+    Answers,
+    Metric,
+    log_losses,
+    measure,
+)
 
 SHRINKAGE = 0.05
 """Weight of the squared distance from uniform weights, beside a mean log-loss in nats."""
@@ -25,6 +33,13 @@ Probabilities = NDArray[np.float64]
 Labels = NDArray[np.int64]
 Weights = NDArray[np.float64]
 Way = Callable[[Probabilities, Labels], Weights]
+
+LOG_LOSS = METRICS["log-loss"]
+SELECTED = "selected"
+"""Weights found for the metric itself, see `selected_weights`."""
+
+VOTES = 20
+"""Votes that `selected_weights` gives at the most."""
 
 BEST_ALONE = "best alone"
 """The member that is most accurate on the photos it is chosen on, to compare with."""
@@ -67,16 +82,18 @@ class _Trial:
 
     weights: Weights
     temperature: float
-    losses: NDArray[np.float64]
-    right: NDArray[np.bool_]
+    judged: Answers
+    value: float | None
 
     @property
     def alternative(self) -> Alternative:
+        assert self.judged.probabilities is not None
         return Alternative(
             tuple(self.weights.tolist()),
             self.temperature,
-            float(self.right.mean()),
-            float(self.losses.mean()),
+            float((self.judged.predicted == self.judged.labels).mean()),
+            float(log_losses(self.judged.probabilities, self.judged.labels).mean()),
+            self.value,
         )
 
 
@@ -86,6 +103,9 @@ def voting_table(
     groups: NDArray[np.int64],
     members: list[str],
     custom: tuple[float, ...] | None = None,
+    *,
+    metric: Metric = LOG_LOSS,
+    ordered: bool = False,
 ) -> VotingTable:
     """Compare the ways to weigh the members for one number of views.
 
@@ -98,36 +118,60 @@ def voting_table(
         groups: Shape (photos,), near-duplicate groups.
         members: Names, in the order of the first axis.
         custom: Weights that a user gave, to be compared too.
+        metric: What the choice is made by; it has a value for these photos.
+        ordered: See `toolkit.metrics.Answers`.
 
     Returns:
-        All alternatives. `fitted` is chosen where its log-loss beats that of `uniform` by more
-        than one standard error of the paired difference; else `uniform`. Without two photos that
-        differ nothing can be cross-fitted: `unvalidated_table`.
+        All alternatives. The best of those that were found for these members, `selected` where it
+        was found for the metric and else `fitted`, is chosen where it beats `uniform` by more than
+        one standard error of the paired difference; else `uniform`. Without two photos that differ
+        nothing can be cross-fitted: `unvalidated_table`.
     """
     if not can_cross_fit(groups):
-        return unvalidated_table(len(members), custom, "too few photos were held out to judge on")
-    folds = _folds(groups)
+        reason = "too few photos were held out to judge on"
+        return unvalidated_table(len(members), custom, reason, metric)
+    folds = _folds(groups, labels)
     trials = {
-        name: _trial(way, probabilities, labels, folds) for name, way in _ways(custom).items()
+        name: _trial(way, probabilities, labels, folds, metric, ordered)
+        for name, way in _ways(custom, metric).items()
     }
     best = trials.pop(BEST_ALONE)
-    gain = trials["uniform"].losses - trials["fitted"].losses
-    error = float(gain.std(ddof=1) / np.sqrt(len(gain)))
-    pays = len(members) > 1 and float(gain.mean()) > error
-    reason = (
-        f"fitted weights change the cross-fitted log-loss of uniform ones by {-gain.mean():+.4f} "
-        f"(standard error {error:.4f})"
-    )
+    choice, reason = _choice(trials, metric)
     return VotingTable(
-        choice="fitted" if pays else "uniform",
+        choice=choice if len(members) > 1 else "uniform",
         reason=reason,
         alternatives={name: trial.alternative for name, trial in trials.items()},
         best_single={
             "name": members[int(best.weights.argmax())],
             "accuracy": best.alternative.accuracy,
             "log_loss": best.alternative.log_loss,
+            "value": best.value,
         },
+        metric=metric.name,
     )
+
+
+def _choice(trials: Mapping[str, _Trial], metric: Metric) -> tuple[str, str]:
+    """Return which trial to vote by, and why."""
+    uniform = trials["uniform"]
+    found = [name for name in (SELECTED, "fitted") if name in trials]
+    gains = {name: _gain(metric, trials[name], uniform) for name in found}
+    name = max(found, key=lambda name: gains[name])
+    gain = gains[name]
+    error = standard_error(metric, trials[name].judged, uniform.judged)
+    change = gain if metric.larger_is_better else -gain
+    reason = (
+        f"{name} weights change the cross-fitted {metric.title} of uniform ones by {change:+.4f} "
+        f"(standard error {error:.4f})"
+    )
+    return (name if gain > error else "uniform"), reason
+
+
+def _gain(metric: Metric, trial: _Trial, uniform: _Trial) -> float:
+    if trial.value is None or uniform.value is None:
+        return 0.0
+    gain = trial.value - uniform.value
+    return gain if metric.larger_is_better else -gain
 
 
 def can_cross_fit(groups: NDArray[np.int64]) -> bool:
@@ -141,33 +185,37 @@ def cross_fitting(
     labels: Labels,
     groups: NDArray[np.int64],
     custom: tuple[float, ...] | None = None,
+    metric: Metric = LOG_LOSS,
 ) -> CrossFitted:
     """Find what each photo is to be judged with, as `voting_table` does.
 
     Args:
-        voting: `uniform`, `accuracy`, `fitted`, `custom`, or `BEST_ALONE`.
+        voting: `uniform`, `accuracy`, `fitted`, `selected`, `custom`, or `BEST_ALONE`.
         probabilities: See `Probabilities`.
         labels: Shape (photos,), class indices.
         groups: Shape (photos,), near-duplicate groups, of which there are at least two.
         custom: The weights of `custom`.
+        metric: What `selected` is found for.
 
     Returns:
         Weights and temperatures by fold.
     """
-    return _cross_fitted(_ways(custom)[voting], probabilities, labels, _folds(groups))
+    way = _ways(custom, metric)[voting]
+    return _cross_fitted(way, probabilities, labels, _folds(groups, labels))
 
 
 def unvalidated_table(
     members: int,
     custom: tuple[float, ...] | None = None,
     reason: str = "no photos were held out to find weights on",
+    metric: Metric = LOG_LOSS,
 ) -> VotingTable:
     """Return the table of a bundle without photos to find weights on: uniform weights."""
     uniform = Alternative((1 / members,) * members, 1.0, None, None)
     alternatives = {"uniform": uniform}
     if custom is not None:
         alternatives["custom"] = Alternative(custom, 1.0, None, None)
-    return VotingTable("uniform", reason, alternatives, {})
+    return VotingTable("uniform", reason, alternatives, {}, metric.name)
 
 
 def fitted_weights(probabilities: Probabilities, labels: Labels) -> Weights:
@@ -207,6 +255,46 @@ def accuracy_weights(probabilities: Probabilities, labels: Labels) -> Weights:
     return np.asarray(accuracy / accuracy.sum())
 
 
+def can_select(metric: Metric) -> bool:
+    """Return whether weights can be found for a metric itself: where labels alone decide it."""
+    return not metric.needs_probabilities
+
+
+def selected_weights(probabilities: Probabilities, labels: Labels, metric: Metric) -> Weights:
+    """Give one vote after another to the member that helps the metric most.
+
+    This is ensemble selection with replacement (Caruana et al. 2004): it needs no gradient, so that
+    it serves any metric. Equal gains are decided by the log-loss.
+
+    Args:
+        probabilities: See `Probabilities`.
+        labels: Shape (photos,), class indices.
+        metric: One that `can_select`.
+
+    Returns:
+        The shares of votes, as they were when the metric was best.
+    """
+    members, once = len(probabilities), np.ones((1, len(labels)))
+    votes, total = np.zeros(members), np.zeros(probabilities.shape[1:])
+    best, best_rank = np.full(members, 1 / members), (-np.inf, -np.inf)
+    for given in range(1, VOTES + 1):
+        ranks = []
+        for member in range(members):
+            mixed = (total + probabilities[member]) / given
+            value = label_values(metric.name, labels, mixed.argmax(axis=1), once)[0]
+            ranks.append((float(np.nan_to_num(value, nan=-1.0)), -_loss(mixed, labels)))
+        member = max(range(members), key=lambda number: ranks[number])
+        votes[member] += 1
+        total += probabilities[member]
+        if ranks[member] > best_rank:
+            best, best_rank = votes / given, ranks[member]
+    return best
+
+
+def _loss(mixed: NDArray[np.float64], labels: Labels) -> float:
+    return float(log_losses(mixed, labels).mean())
+
+
 def fitted_temperature(mixed: NDArray[np.float64], labels: Labels) -> float:
     """Find the temperature of least log-loss for averaged probabilities (arXiv 2007.08792).
 
@@ -230,24 +318,32 @@ def fitted_temperature(mixed: NDArray[np.float64], labels: Labels) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
 
 
-def _ways(custom: tuple[float, ...] | None) -> dict[str, Way]:
+def _ways(custom: tuple[float, ...] | None, metric: Metric) -> dict[str, Way]:
     ways: dict[str, Way] = {
         "uniform": lambda some, _: np.full(len(some), 1 / len(some)),
         "accuracy": accuracy_weights,
         "fitted": fitted_weights,
         BEST_ALONE: _best_single,
     }
+    if can_select(metric):
+        ways[SELECTED] = lambda some, theirs: selected_weights(some, theirs, metric)
     if custom is not None:
         ways["custom"] = lambda some, _: np.array(custom)
     return ways
 
 
 def _trial(
-    way: Way, probabilities: Probabilities, labels: Labels, folds: NDArray[np.int64]
+    way: Way,
+    probabilities: Probabilities,
+    labels: Labels,
+    folds: NDArray[np.int64],
+    metric: Metric,
+    ordered: bool,
 ) -> _Trial:
     judged = _cross_fitted(way, probabilities, labels, folds).judge(probabilities)
     weights, temperature = _fit(way, probabilities, labels)
-    return _Trial(weights, temperature, log_losses(judged, labels), judged.argmax(axis=1) == labels)
+    answers = Answers.of(judged, labels, ordered=ordered)
+    return _Trial(weights, temperature, answers, measure(metric, answers))
 
 
 def _cross_fitted(
@@ -278,10 +374,13 @@ def _best_single(probabilities: Probabilities, labels: Labels) -> Weights:
     return weights
 
 
-def _folds(groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Assign photos to folds, whole groups together; always in the same way."""
-    _, group = np.unique(groups, return_inverse=True)
-    count = int(group.max()) + 1
-    folds = np.arange(count) % min(FOLDS, count)
-    shuffled: NDArray[np.int64] = np.random.default_rng(0).permutation(folds)[group]
-    return shuffled
+def _folds(groups: NDArray[np.int64], labels: Labels) -> NDArray[np.int64]:
+    """Assign photos to folds, whole groups together, classes evenly; always in the same way."""
+    _, first, group = np.unique(groups, return_index=True, return_inverse=True)
+    count = len(first)
+    order = np.random.default_rng(0).permutation(count)
+    order = order[np.argsort(labels[first][order], kind="stable")]
+    folds = np.empty(count, dtype=np.int64)
+    folds[order] = np.arange(count) % min(FOLDS, count)
+    dealt: NDArray[np.int64] = folds[group]
+    return dealt

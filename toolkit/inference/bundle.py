@@ -97,12 +97,14 @@ class Alternative:
         temperature: See `toolkit.inference.voting.Voting`.
         accuracy: Cross-fitted on the validation photos; None where there are none.
         log_loss: Likewise.
+        value: Likewise, of the metric that the choice was made by.
     """
 
     weights: tuple[float, ...]
     temperature: float
     accuracy: float | None
     log_loss: float | None
+    value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -113,13 +115,16 @@ class VotingTable:
         choice: Which one `auto` takes.
         reason: Why.
         alternatives: By name.
-        best_single: Name, accuracy and log-loss of the best member alone, to compare; or empty.
+        best_single: Name, accuracy, log-loss and value of the best member alone, to compare; or
+            empty.
+        metric: What the choice was made by, one of `toolkit.metrics.METRICS`.
     """
 
     choice: str
     reason: str
     alternatives: Mapping[str, Alternative]
     best_single: Mapping[str, Any]
+    metric: str = "log-loss"
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.bootstrap import difference
 from toolkit.data.dataset import class_order
 from toolkit.data.labels import read_labels
 from toolkit.errors import ToolkitError, UsageError
-from toolkit.metrics import Agreement, Labels, Paired, agreement, paired
+from toolkit.intervals import Agreement, Difference, Paired, agreement, paired
+from toolkit.metrics import METRICS, Answers, have_order, undefined
 from toolkit.progress import counted
+from toolkit.reporting.answered import Answered, read_answers
 
 
 @dataclass(frozen=True)
@@ -22,15 +25,16 @@ class Held:
 
     Attributes:
         photos: What it is held to, in words.
-        classes: Category values in class order, of answers and labels.
-        predicted: Shape (photos,), class indices.
-        labels: Shape (photos,), class indices.
+        classes: Labels in class order, of answers and truth.
+        answers: What it says of each photo.
+        ranked: Shape (photos, k), the classes of each photo's list, best first, -1 where there are
+            fewer; None but for lists of labels.
     """
 
     photos: str
     classes: tuple[str, ...]
-    predicted: Labels
-    labels: Labels
+    answers: Answers
+    ranked: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,9 @@ class Comparison:
         photos: What they were compared on, in words.
         agreement: How often they say the same.
         paired: Which of them is right how often; None without labels.
+        metric: What both are judged by.
+        change: The metric of the first less that of the second; None without labels, and where it
+            is undefined.
     """
 
     subject: str
@@ -50,55 +57,132 @@ class Comparison:
     photos: str
     agreement: Agreement
     paired: Paired | None
+    metric: str = "accuracy"
+    change: Difference | None = None
 
 
-def hold_to_labels(submission: Path, labels: Path) -> Held:
+def hold_to_labels(submission: Path, labels: Path, positive: str | None = None) -> Held:
     """Put a submission's answers beside the labels.
 
+    Args:
+        submission: Labels, probabilities, or lists of labels by id.
+        labels: The true label by id.
+        positive: Of two classes the one whose probability the submission holds.
+
     Raises:
-        ToolkitError: A CSV cannot be read, the submission lacks an id, or none of the labels is
+        ToolkitError: A table cannot be read, the submission lacks an id, or none of the labels is
             answered.
     """
-    truth, answers = read_labels(labels), read_labels(submission)
-    _check_rows(submission, answers, truth)
+    truth = read_labels(labels)
+    said = read_answers(submission, labels=truth.values(), ids=truth, positive=positive)
+    return _held(said, labels, truth)
+
+
+def _held(said: Answered, labels: Path, truth: Mapping[str, str]) -> Held:
+    _check_rows(said.path, said.ids, truth)
     where = f"{counted(len(truth), 'photo')} of {labels}"
-    where += _unanswered(labels, truth, answers.values())
-    classes = class_order([*truth.values(), *answers.values()])
-    predicted, true = (_indices(each, truth, classes) for each in (answers, truth))
-    return Held(where, classes, predicted, true)
+    # A column names its class, whether it is the most probable one of any photo or not.
+    spoken = set(said.labels.values()) if said.probabilities is None else set(said.classes)
+    if said.ranked is not None:
+        spoken = {said.classes[index] for index in np.unique(said.ranked) if index >= 0}
+    where += _unanswered(labels, truth, spoken)
+    where += f"; {said.remark}" if said.remark else ""
+    classes = class_order([*truth.values(), *said.classes])
+    place = {name: index for index, name in enumerate(classes)}
+    moved = np.array([*(place[name] for name in said.classes), -1], dtype=np.int64)
+    number = {id: row for row, id in enumerate(said.ids)}
+    rows = [number[id] for id in truth]
+    probabilities = None
+    if said.probabilities is not None:
+        probabilities = np.zeros((len(rows), len(classes)))
+        probabilities[:, moved[:-1]] = said.probabilities[rows]
+    answers = Answers(
+        labels=_indices(truth, truth, classes),
+        predicted=moved[said.predicted[rows]],
+        probabilities=probabilities,
+        ordered=have_order(classes),
+    )
+    ranked = None if said.ranked is None else moved[said.ranked[rows]]
+    return Held(where, classes, answers, ranked)
 
 
-def compare(subject: Path, against: Path, labels: Path | None = None) -> Comparison:
+def compare(
+    subject: Path,
+    against: Path,
+    labels: Path | None = None,
+    *,
+    metric: str = "accuracy",
+    positive: str | None = None,
+) -> Comparison:
     """Compare two submissions photo by photo.
 
     Args:
-        subject: The first submission's CSV.
-        against: The second's.
-        labels: The CSV of labels, whose ids are compared. Where none is named, all ids are, and
+        subject: The first submission.
+        against: The second, of the same format or another.
+        labels: The table of labels, whose ids are compared. Where none is named, all ids are, and
             only how often both say the same is told.
+        metric: What both are judged by, besides accuracy.
+        positive: Of two classes the one whose probability they hold.
 
     Returns:
         The first against the second.
 
     Raises:
         UsageError: One of both is no submission.
-        ToolkitError: A CSV cannot be read or lacks an id, or none of the labels is answered.
+        ToolkitError: A table cannot be read or lacks an id, none of the labels is answered, or the
+            metric is undefined for these answers.
     """
     for path in (subject, against):
         if path.suffix.lower() != ".csv" or path.is_dir():
             raise UsageError(f"{path}: --against compares the CSVs of two submissions.")
-    first, second = read_labels(subject), read_labels(against)
     truth = read_labels(labels) if labels else {}
-    _check_rows(subject, first, truth or second)
-    _check_rows(against, second, truth or first)
-    ids = list(truth or first)
-    classes = class_order([*first.values(), *second.values(), *truth.values()])
-    mine, theirs = _indices(first, ids, classes), _indices(second, ids, classes)
-    figures, where = None, counted(len(ids), "photo")
-    if labels:
-        figures = paired(mine, theirs, _indices(truth, ids, classes))
-        where += f" of {labels}{_unanswered(labels, truth, [*first.values(), *second.values()])}"
-    return Comparison(str(subject), str(against), where, agreement(mine, theirs), figures)
+    first, second = (
+        read_answers(path, labels=truth.values(), ids=truth, positive=positive)
+        for path in (subject, against)
+    )
+    if labels is None:
+        _check_rows(subject, first.ids, second.ids)
+        _check_rows(against, second.ids, first.ids)
+        classes = class_order([*first.classes, *second.classes])
+        mine, theirs = (_indices(each.labels, first.ids, classes) for each in (first, second))
+        where = counted(len(first.ids), "photo")
+        return Comparison(str(subject), str(against), where, agreement(mine, theirs), None)
+    _check_rows(subject, first.ids, truth)
+    _check_rows(against, second.ids, truth)
+    spoken = [*first.labels.values(), *second.labels.values()]
+    where = f"{counted(len(truth), 'photo')} of {labels}{_unanswered(labels, truth, spoken)}"
+    classes = class_order([*first.classes, *second.classes, *truth.values()])
+    ours, others = (_held(_of(each, classes), labels, truth).answers for each in (first, second))
+    chosen = METRICS[metric]
+    for path, each in ((subject, ours), (against, others)):
+        if reason := undefined(chosen, each):
+            raise ToolkitError(f"{path}: no {chosen.title}: {reason}.")
+    return Comparison(
+        subject=str(subject),
+        against=str(against),
+        photos=where,
+        agreement=agreement(ours.predicted, others.predicted),
+        paired=paired(ours.predicted, others.predicted, ours.labels),
+        metric=metric,
+        change=difference(chosen, ours, others),
+    )
+
+
+def _of(said: Answered, classes: tuple[str, ...]) -> Answered:
+    """Return answers with the indices of more classes."""
+    place = {name: index for index, name in enumerate(classes)}
+    moved = np.array([place[name] for name in said.classes], dtype=np.int64)
+    probabilities = None
+    if said.probabilities is not None:
+        probabilities = np.zeros((len(said.ids), len(classes)))
+        probabilities[:, moved] = said.probabilities
+    return replace(
+        said,
+        classes=classes,
+        predicted=moved[said.predicted],
+        probabilities=probabilities,
+        ranked=None,
+    )
 
 
 def _unanswered(path: Path, truth: Mapping[str, str], answers: Iterable[str]) -> str:
@@ -123,8 +207,9 @@ def _first(categories: Sequence[str], most: int = 5) -> str:
     return ", ".join(categories[:most]) + (", ..." if len(categories) > most else "")
 
 
-def _check_rows(path: Path, answers: Mapping[str, str], wanted: Iterable[str]) -> None:
-    missing = [id for id in wanted if id not in answers]
+def _check_rows(path: Path, answered: Iterable[str], wanted: Iterable[str]) -> None:
+    there = set(answered)
+    missing = [id for id in wanted if id not in there]
     if missing:
         others = {1: "", 2: " and 1 other"}.get(len(missing), f" and {len(missing) - 1} others")
         raise ToolkitError(f"{path}: has no row for '{missing[0]}'{others}.")

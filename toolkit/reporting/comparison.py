@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from toolkit.errors import ToolkitError, UsageError, suggestion
-from toolkit.metrics import Difference, Interval, Paired, mean_difference, mean_interval, paired
+from toolkit.intervals import Difference, Interval, Paired, mean_difference, mean_interval, paired
 from toolkit.reporting.contenders import Contender, Cost
 
 SORTS = ("given", "accuracy", "log-loss", "calibration", "cost")

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from toolkit.files import written_whole
-from toolkit.metrics import Interval
+from toolkit.intervals import Interval
 from toolkit.reporting.comparison import Row, SideBySide
 
 

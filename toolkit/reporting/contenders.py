@@ -20,7 +20,8 @@ from toolkit.inference.bundle import MANIFEST as BUNDLE_MANIFEST
 from toolkit.inference.bundle import Bundle, BundleValidation, load_bundle, load_validation
 from toolkit.inference.devices import Device, on_device
 from toolkit.inference.voting import choose_voting, vote
-from toolkit.metrics import Labels, Probabilities, Score, log_losses, score
+from toolkit.intervals import Labels
+from toolkit.metrics import METRICS, Probabilities, Score, log_losses, score
 from toolkit.progress import SILENT, Reporter
 from toolkit.reporting.cost import Serving
 from toolkit.training.run import MANIFEST as RUN_MANIFEST
@@ -274,7 +275,8 @@ def _answers(serving: Serving, wanted: str) -> tuple[BundleValidation, Probabili
         return validation, vote(seen, chosen.weights, chosen.temperature)
     mean = validation.averaged(views)
     custom = chosen.weights if chosen.name == "custom" else None
-    fitted = cross_fitting(chosen.name, mean, validation.labels, validation.groups, custom)
+    metric = METRICS[bundle.voting[views].metric]
+    fitted = cross_fitting(chosen.name, mean, validation.labels, validation.groups, custom, metric)
     return validation, fitted.judge(mean)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.bootstrap import Estimate, estimate
 from toolkit.data.dataset import Dataset, Photo
 from toolkit.data.labelled import load_labelled, load_labels
 from toolkit.data.pixels import BrokenPhotoError
@@ -20,7 +21,19 @@ from toolkit.inference.bundle import load_bundle, load_validation
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.unread import broken_photos
 from toolkit.inference.voting import choose_voting, vote
-from toolkit.metrics import Labels, Probabilities, Score, score, wilson_interval
+from toolkit.intervals import Labels
+from toolkit.metrics import (
+    METRICS,
+    Answers,
+    Metric,
+    Probabilities,
+    Ranking,
+    Score,
+    have_order,
+    ranking,
+    score_answers,
+    undefined,
+)
 from toolkit.progress import SILENT, Reporter, counted
 from toolkit.reporting.answers import hold_to_labels
 from toolkit.training.predict import predict_run
@@ -36,17 +49,23 @@ class Evaluation:
         subject: What was scored.
         photos: What it was scored on, in words.
         classes: Category values in class order.
-        scores: By what voted: each member alone, then all; for a submission only accuracy counts.
+        scores: By what voted: each member alone, then all.
+        metric: What they are judged by.
+        estimates: The same of each, with its interval.
         predicted: Shape (photos,), class indices by the last of `scores`.
         labels: Shape (photos,), class indices.
+        ranking: How good lists of labels are; None but for a submission of such.
     """
 
     subject: str
     photos: str
     classes: tuple[str, ...]
     scores: Mapping[str, Score]
+    metric: Metric
+    estimates: Mapping[str, Estimate]
     predicted: Labels
     labels: Labels
+    ranking: Ranking | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +110,8 @@ def evaluate(
     reporter: Reporter = SILENT,
     *,
     asked: Collection[str] = (),
+    metric: str = "accuracy",
+    positive: str | None = None,
 ) -> Evaluation:
     """Score a run folder, a bundle folder or a submission.
 
@@ -101,6 +122,8 @@ def evaluate(
         settings: For a bundle: `tta`, `voting`, `device`, `batch`.
         reporter: Where progress is told.
         asked: Those of `settings` that were asked for, and are refused where they change nothing.
+        metric: One of `toolkit.metrics.METRICS`, which is given an interval.
+        positive: Of a submission for two classes: the one whose probability it holds.
 
     Returns:
         All scores.
@@ -108,24 +131,24 @@ def evaluate(
     Raises:
         UsageError: A folder of photos was named without their labels, or something was asked for
             that the subject has no use for.
-        ToolkitError: The subject is none of these, or photos cannot be read; the message lists
-            all of them.
+        ToolkitError: The metric is undefined here, the subject is none of these, or photos cannot
+            be read; the message lists all of them.
     """
     if labelled.photos is not None and labelled.labels is None:
         raise UsageError("--photos DIR says where the ids of --labels FILE are. Name both.")
     if (subject / RUN_MANIFEST).is_file():
         _refuse(asked, f"Expected for a bundle. {subject} is a run: one view, by Keras.")
-        return _evaluate_run(subject, labelled, reporter)
+        return _evaluate_run(subject, labelled, METRICS[metric], reporter)
     if (subject / BUNDLE_MANIFEST).is_file():
         if not labelled.given:
             _refuse(
                 [key for key in asked if key in ("device", "batch")],
                 "Expected with --data or --labels. The held-out photos were answered at export.",
             )
-        return _evaluate_bundle(subject, labelled, settings, reporter)
+        return _evaluate_bundle(subject, labelled, settings, METRICS[metric], reporter)
     if subject.suffix.lower() == ".csv" and subject.is_file():
         _refuse(asked, f"Expected for a bundle. {subject} is a submission: its answers are given.")
-        return _evaluate_submission(subject, labelled)
+        return _evaluate_submission(subject, labelled, METRICS[metric], positive)
     if not subject.exists():
         raise ToolkitError(
             f"{subject}: no such file or folder. Name a run folder, a bundle folder or a "
@@ -139,7 +162,9 @@ def _refuse(asked: Collection[str], expected: str) -> None:
         raise UsageError(f"{', '.join(f'--{key}' for key in asked)}: {expected}")
 
 
-def _evaluate_run(folder: Path, labelled: LabelledPhotos, reporter: Reporter) -> Evaluation:
+def _evaluate_run(
+    folder: Path, labelled: LabelledPhotos, metric: Metric, reporter: Reporter
+) -> Evaluation:
     run = load_run(folder)
     if labelled.given:
         dataset = labelled.load(run.data.classes)
@@ -157,11 +182,16 @@ def _evaluate_run(folder: Path, labelled: LabelledPhotos, reporter: Reporter) ->
         labels, probabilities = validation.labels, validation.probabilities
         where = f"{counted(len(labels), 'photo')} held out from training"
     subject = f"{run.label}, one view, by Keras"
-    return _evaluation(subject, where, run.data.classes, {run.label: probabilities}, labels)
+    answers = {run.label: _answers(probabilities, labels, run.data.classes)}
+    return _evaluation(subject, where, run.data.classes, answers, metric)
 
 
 def _evaluate_bundle(
-    folder: Path, labelled: LabelledPhotos, settings: Mapping[str, Any], reporter: Reporter
+    folder: Path,
+    labelled: LabelledPhotos,
+    settings: Mapping[str, Any],
+    metric: Metric,
+    reporter: Reporter,
 ) -> Evaluation:
     bundle = load_bundle(folder)
     views = settings["tta"]
@@ -193,7 +223,9 @@ def _evaluate_bundle(
             "figures)"
         )
     scored = {**by_member, f"ensemble of {len(by_member)}": mixed}
-    return _evaluation(f"{folder}, {counted(views, 'view')}", where, bundle.classes, scored, labels)
+    answers = {name: _answers(each, labels, bundle.classes) for name, each in scored.items()}
+    subject = f"{folder}, {counted(views, 'view')}"
+    return _evaluation(subject, where, bundle.classes, answers, metric)
 
 
 def _predicted(
@@ -213,32 +245,42 @@ def _predicted(
     return {name: np.concatenate(rows) for name, rows in parts.items()}, np.concatenate(mixed)
 
 
-def _evaluate_submission(path: Path, labelled: LabelledPhotos) -> Evaluation:
+def _evaluate_submission(
+    path: Path, labelled: LabelledPhotos, metric: Metric, positive: str | None
+) -> Evaluation:
     if labelled.labels is None:
         raise UsageError("A submission is scored against --labels FILE.")
-    held = hold_to_labels(path, labelled.labels)
-    right = int((held.predicted == held.labels).sum())
-    figures = Score(
-        photos=len(held.labels),
-        accuracy=right / len(held.labels),
-        interval=wilson_interval(right, len(held.labels)),
-        log_loss=float("nan"),
-        calibration_error=float("nan"),
-    )
-    scores = {str(path): figures}
-    return Evaluation(str(path), held.photos, held.classes, scores, held.predicted, held.labels)
+    held = hold_to_labels(path, labelled.labels, positive)
+    found = _evaluation(str(path), held.photos, held.classes, {str(path): held.answers}, metric)
+    if held.ranked is None:
+        return found
+    return replace(found, ranking=ranking(held.ranked, held.answers.labels))
+
+
+def _answers(probabilities: Probabilities, labels: Labels, classes: Sequence[str]) -> Answers:
+    return Answers.of(probabilities, labels, ordered=have_order(classes))
 
 
 def _evaluation(
     subject: str,
     where: str,
     classes: tuple[str, ...],
-    scored: Mapping[str, Probabilities],
-    labels: Labels,
+    answers: Mapping[str, Answers],
+    metric: Metric,
 ) -> Evaluation:
-    scores = {name: score(probabilities, labels) for name, probabilities in scored.items()}
-    last = list(scored.values())[-1]
-    return Evaluation(subject, where, classes, scores, last.argmax(axis=1), labels)
+    last = list(answers.values())[-1]
+    if reason := undefined(metric, last):
+        raise ToolkitError(f"{subject}: no {metric.title}: {reason}.")
+    return Evaluation(
+        subject=subject,
+        photos=where,
+        classes=classes,
+        scores={name: score_answers(each, len(classes)) for name, each in answers.items()},
+        metric=metric,
+        estimates={name: estimate(metric, each) for name, each in answers.items()},
+        predicted=last.predicted,
+        labels=last.labels,
+    )
 
 
 def _labels(dataset: Dataset) -> Labels:

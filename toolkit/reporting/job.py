@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ from toolkit.inference.journal import Journal
 from toolkit.inference.plan import Plan
 from toolkit.inference.plans import FastOptions, chosen_plan, kept_path
 from toolkit.progress import SILENT, Reporter, counted
+from toolkit.reporting.answer_files import write_answers
+from toolkit.reporting.format_choice import choose_format
+from toolkit.reporting.formats import AS_SAMPLED, FormatOptions
 from toolkit.reporting.provenance import described_request, recorded
 from toolkit.reporting.submission import (
     check_paths,
@@ -32,7 +35,6 @@ from toolkit.reporting.submission import (
     promise_of,
     write_manifest,
     write_probabilities,
-    write_submission,
 )
 
 ANSWER_SETTINGS = ("tta", "tta_views", "seed", "batch")
@@ -46,7 +48,7 @@ class Submitted:
     Attributes:
         files: What was written, by what it is: `submission`, `manifest`, `latency` and, where it
             was asked for, `probabilities`.
-        rows: Photos that the submission answers.
+        rows: Of the submission.
         promise: How the labels stand to the exact ensemble's, in words.
         broken: Ids of photos that were answered with the class prior, with the reason.
         latency: The latency report.
@@ -68,6 +70,7 @@ def submit(
     reading: Reading = AUTO,
     fast: FastOptions | None = None,
     probabilities: Path | None = None,
+    answer: FormatOptions = AS_SAMPLED,
     skip_broken: bool = False,
     reporter: Reporter = SILENT,
 ) -> Submitted:
@@ -85,6 +88,7 @@ def submit(
             not said here is taken as it was said when the bundle's networks were trained.
         fast: How to give the exact ensemble's labels at less cost; None is the exact ensemble.
         probabilities: Write them too, as CSV or Parquet by suffix.
+        answer: What the submission shall hold, where the sample does not say so.
         skip_broken: Answer a broken photo with the class prior, instead of refusing.
         reporter: Where progress is told.
 
@@ -98,12 +102,20 @@ def submit(
     check_paths(out, probabilities, fast.file if fast else None)
     if fast and settings["tta_views"] != "fixed":
         raise UsageError("--plan: a plan is made of fixed views. Leave --tta-views out.")
-    reading = reading.completed(load_bundle(bundle).data.get("reading", {}), data)
+    manifest = load_bundle(bundle)
+    reading = reading.completed(manifest.data.get("reading", {}), data)
     request = load_request(data, reading, reporter)
     reporter.say(f"{data}: {request.found.line}")
     for warning in request.found.warnings:
         reporter.warn(warning)
+    wanted = choose_format(request, manifest.classes, manifest.names, answer)
+    if fast and wanted.needs_probabilities:
+        raise UsageError(
+            f"plan={fast.plan}: gives the exact ensemble's labels, not its probabilities, and "
+            f"those are wanted ({wanted.said}). Leave the plan out."
+        )
     ensemble = _loaded(bundle, request, settings, reporter)
+    reporter.say(f"answer: {wanted.said}")
     photos, classes = len(request.ids), len(ensemble.classes)
     job = job_identity(ensemble, request, **{key: settings[key] for key in ANSWER_SETTINGS})
     at_first = numbers = file_numbers(request)
@@ -141,7 +153,7 @@ def submit(
         latency = latency_report(ensemble, outcome)
         # Until the new one stands there, an older manifest would speak of other labels.
         manifest_path(out).unlink(missing_ok=True)
-        write_submission(out, request, outcome, ensemble.classes)
+        write_answers(out, wanted, request, outcome.probabilities, ensemble.classes)
         if probabilities:
             write_probabilities(probabilities, request, outcome, ensemble.classes)
         write_json(latency_path(out), latency)
@@ -150,17 +162,19 @@ def submit(
             "reading": reading.recorded(data),
             "skip_broken": skip_broken,
             **settings,
+            "answer": asdict(answer),
         }
         asked["plan"] = _said(fast, plan_job.plan) if fast and plan_job else "exact"
         inputs = recorded(
             manifest_path(out), predicted, outcome, plan=plan_used, probabilities=probabilities
         )
-        write_manifest(manifest_path(out), out, ensemble, outcome, asked, inputs)
+        write_manifest(manifest_path(out), out, ensemble, outcome, asked, inputs, wanted)
         journal.remove()
     files = {"submission": out, "manifest": manifest_path(out), "latency": latency_path(out)}
     if probabilities:
         files["probabilities"] = probabilities
-    return Submitted(files, len(request.ids), promise_of(outcome), outcome.broken, latency)
+    rows = len(request.sample.ids) if request.sample else len(request.ids)
+    return Submitted(files, rows, promise_of(outcome), outcome.broken, latency)
 
 
 def _loaded(

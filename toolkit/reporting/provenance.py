@@ -86,7 +86,8 @@ MANIFEST_KEYS: Mapping[str, tuple[str, ...]] = {
     "latency": ("file", "sha256"),
     "submission": ("file", "sha256"),
     "bundle": ("folder", "sha256"),
-    "options": ("data", "reading", "skip_broken", "plan", *SETTINGS),
+    "options": ("data", "reading", "skip_broken", "plan", "answer", *SETTINGS),
+    "format": ("kind", "columns", "id_column", "answers", "classes", "all_classes"),
     "voting": ("name", "weights", "temperature"),
     "promise": (),
     "photos": (),
@@ -154,12 +155,17 @@ def described_request(request: Request) -> dict[str, Any]:
     """Return hashes of what is asked for; every photo is read.
 
     Returns:
-        `ids_sha256` of columns and ids in their order, `photos_sha256` of the bytes of all photos,
-        and `photos`, the first `DIGITS` of each photo's hash, one after another.
+        `ids_sha256` of columns and ids in their order, with all the sample's rows, `photos_sha256`
+        of the bytes of all photos, and `photos`, the first `DIGITS` of each photo's hash, one after
+        another.
     """
     each = _photo_hashes(request.paths)
+    rows: list[Any] = [request.columns, request.ids]
+    if request.sample:
+        sample = request.sample
+        rows = [sample.columns, sample.ids, sample.values.to_numpy().tolist(), sample.separator]
     return {
-        "ids_sha256": sha256_json([request.columns, request.ids]),
+        "ids_sha256": sha256_json(rows),
         "photos_sha256": sha256_json(each),
         "photos": "".join(one[:DIGITS] or MISSING for one in each),
     }

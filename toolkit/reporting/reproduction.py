@@ -12,7 +12,6 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from toolkit.data.labels import read_labels
 from toolkit.data.reading import Reading
 from toolkit.data.request import load_request
 from toolkit.errors import ToolkitError, UsageError, listing
@@ -29,6 +28,8 @@ from toolkit.inference.plans import (
 )
 from toolkit.machine import usable_cores
 from toolkit.progress import SILENT, Reporter
+from toolkit.reporting.answered import rows_by_id
+from toolkit.reporting.formats import FormatOptions
 from toolkit.reporting.job import submit
 from toolkit.reporting.provenance import SETTINGS, Made, changed_photos, described_request
 from toolkit.reporting.submission import latency_path, manifest_path
@@ -52,7 +53,8 @@ class OtherLabel:
 
     Attributes:
         id: Of the photo.
-        submitted: What the submission says; None where it has no such row.
+        submitted: What the submission says: a label, or a row of probabilities as text; None where
+            it has no such row.
         again: What it says when it is made again; None where it has no such row.
     """
 
@@ -149,6 +151,7 @@ def reproduce(
             reading=Reading.of_record(made.options["reading"], data),
             fast=fast,
             probabilities=probabilities,
+            answer=FormatOptions(**made.options["answer"]),
             skip_broken=made.options["skip_broken"],
             reporter=reporter,
         )
@@ -281,11 +284,11 @@ def _state(path: Path, sha256: str) -> State:
 
 
 def _other_labels(submission: Path, out: Path) -> tuple[OtherLabel, ...]:
-    again = read_labels(out)
+    again = rows_by_id(out)
     try:
-        submitted = read_labels(submission)
+        submitted = rows_by_id(submission)
     except ToolkitError:
-        return ()  # It is no longer a table of labels; its state says that it was changed.
+        return ()  # It is no longer a table of answers; its state says that it was changed.
     return tuple(
         OtherLabel(id, submitted.get(id), again.get(id))
         for id in dict.fromkeys([*again, *submitted])

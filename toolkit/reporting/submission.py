@@ -24,6 +24,7 @@ from toolkit.inference.job import Outcome
 from toolkit.inference.timing import percentiles
 from toolkit.inference.views import VIEWS
 from toolkit.machine import package_versions, peak_memory_bytes
+from toolkit.reporting.formats import AnswerFormat
 
 SCHEMA_VERSION = 1
 LATENCY, DEFAULT_STEM = "latency.json", "submission"
@@ -33,16 +34,6 @@ _VERSIONED = (
     *("onnxruntime-gpu", "onnxruntime", "openvino"),
     *("numpy", "opencv-python-headless", "albumentations"),
 )
-
-
-def write_submission(
-    path: Path, request: Request, outcome: Outcome, classes: tuple[str, ...]
-) -> None:
-    """Write ids in the request's order with the original category values."""
-    labels = [classes[index] for index in outcome.probabilities.argmax(axis=1)]
-    table = pd.DataFrame(dict(zip(request.columns, (request.ids, labels), strict=True)))
-    with written_whole(path) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
 
 
 def check_paths(out: Path, probabilities: Path | None, plan: Path | None = None) -> None:
@@ -117,6 +108,7 @@ def write_manifest(
     outcome: Outcome,
     options: Mapping[str, Any],
     inputs: Mapping[str, Any],
+    answered: AnswerFormat,
 ) -> None:
     """Write what made a submission: bundle, options, versions, the provider really used.
 
@@ -127,12 +119,14 @@ def write_manifest(
         outcome: The answers.
         options: What was asked for.
         inputs: As `toolkit.reporting.provenance.recorded` gives them.
+        answered: The submission's format.
     """
     bundle, latency = ensemble.bundle, latency_path(submission)
     content = {
         "schema_version": SCHEMA_VERSION,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "submission": {"file": submission.name, "sha256": sha256_file(submission)},
+        "format": answered.record(ensemble.classes),
         "latency": {"file": latency.name, "sha256": sha256_file(latency)},
         "bundle": {"folder": str(bundle.folder), "sha256": bundle.sha256},
         "options": dict(options),

@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 
 from toolkit.data.augmentor import Augmentor, photo_seed
 from toolkit.data.pixels import Pixels
+from toolkit.training.imbalance import balanced_order, occurrences
 from toolkit.training.mixing import Mixing
 
 Batch = tuple[Pixels, NDArray[np.float32]]
+WeightedBatch = tuple[Pixels, NDArray[np.float32], NDArray[np.float32]]
 
-_MIXED = 1
-"""Sets the seeds of mixing, (seed, epoch, batch), apart from those of augmentation."""
+_MIXED, _AGAIN = 1, 2
+"""Set the seeds of mixing, (seed, epoch, batch), and of a photo that comes again in an epoch apart
+from those of augmentation."""
 
 
 class TrainingBatches(keras.utils.PyDataset):
@@ -38,6 +41,8 @@ class TrainingBatches(keras.utils.PyDataset):
         epoch: int,
         workers: int,
         mixing: Mixing = Mixing(),  # noqa: B008 - it is frozen
+        class_weights: NDArray[np.float32] | None = None,
+        balanced: bool = False,
     ) -> None:
         """Prepare the batches of one epoch after another.
 
@@ -52,36 +57,54 @@ class TrainingBatches(keras.utils.PyDataset):
             epoch: Number of the first epoch, counted over all stages from 0.
             workers: Threads that prepare batches.
             mixing: Applied to each batch of augmented photos and its targets.
+            class_weights: What a photo of each class counts, shape (classes,); None counts all
+                alike. A mixed target counts by its shares.
+            balanced: Show all classes equally often, see `balanced_order`.
         """
         super().__init__(workers=workers, max_queue_size=max(8, 2 * workers))
         self._photos, self._labels, self._chosen = photos, labels, chosen
         self._classes, self._batch_size = classes, batch_size
         self._augmentor, self._mixing = augmentor, mixing
         self._seed, self._epoch = seed, epoch
-        self._order = self._shuffled()
+        self._class_weights, self._balanced = class_weights, balanced
+        self._shuffle()
 
     def __len__(self) -> int:
         return batches_an_epoch(len(self._chosen), self._batch_size)
 
-    def __getitem__(self, index: int) -> Batch:
-        members = self._order[index * self._batch_size : (index + 1) * self._batch_size]
-        images = np.stack([self._augmented(int(photo)) for photo in members])
+    def __getitem__(self, index: int) -> Batch | WeightedBatch:
+        place = slice(index * self._batch_size, (index + 1) * self._batch_size)
+        members, again = self._order[place], self._again[place]
+        images = np.stack(
+            [
+                self._augmented(int(photo), int(times))
+                for photo, times in zip(members, again, strict=True)
+            ]
+        )
         seed = photo_seed(self._seed, self._epoch, index, _MIXED)
-        return self._mixing(
+        images, targets = self._mixing(
             images, one_hot(self._labels[members], self._classes), np.random.default_rng(seed)
         )
+        if self._class_weights is None:
+            return images, targets
+        return images, targets, targets @ self._class_weights
 
     def on_epoch_end(self) -> None:
         """Go on to the next epoch's order and augmentation."""
         self._epoch += 1
-        self._order = self._shuffled()
+        self._shuffle()
 
-    def _shuffled(self) -> NDArray[np.int64]:
+    def _shuffle(self) -> None:
         generator = np.random.default_rng([self._seed, self._epoch])
-        return generator.permutation(self._chosen)
+        if self._balanced:
+            self._order = balanced_order(self._chosen, self._labels, generator)
+        else:
+            self._order = generator.permutation(self._chosen)
+        self._again = occurrences(self._order)
 
-    def _augmented(self, photo: int) -> Pixels:
-        seed = photo_seed(self._seed, self._epoch, photo)
+    def _augmented(self, photo: int, times: int) -> Pixels:
+        again = (_AGAIN, times) if times else ()
+        seed = photo_seed(self._seed, self._epoch, photo, *again)
         return self._augmentor(np.asarray(self._photos[photo]), seed)
 
 

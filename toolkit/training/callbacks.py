@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
+from numpy.typing import NDArray
 
-from toolkit.training.recipe import Recipe
+from toolkit.metrics import METRICS, Answers, measure
+from toolkit.training.recipe import Recipe, larger_is_better
 
 
 def recipe_callbacks(recipe: Recipe, *, validates: bool) -> list[Any]:
@@ -16,7 +20,9 @@ def recipe_callbacks(recipe: Recipe, *, validates: bool) -> list[Any]:
     stopping, plateau = recipe.early_stopping, recipe.reduce_on_plateau
     if stopping and (validates or not stopping.monitor.startswith("val_")):
         callbacks.append(
-            keras.callbacks.EarlyStopping(stopping.monitor, patience=stopping.patience)
+            keras.callbacks.EarlyStopping(
+                stopping.monitor, patience=stopping.patience, mode=_mode(stopping.monitor)
+            )
         )
     if plateau and (validates or not plateau.monitor.startswith("val_")):
         callbacks.append(
@@ -25,9 +31,54 @@ def recipe_callbacks(recipe: Recipe, *, validates: bool) -> list[Any]:
                 factor=plateau.factor,
                 patience=plateau.patience,
                 min_lr=plateau.min_learning_rate,
+                mode=_mode(plateau.monitor),
             )
         )
     return callbacks
+
+
+def _mode(figure: str) -> str:
+    return "max" if larger_is_better(figure) else "min"
+
+
+class WholeValidation(keras.callbacks.Callback):
+    """Adds figures of all validation predictions together to those of an epoch.
+
+    It has to come after `AveragedWeights`, and before the callbacks that watch its figures.
+    """
+
+    def __init__(
+        self,
+        watched: Sequence[str],
+        photos: keras.utils.PyDataset,
+        labels: NDArray[np.int64],
+        *,
+        ordered: bool,
+    ) -> None:
+        """Prepare for one stage.
+
+        Args:
+            watched: Which of `recipe.WholeMetric`.
+            photos: The validation photos in batches.
+            labels: Their class indices, shape (photos,).
+            ordered: Whether the classes stand in an order that means something.
+        """
+        super().__init__()
+        self._metrics = {
+            name: METRICS[name.removeprefix("val_").replace("_", "-")] for name in watched
+        }
+        self._photos, self._labels, self._ordered = photos, labels, ordered
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        said = self.model.predict(self._photos, verbose=0).astype(np.float64)
+        figures = {} if logs is None else logs
+        if not np.isfinite(said).all():
+            figures.update(dict.fromkeys(self._metrics, math.nan))
+            return
+        answers = Answers.of(said, self._labels, ordered=self._ordered)
+        for name, metric in self._metrics.items():
+            value = measure(metric, answers)
+            figures[name] = math.nan if value is None else value
 
 
 class AveragedWeights(keras.callbacks.Callback):

@@ -15,12 +15,13 @@ from toolkit.data.augmentor import Augmentor
 from toolkit.data.pixels import Pixels
 from toolkit.files import sha256_file, written_whole
 from toolkit.machine import package_versions, peak_memory_bytes
-from toolkit.metrics import score
+from toolkit.metrics import have_order, score
 from toolkit.progress import Reporter, counted
 from toolkit.training.backend import jit_compile, set_jit_compile, sixteen_bit_policy
 from toolkit.training.batches import PlainBatches, TrainingBatches, batches_an_epoch
-from toolkit.training.callbacks import AveragedWeights, recipe_callbacks
+from toolkit.training.callbacks import AveragedWeights, WholeValidation, recipe_callbacks
 from toolkit.training.checkpoints import Checkpoints
+from toolkit.training.imbalance import class_weights
 from toolkit.training.mixing import Mixing
 from toolkit.training.model import (
     build_model,
@@ -46,6 +47,9 @@ from toolkit.training.run import (
 
 VERSIONED = ("toolkit", "keras", "tensorflow", "jax", "torch", "numpy", "albumentations", "pillow")
 
+
+FOCAL_GAMMA = 2.0
+"""As Lin et al. found best."""
 
 MOST_PHOTOS_FOR_STATISTICS, STATISTICS_BATCH = 1024, 64
 """Enough for means and variances of a network's channels."""
@@ -159,10 +163,21 @@ def _fit_stage(
     if job.tensorboard:
         extra += [keras.callbacks.TensorBoard(job.folder / "tensorboard" / stage.name)]
     classes, batch_size = len(job.data.classes), job.recipe.batch_size
+    trained, judged = np.flatnonzero(~job.held_out), np.flatnonzero(job.held_out)
+    validation = PlainBatches(photos, job.labels, judged, classes=classes, batch_size=batch_size)
+    if validates and job.recipe.watched:
+        extra.append(
+            WholeValidation(
+                job.recipe.watched,
+                validation,
+                job.labels[judged],
+                ordered=have_order(job.data.classes),
+            )
+        )
     training = TrainingBatches(
         photos,
         job.labels,
-        np.flatnonzero(~job.held_out),
+        trained,
         classes=classes,
         batch_size=batch_size,
         augmentor=Augmentor(job.recipe.augmentor),
@@ -170,9 +185,8 @@ def _fit_stage(
         epoch=len(progress.history),
         workers=job.workers,
         mixing=_mixing(job.recipe),
-    )
-    validation = PlainBatches(
-        photos, job.labels, np.flatnonzero(job.held_out), classes=classes, batch_size=batch_size
+        class_weights=class_weights(job.recipe, job.labels[trained], job.data.classes),
+        balanced=job.recipe.sampling == "balanced",
     )
     recorder = Recorder(
         job.folder, job.recipe, job.seed, progress, remembered, checkpoints, job.reporter
@@ -216,11 +230,19 @@ def _compile(job: Job, model: keras.Model, index: int) -> None:
     steps = stage.epochs * batches_an_epoch(photos, recipe.batch_size)
     model.compile(
         optimizer=build_optimizer(recipe, stage, steps),
-        loss=recipe.loss,
+        loss=_loss(recipe),
         metrics=["accuracy"],  # Of mixed targets: whether the class of the largest share was found.
         jit_compile=jit_compile(),
     )
     _create_variables(model, len(job.data.classes))
+
+
+def _loss(recipe: Recipe) -> Any:
+    if recipe.loss == "focal":
+        gamma = FOCAL_GAMMA if recipe.focal_gamma is None else recipe.focal_gamma
+        # Keras's alpha is one factor for all classes: `class_weights` weighs them.
+        return keras.losses.CategoricalFocalCrossentropy(alpha=1.0, gamma=gamma)
+    return recipe.loss
 
 
 def _progress(job: Job) -> Progress:
@@ -287,7 +309,8 @@ def _finish(job: Job, progress: Progress, checkpoints: Checkpoints, photos: Pixe
             probabilities,
         )
         validation.save(job.folder / VALIDATION)
-        figures = asdict(score(probabilities, validation.labels))
+        ordered = have_order(job.data.classes)
+        figures = asdict(score(probabilities, validation.labels, ordered=ordered))
     run = Run(
         folder=job.folder,
         recipe=job.recipe,

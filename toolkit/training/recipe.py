@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import pydantic
 import yaml
@@ -13,7 +13,17 @@ from toolkit.errors import suggestion
 from toolkit.training.registry import find_backbone
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Metric = Literal["accuracy", "loss", "val_accuracy", "val_loss"]
+WholeMetric = Literal[
+    "val_log_loss", "val_macro_f1", "val_balanced_accuracy", "val_auc", "val_kappa"
+]
+"""Figures of all validation predictions together, which Keras cannot average over batches."""
+
+Metric = Literal["accuracy", "loss", "val_accuracy", "val_loss"] | WholeMetric
+
+
+def larger_is_better(figure: str) -> bool:
+    """Return the direction of a figure that training watches."""
+    return not figure.endswith("loss")
 
 
 class _Section(BaseModel):
@@ -209,7 +219,14 @@ class Recipe(_Section):
         reestimate_batch_norm: Take the statistics of batch normalization anew from the training
             photos, under the final weights.
         head: What stands on the backbone.
-        loss: What is minimized.
+        loss: What is minimized: cross-entropy, or focal loss, in which photos that the network is
+            sure of count less (Lin et al., arXiv 1708.02002).
+        focal_gamma: Of focal loss: how much less; 0 would be cross-entropy, none is 2.
+        class_weights: What a photo counts in the training loss by its class: `balanced` lets all
+            classes count alike, or names with numbers, 1 for classes that are not named. Validation
+            figures are not weighted. Not beside sampling.
+        sampling: `balanced` shows all classes equally often: an epoch has as many photos as ever,
+            those of small classes several times, augmented each time anew, of large ones only some.
         optimizer: How.
         exponential_decay: Lowers the learning rate with every step.
         reduce_on_plateau: Lowers it where it no longer helps; not beside another schedule.
@@ -219,7 +236,10 @@ class Recipe(_Section):
         mixup: Mixes pairs of photos and their labels; not beside cutmix.
         cutmix: Puts a part of one photo into another and mixes their labels; not beside mixup.
         ema: Averages the weights over training steps.
-        keep_best: The figure that chooses the epoch whose weights are kept.
+        keep_best: The figure that chooses the epoch whose weights are kept. `val_loss` is the
+            recipe's loss; `val_log_loss`, `val_macro_f1`, `val_balanced_accuracy`, `val_auc` (each
+            class against the rest) and `val_kappa` (quadratic, of classes that are numbers) are of
+            all validation photos together, and cost a second look at them.
         stages: One after another.
         published_accuracy: What others reported for it, to compare with; it changes nothing.
         augmentor: Albumentations transforms with their parameters, from the set's
@@ -238,7 +258,10 @@ class Recipe(_Section):
     batch_norm_momentum: Annotated[float, Field(gt=0, lt=1)] | None = None
     reestimate_batch_norm: bool = False
     head: Head
-    loss: Literal["categorical_crossentropy"]
+    loss: Literal["categorical_crossentropy", "focal"]
+    focal_gamma: PositiveFloat | None = None
+    class_weights: Literal["balanced"] | dict[str, PositiveFloat] | None = None
+    sampling: Literal["balanced"] | None = None
     optimizer: Optimizer
     exponential_decay: ExponentialDecay | None = None
     reduce_on_plateau: ReduceOnPlateau | None = None
@@ -263,6 +286,9 @@ class Recipe(_Section):
             )
         self._only_one_of("exponential_decay", "reduce_on_plateau", "warmup_cosine")
         self._only_one_of("mixup", "cutmix")
+        self._only_one_of("class_weights", "sampling")
+        if self.focal_gamma is not None and self.loss != "focal":
+            raise ValueError(f"focal_gamma: Expected with loss: focal, received loss: {self.loss}")
         names = [stage.name for stage in self.stages]
         if len(set(names)) != len(names):
             raise ValueError("stages: Expected different names")
@@ -282,6 +308,14 @@ class Recipe(_Section):
     def averages(self, stage: Stage) -> bool:
         """Return whether a stage keeps moving averages of the weights."""
         return self.ema is not None and (self.ema.stages is None or stage.name in self.ema.stages)
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """The figures of all validation predictions together that training needs."""
+        needed = [self.keep_best]
+        for section in (self.early_stopping, self.reduce_on_plateau):
+            needed += [section.monitor] if section else []
+        return tuple(name for name in get_args(WholeMetric) if name in needed)
 
     @property
     def epochs(self) -> int:

@@ -15,7 +15,7 @@ from toolkit.errors import ToolkitError
 from toolkit.progress import Reporter
 from toolkit.training.checkpoints import Checkpoints
 from toolkit.training.model import backbone_of
-from toolkit.training.recipe import Recipe
+from toolkit.training.recipe import Recipe, larger_is_better
 from toolkit.training.run import METRICS, Progress, write_history
 
 
@@ -108,6 +108,7 @@ class Recorder(keras.callbacks.Callback):
             "epoch": len(self._progress.history) + 1,
             "stage": stage.name,
             **{key: _plain(figures.get(key)) for key in METRICS},
+            **{key: _known(figures.get(key)) for key in self._recipe.watched},
             "learning_rate": self._rate,
             "seconds": round(seconds, 2),
         }
@@ -120,7 +121,7 @@ class Recorder(keras.callbacks.Callback):
         if not np.isfinite(value):
             return not progress.best_epoch
         known = progress.best_value
-        better = known is None or (value < known if metric.endswith("loss") else value > known)
+        better = known is None or (value > known if larger_is_better(metric) else value < known)
         if better:
             progress.best_value = value
         return better
@@ -147,8 +148,15 @@ def _epoch_line(recipe: Recipe, progress: Progress, best: bool) -> str:
     ]
     if row["val_loss"] is not None:
         parts.append(f"validation loss {row['val_loss']:.4f}  accuracy {row['val_accuracy']:.4f}")
+        for key in recipe.watched:
+            value = "-" if row[key] is None else f"{row[key]:.4f}"
+            parts.append(f"{key.removeprefix('val_').replace('_', ' ')} {value}")
     parts += [f"rate {row['learning_rate']:.2e}", f"{row['seconds']:.0f} s"]
     return "  ".join(parts) + ("  best" if best and row["val_loss"] is not None else "")
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or not np.isfinite(value) else float(value)
 
 
 def _plain(value: Any) -> Any:

@@ -25,7 +25,10 @@ HISTORY, VALIDATION, CURVES = "history.csv", "validation.npz", "curves.png"
 PROGRESS, CHECKPOINTS = "progress.json", "checkpoints"
 
 METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
-"""Columns of the history, which are empty where there is no such figure."""
+"""Columns of the history, which are empty where there is no such figure.
+
+Those of `Recipe.watched` follow them.
+"""
 
 PHOTO_DIGITS = 12
 """Of each photo's hash that are kept: enough that of a million no two are alike by chance."""
@@ -181,7 +184,7 @@ class Run:
             self.folder / HISTORY,
             dtype={"stage": str},
             keep_default_na=False,
-            na_values=dict.fromkeys(METRICS, ""),
+            na_values=dict.fromkeys((*METRICS, *self.recipe.watched), ""),
         )
         rows = table.astype(object).where(table.notna(), None).to_dict("records")
         return [{str(key): value for key, value in row.items()} for row in rows]

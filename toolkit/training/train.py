@@ -26,6 +26,7 @@ from toolkit.training.backend import (
     set_threads,
     sixteen_bit_policy,
 )
+from toolkit.training.imbalance import check_classes
 from toolkit.training.recipe import Recipe
 from toolkit.training.recipe_files import RecipeSet
 from toolkit.training.registry import find_backbone
@@ -140,6 +141,10 @@ def train(
             _plan(recipe, start, prepared, options, backend)
             for recipe, start in zip(chosen, starts, strict=True)
         ]
+        for split in {plan.data.held_out: plan for plan in plans}.values():
+            if split.data.validation_photos:
+                wanted = split.data.validation_fraction
+                prepared.tell_split(split.held_out, wanted, reporter)
         runs: dict[Path, Run] = {}
         todo: dict[Path, _Plan] = {}
         for plan in plans:
@@ -214,18 +219,16 @@ def _plan(
     options: TrainingOptions,
     backend: str,
 ) -> _Plan:
+    check_classes(recipe, prepared.dataset.classes)
     fraction = 0.0 if options.refit_all else recipe.validation_fraction
     given = prepared.given
     if options.refit_all:
         held_out = np.zeros(len(prepared.labels), dtype=np.bool_)
     elif given is not None:
         held_out, fraction = given, float(given.mean())
+        prepared.refuse_uncovered(held_out, "those that the data itself holds out")
     else:
         held_out = prepared.held_out(fraction, options.split_seed)
-        if not held_out.any():
-            raise ToolkitError(
-                f"{options.data}: too few photos to hold {fraction:.0%} out for validation."
-            )
     classes = prepared.dataset.classes
     data = DataSeen(
         folder=str(options.data.absolute()),

@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 from toolkit.exporting.weights import BEST_ALONE, CrossFitted, can_cross_fit, cross_fitting
 from toolkit.inference.bundle import Bundle, BundleValidation
 from toolkit.inference.voting import Voting
-from toolkit.metrics import Paired, Score, agreement, calibration_error, paired, score
+from toolkit.intervals import Labels, Paired, agreement, paired
+from toolkit.metrics import (
+    METRICS,
+    Metric,
+    Probabilities,
+    Score,
+    calibration_error,
+    log_losses,
+    score,
+)
 from toolkit.reporting.page.charts import reliability_chart
 from toolkit.reporting.page.figures import Mistakes, mistakes, reliability
 from toolkit.reporting.page.svg import Chart
@@ -29,6 +38,7 @@ class Judged:
 
     Attributes:
         voting: Name of the way to weigh.
+        metric: What `selected` weights are found for.
         views: Views a photo.
         members: Names.
         labels: Shape (photos,), true class indices.
@@ -39,6 +49,7 @@ class Judged:
     """
 
     voting: str
+    metric: Metric
     views: int
     members: tuple[str, ...]
     labels: NDArray[np.int64]
@@ -152,6 +163,7 @@ def judge(
         return None
     each = validation.averaged(views)
     table = bundle.voting[views]
+    metric = METRICS[table.metric]
     weights = submitted.weights if submitted else table.alternatives[table.choice].weights
     known = [name for name, one in table.alternatives.items() if one.weights == weights]
     if submitted and not known:
@@ -159,9 +171,10 @@ def judge(
         fitted = CrossFitted(one_fold, (np.array(weights),), (submitted.temperature,))
     else:
         voting = table.choice if table.choice in known else known[0]
-        fitted = cross_fitting(voting, each, validation.labels, validation.groups, weights)
+        fitted = cross_fitting(voting, each, validation.labels, validation.groups, weights, metric)
     return Judged(
         voting=voting,
+        metric=metric,
         views=views,
         members=tuple(member.name for member in bundle.members),
         labels=validation.labels,
@@ -194,7 +207,7 @@ def ensemble_section(
             answers = judged.final
         else:
             custom = alternatives[name].weights
-            answers = cross_fitting(name, each, labels, groups, custom).judge(each)
+            answers = cross_fitting(name, each, labels, groups, custom, judged.metric).judge(each)
         voters.append(voter(name, "voting", answers))
     weights = {name: one.weights for name, one in alternatives.items()}
     temperatures = {name: one.temperature for name, one in alternatives.items()}
@@ -236,7 +249,7 @@ def _contributions(judged: Judged, groups: NDArray[np.int64]) -> tuple[Contribut
     if members < 2:
         return ()
     right = judged.each.argmax(axis=2) == judged.labels
-    whole = score(judged.final, judged.labels)
+    whole = _means(judged.final, judged.labels)
     found = []
     for index, name in enumerate(judged.members):
         others = [other for other in range(members) if other != index]
@@ -244,15 +257,21 @@ def _contributions(judged: Judged, groups: NDArray[np.int64]) -> tuple[Contribut
         alone, missed = right[index] & ~right[others].any(0), ~right[index] & right[others].all(0)
         without = None
         if judged.voting not in ("custom", AS_SUBMITTED):
-            fitted = cross_fitting(judged.voting, rest, judged.labels, groups)
-            without = score(fitted.judge(rest), judged.labels)
+            fitted = cross_fitting(judged.voting, rest, judged.labels, groups, metric=judged.metric)
+            without = _means(fitted.judge(rest), judged.labels)
         found.append(
             Contribution(
                 name,
                 int(alone.sum()),
                 int(missed.sum()),
-                without.log_loss - whole.log_loss if without else None,
-                without.accuracy - whole.accuracy if without else None,
+                without[0] - whole[0] if without else None,
+                without[1] - whole[1] if without else None,
             )
         )
     return tuple(found)
+
+
+def _means(probabilities: Probabilities, labels: Labels) -> tuple[float, float]:
+    """Return log-loss and accuracy."""
+    right = probabilities.argmax(axis=1) == labels
+    return float(log_losses(probabilities, labels).mean()), float(right.mean())

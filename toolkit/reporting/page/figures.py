@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.metrics import Labels, Probabilities, class_table, confusion
+from toolkit.intervals import Labels
+from toolkit.metrics import Probabilities, class_scores, confusion
 
 BINS = 10
 
@@ -72,14 +73,10 @@ def mistakes(predicted: Labels, labels: Labels, classes: Sequence[str], most: in
         counts=tuple(tuple(row) for row in counts.tolist()),
         shares=tuple(tuple(row) for row in shares.tolist()),
         rows=tuple(
-            ClassFigures(
-                name,
-                int(row["photos"]),
-                float(row["precision"]),
-                float(row["recall"]),
-                float(row["f1"]),
+            ClassFigures(name, row.photos, row.precision, row.recall, row.f1)
+            for name, row in zip(
+                classes, class_scores(predicted, labels, len(classes)), strict=True
             )
-            for name, row in zip(classes, class_table(counts), strict=True)
         ),
         pairs=tuple((classes[i], classes[j], int(wrong[i, j])) for i, j in pairs if wrong[i, j]),
     )

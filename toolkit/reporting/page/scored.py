@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from toolkit.data.dataset import class_order
-from toolkit.metrics import wilson_interval
+from toolkit.intervals import wilson_interval
 from toolkit.reporting.page.figures import Mistakes, mistakes
 from toolkit.reporting.page.sources import Submission
 

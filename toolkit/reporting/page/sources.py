@@ -16,6 +16,7 @@ from toolkit.inference.bundle import Bundle, BundleValidation, load_bundle, load
 from toolkit.inference.plan import Plan, load_plan
 from toolkit.inference.plans import folder_beside
 from toolkit.progress import SILENT, Reporter
+from toolkit.reporting.answered import read_answers
 from toolkit.reporting.provenance import MANIFEST_KEYS, Made, holes
 from toolkit.reporting.submission import SCHEMA_VERSION, latency_path, manifest_path
 from toolkit.training.run import Run, finished_runs
@@ -214,7 +215,7 @@ def _submission(sources: Sources, missing: dict[str, str], remarks: list[str]) -
         missing["cost"] = (
             f"No {latency_path(path).name} of {path.name} beside it. 'toolkit ensemble' writes it."
         )
-    return Submission(path, read_labels(path), manifest, latency)
+    return Submission(path, read_answers(path).labels, manifest, latency)
 
 
 def _beside(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from toolkit.inference.bundle import Bundle, BundleValidation
 from toolkit.inference.views import VIEWS
-from toolkit.metrics import Labels, Paired, paired
+from toolkit.intervals import Labels, Paired, paired
 from toolkit.reporting.page.album import Album
 from toolkit.reporting.page.charts import views_chart
 from toolkit.reporting.page.ensemble import Judged

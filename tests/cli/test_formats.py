@@ -1,0 +1,460 @@
+"""The file that a competition wants: checked by a reader of its own, and scored again."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+
+PHOTOS = tuple(f"p{number}" for number in (7, 3, 11, 5, 2, 9))
+BREEDS = ("beagle", "boxer", "chow", "collie", "pug", "saluki")
+
+Rows = list[list[str]]
+
+
+@pytest.fixture
+def folder(here: Path, draw_photo: Callable[..., Image.Image]) -> Path:
+    """A folder of photos to predict, `data/test/*.jpg`."""
+    (here / "data" / "test").mkdir(parents=True)
+    for seed, id in enumerate(PHOTOS):
+        draw_photo(seed, (60, 50)).save(here / "data" / "test" / f"{id}.jpg")
+    return here
+
+
+def write(path: Path, rows: Sequence[Sequence[str]], delimiter: str = ",") -> Path:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, delimiter=delimiter).writerows(rows)
+    return path
+
+
+def read(path: Path, delimiter: str = ",") -> Rows:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file, delimiter=delimiter))
+
+
+class Checker:
+    """Holds a submission to the sample, as a competition's server does. It knows no toolkit."""
+
+    def __init__(self, sample: Path, out: Path, delimiter: str = ",") -> None:
+        self.wanted, self.rows = read(sample, delimiter), read(out, delimiter)
+        assert self.rows[0] == self.wanted[0], "another header"
+        assert len(self.rows) == len(self.wanted), "another number of rows"
+        assert out.read_bytes().endswith(b"\n")
+        assert b"\r" not in out.read_bytes()
+
+    def column(self, name: str) -> list[str]:
+        place = self.rows[0].index(name)
+        return [row[place] for row in self.rows[1:]]
+
+    def kept(self, *names: str) -> Checker:
+        for name in names:
+            place = self.wanted[0].index(name)
+            assert self.column(name) == [row[place] for row in self.wanted[1:]], name
+        return self
+
+    def labels(self, name: str, classes: Sequence[str]) -> Checker:
+        assert set(self.column(name)) <= set(classes)
+        return self
+
+    def probabilities(self, columns: Sequence[str], smallest: str = "0") -> Checker:
+        table = [[Decimal(value) for value in self.column(name)] for name in columns]
+        for row in zip(*table, strict=True):
+            assert sum(row) == 1, "a row does not sum to 1"
+            assert all(Decimal(smallest) <= value <= 1 for value in row)
+        return self
+
+    def shares(self, name: str) -> Checker:
+        assert all(0 <= float(value) <= 1 for value in self.column(name))
+        return self
+
+
+def dog_breeds(folder: Path) -> Path:
+    """Ids without a suffix, one column a class, in an order of its own."""
+    columns = ["id", *reversed(BREEDS)]
+    rows = [[id, *["0.1666"] * len(BREEDS)] for id in PHOTOS]
+    return write(folder / "data" / "sample_submission.csv", [columns, *rows])
+
+
+class TestOneColumnAClass:
+    def test_it_holds_probabilities_by_name(self, toolkit, folder: Path, bundle_of) -> None:
+        bundle_of(folder / "bundle", BREEDS)
+        sample = dog_breeds(folder)
+        told = toolkit("ensemble", "--probabilities", "p.csv")
+        assert told.code == 0, told.err
+        assert "answer: sample_submission.csv: probabilities, one column a class (6)" in told.err
+        found = Checker(sample, folder / "submission.csv").kept("id").probabilities(BREEDS)
+        exact = {row[0]: row[1:] for row in read(folder / "p.csv")[1:]}
+        header = read(folder / "p.csv")[0]
+        for number, id in enumerate(PHOTOS):
+            for name in BREEDS:
+                value = float(exact[id][header.index(name) - 1])
+                assert float(found.column(name)[number]) == pytest.approx(value, abs=1e-14)
+
+    def test_it_is_scored_by_what_it_holds(self, toolkit, folder: Path, bundle_of) -> None:
+        bundle_of(folder / "bundle", BREEDS)
+        dog_breeds(folder)
+        toolkit("ensemble", "--quiet")
+        header, *rows = read(folder / "submission.csv")
+        truth = {id: BREEDS[number % 5] for number, id in enumerate(PHOTOS)}
+        write(folder / "truth.csv", [["image", "breed"], *truth.items()])
+        for manifest in (True, False):
+            if not manifest:
+                (folder / "submission.json").unlink()
+            told = toolkit("evaluate", "submission.csv", "--labels", "truth.csv", "--json")
+            assert told.code == 0, told.err
+            (score,) = told.json["scores"].values()
+            said = {row[0]: dict(zip(header[1:], map(float, row[1:]), strict=True)) for row in rows}
+            losses = [-math.log(max(said[id][name], 1e-7)) for id, name in truth.items()]
+            assert score["log_loss"] == pytest.approx(np.mean(losses))
+            areas = [
+                roc_auc_score(
+                    [name == each for each in truth.values()], [said[i][name] for i in truth]
+                )
+                for name in BREEDS[:5]
+            ]
+            assert score["auc"] == pytest.approx(np.mean(areas))
+            right = [max(said[id], key=said[id].__getitem__) == name for id, name in truth.items()]
+            assert score["accuracy"] == pytest.approx(np.mean(right))
+
+    def test_the_same_bytes_are_made_again(self, toolkit, folder: Path, bundle_of) -> None:
+        bundle_of(folder / "bundle", BREEDS)
+        dog_breeds(folder)
+        assert toolkit("ensemble", "--clip", 0.01, "--quiet").code == 0
+        told = toolkit("reproduce", "submission.json", "--json")
+        assert told.code == 0, told.err
+        assert told.json["same"] is True
+        (folder / "data" / "sample_submission.csv").write_text(
+            "id,boxer,beagle,chow,collie,pug,saluki\n"
+            + "".join(f"{id},0,0,0,0,0,1\n" for id in PHOTOS)
+        )
+        told = toolkit("reproduce", "submission.json")
+        assert told.code == 1
+        assert "asks for something else than the submission answers" in told.err
+
+    def test_clipped_rows_sum_to_one_too(self, toolkit, folder: Path, bundle_of) -> None:
+        bundle_of(folder / "bundle", BREEDS)
+        sample = dog_breeds(folder)
+        assert toolkit("ensemble", "--clip", "0.05", "--quiet").code == 0
+        found = Checker(sample, folder / "submission.csv").probabilities(BREEDS, "0.05")
+        assert min(float(value) for name in BREEDS for value in found.column(name)) == 0.05
+
+    def test_names_in_other_letters_are_found_and_unknown_ones_refused(
+        self, toolkit, folder: Path, bundle_of
+    ) -> None:
+        bundle_of(folder / "bundle", ("Great Dane", "pug", "chow"))
+        path = folder / "data" / "sample_submission.csv"
+        sample = write(path, [["id", "great_dane", " Pug", "CHOW"], *[[p, *"000"] for p in PHOTOS]])
+        assert toolkit("ensemble", "--quiet").code == 0
+        header = read(folder / "submission.csv")[0]
+        assert [name.strip() for name in read(sample)[0]] == header
+        write(path, [["id", "great_dane", "pug", "poodle"], *[[p, *"000"] for p in PHOTOS]])
+        told = toolkit("ensemble")
+        assert (told.code, told.out) == (1, "")
+        assert "has a column for 2 of 3 classes; classes without a column: chow; " in told.err
+        assert "columns that are no class: poodle" in told.err
+
+    def test_labels_alone_are_no_answer(self, toolkit, folder: Path, bundle_of) -> None:
+        bundle_of(folder / "bundle", BREEDS)
+        dog_breeds(folder)
+        for arguments in (["--plan", "certain"], ["--plan", "fast", "--certify", "off"]):
+            told = toolkit("ensemble", *arguments)
+            assert (told.code, told.out) == (2, "")
+            assert "not its probabilities, and those are wanted" in told.err
+            assert told.err.splitlines()[-1].startswith("error: plan=")
+        for arguments in (["--format", "labels"], ["--top", 2], ["--positive", "pug"]):
+            told = toolkit("ensemble", *arguments)
+            assert told.code != 0
+            assert "has one column a class" in told.err
+
+
+class TestOneColumnOfLabels:
+    def test_a_sample_with_an_id_column_of_another_name(
+        self, toolkit, folder: Path, bundle_of
+    ) -> None:
+        bundle_of(folder / "bundle", tuple("01234"))
+        (folder / "data" / "test").rename(folder / "data" / "test_images")
+        rows = [["image_id", "label"], *([f"{id}.jpg", "4"] for id in PHOTOS)]
+        sample = write(folder / "data" / "sample_submission.csv", rows)
+        assert toolkit("ensemble", "--quiet", "--out", "mine.csv").code == 0
+        Checker(sample, folder / "mine.csv").kept("image_id").labels("label", tuple("01234"))
+
+    def test_the_original_layout(self, toolkit, home: Path) -> None:
+        assert toolkit("ensemble", "--quiet").code == 0
+        sample = home / "data" / "sample-submission.csv"
+        found = Checker(sample, home / "submission.csv")
+        found.kept("Id").labels("Category", ("2", "10", "x y"))
+
+    def test_repeated_rows_further_columns_and_separators_are_kept(
+        self, toolkit, folder: Path, bundle_of
+    ) -> None:
+        bundle_of(folder / "bundle", BREEDS)
+        ids = [*PHOTOS, PHOTOS[0], PHOTOS[2]]
+        rows = [["row", "image", "breed"], *([f"r{n}", id, "pug"] for n, id in enumerate(ids))]
+        sample = write(folder / "data" / "sample_submission.csv", rows, ";")
+        told = toolkit("ensemble")
+        assert told.code == 0, told.err
+        assert "8 rows" in told.out
+        found = Checker(sample, folder / "submission.csv", ";").kept("row", "image")
+        answers = found.labels("breed", BREEDS).column("breed")
+        assert (answers[6], answers[7]) == (answers[0], answers[2])
+        assert toolkit("reproduce", "--json").json["same"] is True
+
+    def test_labels_are_spelled_as_those_that_were_learnt(
+        self, toolkit, folder: Path, bundle_of
+    ) -> None:
+        bundle_of(folder / "bundle", ("1", "2", "3"), {"1": "audi", "2": "bmw", "3": "fiat"})
+        rows = [["id", "label"], *([id, "audi"] for id in PHOTOS)]
+        sample = write(folder / "data" / "sample_submission.csv", rows)
+        assert toolkit("ensemble", "--quiet").code == 0
+        Checker(sample, folder / "submission.csv").labels("label", ("1", "2", "3"))
+
+
+class TestOneProbability:
+    def answered(self, toolkit, folder: Path, header: list[str], value: str, *more: object):
+        rows = [header, *([id, value] for id in PHOTOS)]
+        sample = write(folder / "data" / "sample_submission.csv", rows)
+        told = toolkit("ensemble", *more)
+        assert told.code == 0, told.err
+        found = Checker(sample, folder / "submission.csv").kept(header[0]).shares(header[1])
+        return told, [float(value) for value in found.column(header[1])]
+
+    @pytest.mark.parametrize(
+        ("classes", "column", "positive", "why"),
+        [
+            (("cat", "dog"), "label", "dog", "the second class in order"),
+            (("cat", "dog"), "cat", "cat", "which the column names"),
+            (("cactus", "none"), "has_cactus", "cactus", "which the column names"),
+            (("0", "1"), "target", "1", "the positive class by its name"),
+            (("no", "yes"), "invasive", "yes", "the positive class by its name"),
+        ],
+    )
+    def test_it_is_of_the_class_that_is_said(
+        self,
+        toolkit,
+        folder: Path,
+        bundle_of,
+        classes: tuple[str, str],
+        column: str,
+        positive: str,
+        why: str,
+    ) -> None:
+        bundle_of(folder / "bundle", classes)
+        told, values = self.answered(
+            toolkit, folder, ["id", column], "0.5", "--probabilities", "p.csv"
+        )
+        assert f"column '{column}' is P({positive}), {why}" in told.err
+        header, *rows = read(folder / "p.csv")
+        place = header.index(positive)
+        assert values == pytest.approx([float(row[place]) for row in rows], abs=1e-14)
+
+    def test_the_other_class_can_be_chosen_and_is_remembered(
+        self, toolkit, folder: Path, bundle_of
+    ) -> None:
+        bundle_of(folder / "bundle", ("cat", "dog"))
+        _, second = self.answered(toolkit, folder, ["id", "label"], "0.5", "--quiet")
+        _, first = self.answered(
+            toolkit, folder, ["id", "label"], "0.5", "--positive", "Cat", "--quiet"
+        )
+        assert first == pytest.approx([1 - value for value in second], abs=1e-12)
+        assert toolkit("reproduce", "--json").json["same"] is True
+        truth = [["id", "label"], *([id, "cat" if n % 2 else "dog"] for n, id in enumerate(PHOTOS))]
+        write(folder / "truth.csv", truth)
+        told = toolkit("evaluate", "submission.csv", "--labels", "truth.csv", "--json").json
+        losses = [
+            -math.log(p if label == "cat" else 1 - p)
+            for p, (_, label) in zip(first, truth[1:], strict=True)
+        ]
+        assert told["scores"]["submission.csv"]["log_loss"] == pytest.approx(np.mean(losses))
+        # Without the manifest, a reader has to be told too.
+        (folder / "submission.json").unlink()
+        again = toolkit(
+            "evaluate", "submission.csv", "--labels", "truth.csv", "--positive", "cat", "--json"
+        ).json
+        assert again["scores"] == told["scores"]
+        other = toolkit("evaluate", "submission.csv", "--labels", "truth.csv").out
+        assert "'label' read as P(dog)" in other
+
+    def test_labels_are_written_where_the_sample_spells_both_or_a_user_says_so(
+        self, toolkit, folder: Path, bundle_of
+    ) -> None:
+        bundle_of(folder / "bundle", ("0", "1"))
+        path = folder / "data" / "sample_submission.csv"
+        sample = write(path, [["id", "label"], *([p, str(n % 2)] for n, p in enumerate(PHOTOS))])
+        assert toolkit("ensemble", "--quiet").code == 0
+        Checker(sample, folder / "submission.csv").labels("label", "01")
+        write(path, [["id", "label"], *([p, "0"] for p in PHOTOS)])
+        assert toolkit("ensemble", "--quiet", "--format", "labels").code == 0
+        Checker(sample, folder / "submission.csv").labels("label", "01")
+
+
+class TestTheBestLabels:
+    def test_a_sample_of_lists_gets_lists(self, toolkit, folder: Path, bundle_of) -> None:
+        bundle_of(folder / "bundle", BREEDS)
+        rows = [["Image", "Id"], *([f"{id}.jpg", "pug chow boxer"] for id in PHOTOS)]
+        sample = write(folder / "data" / "sample_submission.csv", rows)
+        assert toolkit("ensemble", "--quiet", "--probabilities", "p.csv").code == 0
+        found = Checker(sample, folder / "submission.csv").kept("Image").column("Id")
+        header, *exact = read(folder / "p.csv")
+        for said, row in zip(found, exact, strict=True):
+            best = sorted(zip(map(float, row[1:]), header[1:], strict=True), reverse=True)
+            assert said.split() == [name for _, name in best[:3]]
+
+    @pytest.mark.parametrize("manifest", [True, False])
+    def test_they_are_scored_by_their_places(
+        self, toolkit, folder: Path, bundle_of, manifest: bool
+    ) -> None:
+        bundle_of(folder / "bundle", BREEDS)
+        assert toolkit("ensemble", "--top", 5, "--quiet").code == 0
+        lists = {row[0]: row[1].split() for row in read(folder / "submission.csv")[1:]}
+        assert {len(set(said)) for said in lists.values()} == {5}
+        truth = [(id, said[n] if n < 5 else "wolf") for n, (id, said) in enumerate(lists.items())]
+        write(folder / "truth.csv", [["Id", "Category"], *truth])
+        if not manifest:
+            (folder / "submission.json").unlink()
+        told = toolkit("evaluate", "submission.csv", "--labels", "truth.csv", "--json")
+        assert told.code == 0, told.err
+        assert told.json["ranking"]["length"] == 5
+        expected = (1 + 1 / 2 + 1 / 3 + 1 / 4 + 1 / 5) / 6
+        assert told.json["ranking"]["mean_precision"] == pytest.approx(expected)
+        assert told.json["ranking"]["found"] == pytest.approx(5 / 6)
+        assert "MAP@5 0.3806" in toolkit("evaluate", "submission.csv", "--labels", "truth.csv").out
+
+
+class TestWithoutASample:
+    @pytest.fixture
+    def tree(self, folder: Path, bundle_of, draw_photo: Callable[..., Image.Image]) -> Path:
+        bundle_of(folder / "bundle", BREEDS)
+        for part in ("train", "val"):
+            for number, name in enumerate(BREEDS):
+                path = folder / "data" / part / name / f"{name}1.jpg"
+                path.parent.mkdir(parents=True)
+                draw_photo(20 + number, (60, 50)).save(path)
+        return folder
+
+    def test_a_user_says_what_is_wanted(self, toolkit, tree: Path) -> None:
+        assert toolkit("ensemble", "--quiet").code == 0
+        header, *labels = read(tree / "submission.csv")
+        assert header == ["Id", "Category"]
+        assert {name for _, name in labels} <= set(BREEDS)
+        assert toolkit("ensemble", "--quiet", "--format", "probabilities").code == 0
+        header, *rows = read(tree / "submission.csv")
+        assert header == ["Id", *BREEDS]
+        assert [row[0] for row in rows] == [row[0] for row in labels]
+        for (_, name), (_, *values) in zip(labels, rows, strict=True):
+            assert sum(map(Decimal, values)) == 1
+            assert BREEDS[int(np.argmax([float(value) for value in values]))] == name
+
+    @pytest.mark.parametrize(
+        ("arguments", "complaint"),
+        [
+            (["--positive", "pug"], "Expected data of two classes, received 6"),
+            (["--top", "7"], "at most the 6 classes, not 7"),
+            (["--clip", "0.4"], "above 0 and at most 1/6, received 0.4"),
+            (["--clip", "0.01", "--format", "labels"], "where probabilities are written"),
+            (["--top", "2", "--format", "probabilities"], "without format=probabilities"),
+        ],
+    )
+    def test_what_does_not_fit_is_refused_before_any_photo(
+        self, toolkit, tree: Path, arguments: list[str], complaint: str
+    ) -> None:
+        told = toolkit("ensemble", *arguments)
+        assert (told.code, told.out) == (2, "")
+        assert complaint in told.err
+        assert not (tree / "submission.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("columns", "value", "complaint"),
+    [
+        (["id", "x", "y", "width"], "0.5", "has 3 columns that are no classes of the bundle"),
+        (["id", "age"], "31.5", "it asks for a number on a scale"),
+        (["id", "tags"], "pug|chow", "several labels per photo"),
+        (["id"], "", "has no column beside the ids 'id'"),
+    ],
+)
+def test_what_no_classifier_answers_is_refused_by_name(
+    toolkit, folder: Path, bundle_of, columns: list[str], value: str, complaint: str
+) -> None:
+    bundle_of(folder / "bundle", BREEDS)
+    rows = [columns, *([id, *[value] * (len(columns) - 1)] for id in PHOTOS)]
+    write(folder / "data" / "sample_submission.csv", rows)
+    told = toolkit("ensemble")
+    assert (told.code, told.out) == (1, "")
+    assert "sample_submission.csv: " in told.err
+    assert complaint in told.err
+
+
+class TestReadingBack:
+    def write(self, here: Path, rows: Sequence[Sequence[str]]) -> None:
+        write(here / "s.csv", rows)
+        write(here / "truth.csv", [["id", "label"], ["a", "cat"], ["b", "dog"], ["c", "cow"]])
+
+    @pytest.mark.parametrize(
+        ("rows", "complaint"),
+        [
+            ([["id", "label"], ["a", "cat"], ["b", "dog"]], "has no row for 'c'"),
+            ([["id", "label"], ["a", "cat"], ["a", "dog"]], "in several rows in different ways"),
+            (
+                [["id", "cat", "dog"], *([i, "0.5", "0.5"] for i in "abc")],
+                "classes without a column: cow",
+            ),
+            (
+                [["id", "cat", "dog", "cow"], *([i, "0.5", "-0.5", "1"] for i in "abc")],
+                "Expected a probability, received -0.5",
+            ),
+            (
+                [["id", "cat", "dog", "cow"], *([i, "0", "0", "0"] for i in "abc")],
+                "'a' has no probability above 0",
+            ),
+        ],
+    )
+    def test_a_mistake_is_one_line(
+        self, toolkit, here: Path, rows: list[list[str]], complaint: str
+    ) -> None:
+        self.write(here, rows)
+        told = toolkit("evaluate", "s.csv", "--labels", "truth.csv")
+        assert (told.code, told.out) == (1, "")
+        assert complaint in told.err
+
+    def test_rows_of_another_sum_are_rescaled_and_it_is_said(self, toolkit, here: Path) -> None:
+        rows = [["id", "cat", "dog", "cow"], *([i, "2", "1", "1"] for i in "abc")]
+        self.write(here, rows)
+        told = toolkit("evaluate", "s.csv", "--labels", "truth.csv", "--json").json
+        assert "3 rows do not sum to 1 and were divided by their sums" in told["photos"]
+        losses = [math.log(2), math.log(4), math.log(4)]
+        assert told["scores"]["s.csv"]["log_loss"] == pytest.approx(np.mean(losses))
+
+    def test_two_formats_are_compared_by_the_same_metric(self, toolkit, here: Path) -> None:
+        self.write(here, [["id", "cat", "dog", "cow"], *([i, "0.5", "0.3", "0.2"] for i in "abc")])
+        write(
+            here / "other.csv", [["id", "cow", "cat", "dog"], *([i, "1", "0", "0"] for i in "abc")]
+        )
+        told = toolkit(
+            "evaluate", "s.csv", "--against", "other.csv", "--labels", "truth.csv",
+            *("--metric", "log-loss", "--json"),
+        ).json  # fmt: skip
+        assert told["agreement"]["differing"] == 3
+        mine = -np.log([0.5, 0.3, 0.2]).mean()
+        theirs = -np.log([1e-7, 1e-7, 1]).mean()
+        assert told["change"]["mean"] == pytest.approx(mine - theirs)
+        write(here / "labels.csv", [["id", "label"], *([i, "cat"] for i in "abc")])
+        told = toolkit("evaluate", "s.csv", "--against", "labels.csv", "--json").json
+        assert (told["agreement"]["differing"], told["change"]) == (0, None)
+
+
+def test_the_manifest_says_what_the_file_holds(toolkit, folder: Path, bundle_of) -> None:
+    bundle_of(folder / "bundle", BREEDS)
+    dog_breeds(folder)
+    toolkit("ensemble", "--quiet")
+    said = json.loads((folder / "submission.json").read_text(encoding="utf-8"))["format"]
+    assert said["kind"] == "probabilities"
+    assert said["classes"] == list(reversed(BREEDS))
+    assert said["all_classes"] == list(BREEDS)
