@@ -19,7 +19,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from toolkit.training.at_once import BYTES_OF_A_TRAINING, trainings_at_once
+from toolkit.training.at_once import trainings_at_once
 from toolkit.training.run import CHECKPOINTS, HISTORY, MANIFEST, MODEL, PROGRESS, VALIDATION
 
 SMALL, TWIN = "mobilenetv3small", "twin"
@@ -243,11 +243,13 @@ GIB = 2**30
         (4, 32, 64 * GIB, 4),
         (4, 1, 64 * GIB, 1),
         (1, 32, 64 * GIB, 1),
-        (4, 32, 2 * BYTES_OF_A_TRAINING + GIB, 2),
+        (4, 32, 8 * GIB, 2),  # 4 and 3 GiB, and half a GiB for all else.
+        (4, 32, 7 * GIB, 1),
         (4, 32, GIB, 1),
     ],
 )
 def test_as_many_are_trained_at_once_as_cores_and_memory_allow(
     count: int, cores: int, memory: int, expected: int
 ) -> None:
-    assert trainings_at_once(count, "tensorflow", cores=cores, memory=memory) == expected
+    needs = [GIB * (number + 1) for number in range(count)]
+    assert trainings_at_once(needs, "tensorflow", cores=cores, memory=memory) == expected

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from toolkit.capacity import available_memory
 from toolkit.data.cache import decoded_photos
 from toolkit.data.holdout import Prepared, prepare
 from toolkit.data.labelled import load_labelled
@@ -19,7 +20,12 @@ from toolkit.errors import ToolkitError, UsageError, listing, nearest
 from toolkit.files import held, remove_folder, sha256_file, sha256_json, write_text
 from toolkit.processes import Call, Outcome, import_quietly, in_own_process, in_own_processes
 from toolkit.progress import SILENT, Relayed, Reporter, Works, counted
-from toolkit.training.at_once import default_threads, trainings_at_once
+from toolkit.training.at_once import (
+    BYTES_OF_A_TRAINING,
+    default_threads,
+    how_many_fit,
+    trainings_at_once,
+)
 from toolkit.training.backend import (
     choose_backend,
     framework_settings,
@@ -329,10 +335,7 @@ def _train(
     """
     photos = _decoded(plans, prepared, reporter)
     backend = str(plans[0].identity["backend"])
-    at_once = options.jobs or trainings_at_once(len(plans), backend)
-    if at_once > 1 and len(plans) > 1:
-        count = min(at_once, len(plans))
-        reporter.say(f"{len(plans)} networks to train, {count} at the same time")
+    at_once = _at_once(len(plans), backend, options.jobs, reporter)
     by_name = {plan.recipe.backbone: plan for plan in plans}
     runs: dict[Path, Run] = {}
     failed: dict[Path, Exception] = {}
@@ -361,6 +364,20 @@ def _train(
     if failed:
         raise _failure(failed, len(plans))
     return runs
+
+
+def _at_once(count: int, backend: str, jobs: int | None, reporter: Reporter) -> int:
+    needs = [BYTES_OF_A_TRAINING] * count
+    at_once = min(jobs, count) if jobs else trainings_at_once(needs, backend)
+    if at_once > 1:
+        reporter.say(f"{count} networks to train, {at_once} at the same time")
+        if how_many_fit(needs) < at_once:
+            needed, free = sum(sorted(needs)[-at_once:]), available_memory()
+            reporter.say(
+                f"warning: so many may need {needed / 2**30:.1f} GiB of memory, of which "
+                f"{free / 2**30:.1f} GiB are free; the system may kill one"
+            )
+    return at_once
 
 
 def _failure(failed: Mapping[Path, Exception], count: int) -> Exception:
