@@ -114,6 +114,11 @@ def load_labelled(root: Path) -> Dataset:
     return _from_class_folders(root)
 
 
+def is_extracted(root: Path) -> bool:
+    """Return whether `load_labelled` would extract no archive."""
+    return (root / TRAIN_FOLDER).is_dir() or not (root / f"{TRAIN_FOLDER}.zip").is_file()
+
+
 def load_labels(csv: Path, photos: Path, classes: tuple[str, ...]) -> Dataset:
     """Read labelled photos from a CSV of ids and categories and a folder.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,6 +91,17 @@ def gpu_is_visible() -> bool:
     import torch
 
     return bool(torch.cuda.is_available())
+
+
+def may_have_gpu() -> bool:
+    """Return False where no device is there that `gpu_is_visible` could find.
+
+    That one has to import the backend, which takes seconds.
+    """
+    if sys.platform != "linux":
+        return True
+    devices = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd", "/dev/accel0", "/dev/vfio")
+    return any(Path(device).exists() for device in devices)
 
 
 def _configured() -> str:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from toolkit.capacity import Capacity
 from toolkit.data.cache import decoded_photos
 from toolkit.data.dataset import load_labelled
 from toolkit.data.holdout import Prepared, prepare
@@ -18,7 +19,8 @@ from toolkit.errors import ToolkitError, UsageError, nearest
 from toolkit.files import held, remove_folder, sha256_file, sha256_json, write_text
 from toolkit.processes import import_quietly, in_own_process
 from toolkit.progress import SILENT, Reporter, counted
-from toolkit.training.backend import choose_backend, sixteen_bit_policy
+from toolkit.training.backend import choose_backend, may_have_gpu, sixteen_bit_policy
+from toolkit.training.memory import refuse_too_little
 from toolkit.training.recipe import Recipe
 from toolkit.training.recipe_files import RecipeSet
 from toolkit.training.registry import find_backbone
@@ -117,6 +119,12 @@ def train(
             _plan(recipe, start, prepared, options, backend)
             for recipe, start in zip(chosen, starts, strict=True)
         ]
+        to_train = [
+            plan.recipe for plan in plans if options.fresh or not (plan.folder / MANIFEST).is_file()
+        ]
+        hashes = [fact.sha256 for fact in prepared.facts]
+        on_gpu = may_have_gpu()
+        refuse_too_little(to_train, options.runs, hashes, Capacity.here(), reporter, on_gpu=on_gpu)
         finished: list[Run] = []
         for plan in plans:
             run = None if options.fresh else _done(plan)
