@@ -8,7 +8,19 @@ from pathlib import Path
 import psutil
 import pytest
 
-from toolkit.capacity import RESERVED_BYTES, available_memory, free_disk, how_many_fit
+from toolkit.capacity import (
+    IGNORE,
+    RESERVED_BYTES,
+    Capacity,
+    Need,
+    available_memory,
+    disk_needs,
+    free_disk,
+    how_many_fit,
+    refuse_what_does_not_fit,
+)
+from toolkit.errors import ToolkitError
+from toolkit.progress import Reporter
 
 MIB, GIB = 2**20, 2**30
 
@@ -92,8 +104,58 @@ class TestHowManyFit:
     def test_one_runs_always_and_more_where_their_memory_is_free(
         self, free: int, at_most: int, fit: int
     ) -> None:
-        assert how_many_fit(2 * GIB, at_most, available=free + RESERVED_BYTES) == fit
+        assert how_many_fit([2 * GIB] * at_most, available=free + RESERVED_BYTES) == fit
+
+    def test_the_largest_decide_because_they_may_meet(self) -> None:
+        needs = [GIB, 4 * GIB, 2 * GIB]
+        assert how_many_fit(needs, available=6 * GIB + RESERVED_BYTES) == 2
+        assert how_many_fit(needs, available=7 * GIB + RESERVED_BYTES) == 3
 
     def test_without_figures_the_system_is_asked(self) -> None:
-        assert how_many_fit(1, 3) == 3
-        assert how_many_fit(2**60, 3) == 1
+        assert how_many_fit([1, 1, 1]) == 3
+        assert how_many_fit([2**60] * 3) == 1
+
+
+class TestNeed:
+    @pytest.mark.parametrize(
+        ("needed", "verdict"),
+        [(0, "fits"), (8 * GIB, "fits"), (9 * GIB, "tight"), (12 * GIB, "tight"), (14 * GIB, None)],
+    )
+    def test_estimates_leave_a_margin_on_both_sides(self, needed: int, verdict: str | None) -> None:
+        assert Need("it", "memory", needed, 10 * GIB).verdict == (verdict or "too little")
+
+    def test_what_fits_is_not_mentioned(self, capsys: pytest.CaptureFixture[str]) -> None:
+        refuse_what_does_not_fit(Need("it", "memory", 1, GIB), "Do.", Reporter(quiet=False))
+        assert capsys.readouterr().err == ""
+
+    def test_what_is_tight_is_warned_of_with_both_figures(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        need = Need("training x", "memory", 4 * GIB, 4 * GIB)
+        refuse_what_does_not_fit(need, "Close programs.", Reporter(quiet=False))
+        assert capsys.readouterr().err == (
+            "warning: training x needs about 4.0 GiB of memory, 4.0 GiB are available. "
+            "Close programs.\n"
+        )
+
+    def test_what_does_not_fit_is_refused_with_both_figures_and_two_ways_out(self) -> None:
+        with pytest.raises(ToolkitError) as caught:
+            refuse_what_does_not_fit(Need("x", "memory", 4 * GIB, GIB), "Close.", Reporter())
+        assert str(caught.value) == (
+            "x needs about 4.0 GiB of memory, 1.0 GiB are available. Close. "
+            "TOOLKIT_IGNORE_CAPACITY=1 tries it anyway."
+        )
+
+    def test_a_user_may_try_it_anyway(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv(IGNORE, "1")
+        refuse_what_does_not_fit(Need("x", "memory", 4 * GIB, GIB), "", Reporter(quiet=False))
+        assert capsys.readouterr().err.startswith("warning: x needs about 4.0 GiB")
+
+    def test_folders_on_one_disk_share_what_is_free(self, tmp_path: Path) -> None:
+        wanted = {tmp_path / "runs" / "a": 3 * GIB, tmp_path / "cache": 2 * GIB}
+        [need] = disk_needs("it", wanted, Capacity(0, lambda folder: GIB))
+        assert (need.needed, need.available) == (5 * GIB, GIB)
+        assert str(tmp_path / "runs" / "a") in need.kind
+        assert str(tmp_path / "cache") in need.kind

@@ -50,6 +50,29 @@ class TestDoctor:
         assert "TensorFlow devices: not installed" in told.out
         assert "onnxruntime-gpu" in told.out or "onnxruntime " in told.out
 
+    def test_it_says_whether_a_set_fits_into_memory_and_disk(self, toolkit, home: Path) -> None:
+        fit = toolkit("doctor", "--recipes", "finetune", "--json").json["set"]
+        assert (fit["recipes"], fit["data"]) == ("finetune", "data")
+        with (home / "data" / "train.csv").open(encoding="utf-8") as file:
+            assert fit["photos"] == len(list(csv.reader(file))) - 1
+        for member in fit["members"]:
+            for work in ("training", "export"):
+                assert member[work]["needed"] > 2**29
+                assert member[work]["verdict"] in ("fits", "tight", "too little")
+        assert fit["disks"][0]["needed"] > 2**29
+        told = toolkit("doctor", "--recipes", "finetune").out
+        assert "Set 'finetune': memory on the CPU" in told
+        assert f"with the {fit['photos']} photos of data: the set 'finetune' needs about" in told
+
+    def test_without_data_the_disk_is_estimated_for_some_photos(self, toolkit, here: Path) -> None:
+        told = toolkit("doctor", "--data", "nowhere").out
+        assert "with 1000 photos: the set 'improved' needs about" in told
+
+    def test_an_unknown_set_is_one_line(self, toolkit) -> None:
+        told = toolkit("doctor", "--recipes", "improvd")
+        assert told.code != 0
+        assert "Did you mean 'improved'?" in told.err
+
     def test_warnings_are_printed(self, toolkit, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.31.1")
         assert "warning: onnxruntime and onnxruntime-gpu are both" in toolkit("doctor").out

@@ -290,7 +290,15 @@ def test_a_file_that_differs_is_not_kept(
 @pytest.fixture(scope="module")
 def efficientnet() -> keras.Model:
     """An EfficientNet with ImageNet's normalization inside, the smallest there is."""
-    entry = Backbone("b0", "EfficientNetB0", 32, "raw", rescales_after_normalization=True)
+    entry = Backbone(
+        "b0",
+        "EfficientNetB0",
+        32,
+        "raw",
+        parameters=4_049_571,
+        outputs_per_pixel=528,
+        rescales_after_normalization=True,
+    )
     images = keras.Input((SIZE, SIZE, 3), dtype="uint8", name="images")
     base = build_base(entry, SIZE, pretrained=True)
     features = base(keras.layers.Rescaling(1.0, name="scaling")(images))

@@ -70,6 +70,14 @@ def stirred(model: keras.Model, seed: int = 0) -> keras.Model:
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
+def test_the_registry_knows_the_size_of_every_backbone(backbone: str) -> None:
+    entry = find_backbone(backbone)
+    base = build_base(entry, 150, pretrained=True)
+    outputs = sum(np.prod(layer.output.shape[1:]) for layer in base.layers) / 150**2
+    assert (entry.parameters, entry.outputs_per_pixel) == (base.count_params(), round(outputs))
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_every_backbone_is_keras_s_network_with_a_head(
     backbone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

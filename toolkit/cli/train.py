@@ -66,7 +66,17 @@ def print_runs(title: str, runs: Sequence[Run]) -> None:
     one_set = len({run.recipe.set for run in runs}) == 1
     print_table(
         title,
-        ["<run", "px", "epochs", "best", "accuracy", "95 % interval", "log-loss", "seconds"],
+        [
+            "<run",
+            "px",
+            "epochs",
+            "best",
+            "accuracy",
+            "95 % interval",
+            "log-loss",
+            "seconds",
+            "peak GiB",
+        ],
         [
             (
                 run.folder.name if one_set else run.label,
@@ -77,6 +87,7 @@ def print_runs(title: str, runs: Sequence[Run]) -> None:
                 interval(run.score.get("interval")),
                 figure(run.score.get("log_loss")),
                 f"{run.seconds:.0f}",
+                f"{run.peak_memory_bytes / 2**30:.1f}" if run.peak_memory_bytes else "",
             )
             for run in runs
         ],
@@ -86,7 +97,7 @@ def print_runs(title: str, runs: Sequence[Run]) -> None:
 
 def figures(run: Run) -> dict[str, Any]:
     """Return what a run is and how good, for JSON."""
-    keys = ("score", "epochs", "best_epoch", "seconds", "finished")
+    keys = ("score", "epochs", "best_epoch", "seconds", "finished", "peak_memory_bytes")
     return {
         "set": run.recipe.set,
         "backbone": run.recipe.backbone,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
+from toolkit.capacity import free_disk
 from toolkit.data.pixels import DECODER_VERSION, DEFINITION, load
 from toolkit.errors import ToolkitError
 from toolkit.files import cache_folder, held, sha256_json, written_whole
@@ -36,12 +36,11 @@ def decoded_photos(
         BrokenPhotoError: A photo cannot be read.
         ToolkitError: The disk is too full.
     """
-    key = sha256_json([DEFINITION, DECODER_VERSION, size, list(hashes)])
-    path = cache_folder() / "photos" / f"{key[:32]}-{size}px.npy"
+    path = _file(hashes, size)
     if path.is_file():
         return path
     _remove_left_behind(path.parent)
-    _check_space(path, len(paths) * size * size * 3)
+    _check_space(path, decoded_bytes(len(paths), [size]))
     with (
         contextlib.ExitStack() as afterwards,
         written_whole(path) as temporary,
@@ -64,6 +63,27 @@ def decoded_photos(
     return path
 
 
+def decoded_folder() -> Path:
+    """Return where decoded photos are kept."""
+    return cache_folder() / "photos"
+
+
+def decoded_bytes(count: int, sizes: Iterable[int]) -> int:
+    """Return what so many photos take at different sizes."""
+    return sum(count * size * size * 3 for size in set(sizes))
+
+
+def bytes_to_decode(hashes: Sequence[str], sizes: Iterable[int]) -> int:
+    """Return what `decoded_photos` has still to write for photos at different sizes."""
+    missing = [size for size in sizes if not _file(hashes, size).is_file()]
+    return decoded_bytes(len(hashes), missing)
+
+
+def _file(hashes: Sequence[str], size: int) -> Path:
+    key = sha256_json([DEFINITION, DECODER_VERSION, size, list(hashes)])
+    return decoded_folder() / f"{key[:32]}-{size}px.npy"
+
+
 def _remove_left_behind(folder: Path) -> None:
     """Remove what processes that were killed had begun; nobody holds it any more."""
     for unfinished in folder.glob(".*.npy"):
@@ -79,7 +99,7 @@ def _held(unfinished: Path) -> contextlib.AbstractContextManager[None]:
 
 def _check_space(path: Path, needed: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(path.parent).free
+    free = free_disk(path.parent)
     if needed > free:
         raise ToolkitError(
             f"{path.parent}: decoded photos need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are "

@@ -81,6 +81,22 @@ def unpacked(
     return Unpacked(tree, tuple(tables), tuple(left))
 
 
+def would_extract(root: Path) -> bool:
+    """Return whether `unpacked` would extract an archive, which writes files.
+
+    Raises:
+        ToolkitError: The folder cannot be listed.
+    """
+    for folder in scan(root).walk():
+        for name in _archives(folder):
+            stem = archive_stem(name)
+            if stem is None or stem in folder.folders or is_table(folder.path / name):
+                continue
+            if not _holds_a_table(folder.path / name) and _is_needed(folder, stem):
+                return True
+    return False
+
+
 def _archives(folder: Folder) -> list[str]:
     known = [n for n in folder.others if archive_stem(n) or n.lower().endswith(FOREIGN_SUFFIXES)]
     return sorted(known)

@@ -19,6 +19,7 @@ from tf2onnx.graph import GraphUtil
 
 from toolkit.data.pixels import Pixels
 from toolkit.errors import ToolkitError
+from toolkit.exporting.folding import fold_constants, put_weights
 from toolkit.files import written_whole
 from toolkit.inference.bundle import INPUT, OUTPUT
 from toolkit.training.backend import set_jit_compile
@@ -107,20 +108,60 @@ def to_onnx(model: keras.Model, metadata: Mapping[str, str]) -> onnx.ModelProto:
     Raises:
         ToolkitError: The converter made something else.
     """
-    signature = [tf.TensorSpec([None, *model.input_shape[1:]], tf.uint8, name=INPUT)]
     # What its optimizer cannot do, tf2onnx logs with a traceback; it is mended below.
     logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
+    network = _WithoutKernels(model)
     exported: onnx.ModelProto
-    exported, _ = tf2onnx.convert.from_keras(model, input_signature=signature, opset=OPSET)
-    check_inputs(exported)
+    exported, _ = tf2onnx.convert.from_keras(
+        network, input_signature=network.signature, opset=OPSET
+    )
     if sum(node.op_type == "Transpose" for node in exported.graph.node) > MOST_TRANSPOSES:
         exported = _transposes_removed(exported)
-    _rename(exported.graph, exported.graph.output[0].name, OUTPUT)
+    put_weights(exported.graph, network.weights)
+    fold_constants(exported.graph)
+    check_inputs(exported)
     for value in (exported.graph.input[0], exported.graph.output[0]):
         value.type.tensor_type.shape.dim[0].dim_param = BATCH_DIMENSION
     onnx.helper.set_model_props(exported, dict(metadata))
     onnx.checker.check_model(exported, full_check=True)
     return exported
+
+
+class _WithoutKernels:
+    """A network as tf2onnx sees it: its kernels are inputs beside the images.
+
+    As constants they would be copied some twenty times on the way through TensorFlow and tf2onnx.
+    Vectors, as of batch normalization, stay constants, because both compute with them.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self.name, self.output_names = model.name, [OUTPUT]
+        self._model = model
+        self._kernels = {
+            f"kernel_{number}": variable
+            for number, variable in enumerate(model.variables)
+            if len(variable.shape) > 1
+        }
+
+    @property
+    def signature(self) -> list[Any]:
+        images = tf.TensorSpec([None, *self._model.input_shape[1:]], tf.uint8, name=INPUT)
+        kernels = [
+            tf.TensorSpec(variable.shape, variable.dtype, name=name)
+            for name, variable in self._kernels.items()
+        ]
+        return [images, *kernels]
+
+    @property
+    def weights(self) -> dict[str, NDArray[np.float32]]:
+        return {
+            name: keras.ops.convert_to_numpy(variable) for name, variable in self._kernels.items()
+        }
+
+    def __call__(self, *inputs: Any, training: bool) -> dict[str, Any]:
+        images, *kernels = tf.nest.flatten(inputs)  # tf2onnx passes them as one list
+        with keras.StatelessScope(list(zip(self._kernels.values(), kernels, strict=True))):
+            return {OUTPUT: self._model(images, training=training)}
 
 
 def check_inputs(exported: onnx.ModelProto) -> None:

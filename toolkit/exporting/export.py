@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from toolkit.capacity import Capacity
 from toolkit.data.pixels import DECODER_VERSION, DEFINITION
 from toolkit.errors import ToolkitError, UsageError, nearest
 from toolkit.exporting.members import VERSIONED, Photos, export_members
+from toolkit.exporting.memory import refuse_too_little
 from toolkit.exporting.precision import Lowered, lower_members, parse_precisions
 from toolkit.exporting.select import member_names
 from toolkit.exporting.weights import (
@@ -122,6 +124,8 @@ def export(runs: Sequence[Run], options: ExportOptions, reporter: Reporter = SIL
             )
             return existing
         photos = Photos.find(runs, options.data, reporter)
+        recipes = [run.recipe for run in runs]
+        refuse_too_little(recipes, target, photos.hashes, Capacity.here(), reporter)
         building.mkdir(exist_ok=True)
         try:
             (building / MANIFEST).unlink(missing_ok=True)  # Its files are about to change.

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.capacity import how_many_fit
 from toolkit.data.cache import decoded_photos
 from toolkit.data.labelled import load_labelled
 from toolkit.data.pixels import DECODER_VERSION, DEFINITION
 from toolkit.data.reading import Reading
 from toolkit.data.survey import survey
 from toolkit.errors import ToolkitError, listing
+from toolkit.exporting.memory import export_memory
 from toolkit.files import read_json, sha256_file, sha256_json, write_json, written_whole
 from toolkit.inference.bundle import Member
 from toolkit.inference.devices import choose_device
@@ -41,9 +43,6 @@ VERSIONED = (
 
 PHOTOS_WITHOUT_VALIDATION = 256
 """Photos that parity is shown on where the members trained on all of them."""
-
-CONVERSIONS_AT_ONCE = 2
-"""A conversion is Python on one core for most of its time, and takes up to 2 GB."""
 
 _BATCH = 16
 
@@ -135,7 +134,7 @@ def export_members(
     works = [_Work(name, run, photos, building) for name, run in named]
     missing = [work for work in works if not work.is_done]
     pixels = {work.size: photos.decoded(work.size, reporter) for work in missing}
-    with ThreadPoolExecutor(CONVERSIONS_AT_ONCE) as pool:
+    with ThreadPoolExecutor(_at_once(missing)) as pool:
         parities = []
         for work in missing:
             work.stamp.unlink(missing_ok=True)  # It would vouch for a file that is being replaced.
@@ -180,6 +179,11 @@ def answers_to_views(
 def spread(count: int, most: int) -> list[int]:
     """Return at most so many numbers below `count`, evenly spread."""
     return sorted(set(np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()))
+
+
+def _at_once(works: Sequence[_Work]) -> int:
+    """Return how many conversions to run at once: each is Python on one core most of its time."""
+    return min(usable_cores(), how_many_fit([export_memory(work.run.recipe) for work in works]))
 
 
 @dataclass(frozen=True)

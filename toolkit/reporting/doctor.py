@@ -14,6 +14,7 @@ import onnxruntime
 import psutil
 
 import toolkit
+from toolkit.capacity import available_memory
 from toolkit.errors import ToolkitError
 from toolkit.files import cache_folder, written_whole
 from toolkit.inference.devices import obstacle
@@ -80,14 +81,14 @@ def diagnose() -> dict[str, Any]:
 
 
 def _machine() -> dict[str, Any]:
-    memory = psutil.virtual_memory()
+    total = psutil.virtual_memory().total
     return {
         "toolkit": toolkit.__version__,
         "python": sys.version.split()[0],
         "system": platform.platform(),
         "processor": processor_name(),
         "cores": f"{usable_cores()} usable of {os.cpu_count()}",
-        "memory": f"{memory.available / 2**30:.1f} GiB free of {memory.total / 2**30:.1f}",
+        "memory": f"{available_memory() / 2**30:.1f} GiB free of {total / 2**30:.1f}",
     }
 
 

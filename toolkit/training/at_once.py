@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
 
-from toolkit.capacity import RESERVED_BYTES, available_memory
+from toolkit.capacity import how_many_fit
 from toolkit.machine import usable_cores
 from toolkit.processes import import_quietly, in_own_process
 from toolkit.training.backend import gpu_is_visible, may_have_gpu
 
 MOST_THREADS = 8
 """Threads of one training beyond which batches of photos are too small a work to be shared."""
-
-BYTES_OF_A_TRAINING = 4 * 2**30
-"""Peak memory of the largest of the published four, ResNet101V2 at 150 px in batches of 16."""
 
 
 def default_threads() -> int:
@@ -48,18 +44,7 @@ def trainings_at_once(
         return 1
     if may_have_gpu() and in_own_process(_has_gpu, environment={"KERAS_BACKEND": backend}):
         return 1
-    return max(1, min(most, how_many_fit(needs, memory)))
-
-
-def how_many_fit(needs: Sequence[int], memory: int | None = None) -> int:
-    """Return how many trainings fit into free memory at the same time, whichever they are.
-
-    Args:
-        needs: Peak memory of training each, in bytes.
-        memory: Free bytes; None asks the system.
-    """
-    free = (available_memory() if memory is None else memory) - RESERVED_BYTES
-    return sum(total <= free for total in accumulate(sorted(needs, reverse=True)))
+    return min(most, how_many_fit(needs, memory))
 
 
 def _has_gpu() -> bool:

@@ -21,6 +21,9 @@ class Backbone:
         constructor: Its name in `keras.applications`.
         smallest_size: Smallest image side in pixels that the network takes.
         own_pixels: The scaling it was pretrained with.
+        parameters: Its weights, without a classifier.
+        outputs_per_pixel: Values that all its layers together put out for each pixel of an image of
+            150 px; the memory of a training is estimated from them.
         options: Further arguments of the constructor.
         rescales_after_normalization: Keras adds a rescaling layer to EfficientNet only when it
             downloads the ImageNet weights itself; with the same weights from a file it has to be
@@ -31,6 +34,8 @@ class Backbone:
     constructor: str
     smallest_size: int
     own_pixels: PixelScaling
+    parameters: int
+    outputs_per_pixel: int
     options: Mapping[str, Any] = field(default_factory=dict)
     rescales_after_normalization: bool = False
 
@@ -41,12 +46,55 @@ class Backbone:
 
 
 _ENTRIES = (
-    Backbone("xception", "Xception", 71, "symmetric"),
-    Backbone("inceptionv3", "InceptionV3", 75, "symmetric"),
-    Backbone("resnet101v2", "ResNet101V2", 32, "symmetric"),
-    Backbone("efficientnetb3", "EfficientNetB3", 32, "raw", rescales_after_normalization=True),
-    Backbone("mobilenetv3small", "MobileNetV3Small", 32, "raw"),
-    Backbone("efficientnetv2b0", "EfficientNetV2B0", 32, "raw"),
+    Backbone(
+        "xception",
+        "Xception",
+        71,
+        "symmetric",
+        parameters=20_861_480,
+        outputs_per_pixel=654,
+    ),
+    Backbone(
+        "inceptionv3",
+        "InceptionV3",
+        75,
+        "symmetric",
+        parameters=21_802_784,
+        outputs_per_pixel=295,
+    ),
+    Backbone(
+        "resnet101v2",
+        "ResNet101V2",
+        32,
+        "symmetric",
+        parameters=42_626_560,
+        outputs_per_pixel=1117,
+    ),
+    Backbone(
+        "efficientnetb3",
+        "EfficientNetB3",
+        32,
+        "raw",
+        parameters=10_783_535,
+        outputs_per_pixel=1011,
+        rescales_after_normalization=True,
+    ),
+    Backbone(
+        "mobilenetv3small",
+        "MobileNetV3Small",
+        32,
+        "raw",
+        parameters=939_120,
+        outputs_per_pixel=115,
+    ),
+    Backbone(
+        "efficientnetv2b0",
+        "EfficientNetV2B0",
+        32,
+        "raw",
+        parameters=5_919_312,
+        outputs_per_pixel=353,
+    ),
 )
 
 BACKBONES: Mapping[str, Backbone] = {entry.name: entry for entry in _ENTRIES}

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from toolkit.capacity import available_memory
+from toolkit.capacity import Capacity, available_memory, how_many_fit
 from toolkit.data.cache import decoded_photos
 from toolkit.data.holdout import Prepared, prepare
 from toolkit.data.labelled import load_labelled
@@ -21,18 +21,18 @@ from toolkit.files import held, remove_folder, sha256_file, sha256_json, write_t
 from toolkit.processes import Call, Outcome, import_quietly, in_own_process, in_own_processes
 from toolkit.progress import SILENT, Relayed, Reporter, Works, counted
 from toolkit.training.at_once import (
-    BYTES_OF_A_TRAINING,
     default_threads,
-    how_many_fit,
     trainings_at_once,
 )
 from toolkit.training.backend import (
     choose_backend,
     framework_settings,
+    may_have_gpu,
     set_threads,
     sixteen_bit_policy,
 )
 from toolkit.training.imbalance import check_classes
+from toolkit.training.memory import refuse_too_little, training_memory
 from toolkit.training.recipe import Recipe
 from toolkit.training.recipe_files import RecipeSet
 from toolkit.training.registry import find_backbone
@@ -153,6 +153,12 @@ def train(
                 prepared.tell_split(split.held_out, wanted, reporter)
         runs: dict[Path, Run] = {}
         todo: dict[Path, _Plan] = {}
+        to_train = [
+            plan.recipe for plan in plans if options.fresh or not (plan.folder / MANIFEST).is_file()
+        ]
+        hashes = [fact.sha256 for fact in prepared.facts]
+        on_gpu = may_have_gpu()
+        refuse_too_little(to_train, options.runs, hashes, Capacity.here(), reporter, on_gpu=on_gpu)
         for plan in plans:
             run = None if options.fresh else _done(plan)
             if run is None:
@@ -335,7 +341,7 @@ def _train(
     """
     photos = _decoded(plans, prepared, reporter)
     backend = str(plans[0].identity["backend"])
-    at_once = _at_once(len(plans), backend, options.jobs, reporter)
+    at_once = _at_once([plan.recipe for plan in plans], backend, options.jobs, reporter)
     by_name = {plan.recipe.backbone: plan for plan in plans}
     runs: dict[Path, Run] = {}
     failed: dict[Path, Exception] = {}
@@ -366,8 +372,8 @@ def _train(
     return runs
 
 
-def _at_once(count: int, backend: str, jobs: int | None, reporter: Reporter) -> int:
-    needs = [BYTES_OF_A_TRAINING] * count
+def _at_once(recipes: Sequence[Recipe], backend: str, jobs: int | None, reporter: Reporter) -> int:
+    count, needs = len(recipes), [training_memory(recipe) for recipe in recipes]
     at_once = min(jobs, count) if jobs else trainings_at_once(needs, backend)
     if at_once > 1:
         reporter.say(f"{count} networks to train, {at_once} at the same time")
