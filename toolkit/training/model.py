@@ -134,7 +134,7 @@ def copy_weights(source: keras.Model, target: keras.Model) -> None:
     After `set_weights` alone a Normalization layer goes on with the statistics it was built with.
     """
     target.set_weights(source.get_weights())
-    _take_statistics(target)
+    take_statistics(target)
 
 
 def backbone_of(model: keras.Model) -> keras.Model:
@@ -180,10 +180,11 @@ def _downloaded(backbone: Backbone, base: keras.Model) -> keras.Model:
     return downloaded
 
 
-def _take_statistics(model: keras.Model) -> None:
+def take_statistics(model: keras.Model) -> None:
+    """Make Normalization layers compute with the statistics that their weights now hold."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
-            _take_statistics(layer)
+            take_statistics(layer)
         elif isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()
 
