@@ -8,7 +8,6 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.training.backend import jit_compile
 from toolkit.training.model import BACKBONE_LAYER, PROBABILITIES_LAYER, backbone_of
 
 Photos = NDArray[np.uint8]
@@ -146,8 +145,7 @@ KINDS: Mapping[str, Callable[[keras.Model, Photos], None]] = {
 def _train(network: keras.Model, seen: Photos, steps: int, rate: float = 1e-3) -> None:
     classes = network.output_shape[1]
     labels = np.eye(classes, dtype=np.float32)[np.arange(len(seen)) % classes]
-    network.compile(
-        keras.optimizers.Adamax(rate), "categorical_crossentropy", jit_compile=jit_compile()
-    )
+    # Tracing would take ten times as long as these steps.
+    network.compile(keras.optimizers.Adamax(rate), "categorical_crossentropy", run_eagerly=True)
     for _ in range(steps):
         network.train_on_batch(seen, labels)

@@ -114,6 +114,7 @@ def test_mobilenet_keeps_its_layout_and_prints_no_traceback(
     assert "Traceback" not in told.out + told.err
 
 
+@pytest.mark.numeric
 def test_batches_of_any_size_give_the_same_rows(file: Path, photos: NDArray[np.uint8]) -> None:
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     rows = {

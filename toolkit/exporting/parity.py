@@ -54,11 +54,11 @@ class Outputs:
         probabilities: What the file gives out.
     """
 
-    reference: NDArray[np.float64]
-    keras: NDArray[np.float32]
-    keras_probabilities: NDArray[np.float32]
-    file: NDArray[np.float32]
-    probabilities: NDArray[np.float32]
+    reference: NDArray[np.floating]
+    keras: NDArray[np.floating]
+    keras_probabilities: NDArray[np.floating]
+    file: NDArray[np.floating]
+    probabilities: NDArray[np.floating]
 
     @property
     def logit_figure(self) -> Figure:
@@ -102,7 +102,7 @@ def compare(
             layer whose output departs.
     """
     images = _Images(photos, chosen, names)
-    session = _session_with_logits(path, threads)
+    session = open_with_logits(path, threads)
     keras_logits, keras_probabilities, file, probabilities = _in_float32(
         reference.single, session, images
     )
@@ -130,6 +130,27 @@ def compare(
         noise_floor=figure.floor,
         labels_changed=int(changed[: len(chosen)].sum()),
     )
+
+
+def open_with_logits(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
+    """Open a file with its logits as a second output, `LOGITS`: softmax hides errors.
+
+    Args:
+        path: The ONNX file.
+        threads: None takes all cores.
+
+    Raises:
+        ToolkitError: It cannot be opened, or does not end in softmax.
+    """
+    exported = read_graph(path)
+    producer = next(node for node in exported.graph.node if OUTPUT in node.output)
+    if producer.op_type != "Softmax":
+        raise ToolkitError(
+            f"The exported file: Expected a graph that ends in Softmax, not {producer.op_type}."
+        )
+    rename(exported.graph, producer.input[0], LOGITS)
+    show(exported.graph, LOGITS)
+    return open_graph(exported, threads)
 
 
 _DIFFERS = "The exported file computes something else: {}"
@@ -200,16 +221,3 @@ def _require(
         f"{complaint}; {len(wrong)} of {len(passed)} images, first "
         f"{images.name(numbers[wrong[0]])}. {where}".rstrip()
     )
-
-
-def _session_with_logits(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
-    """Open the file with the softmax's input as a second output: softmax hides errors."""
-    exported = read_graph(path)
-    producer = next(node for node in exported.graph.node if OUTPUT in node.output)
-    if producer.op_type != "Softmax":
-        raise ToolkitError(
-            f"The exported file: Expected a graph that ends in Softmax, not {producer.op_type}."
-        )
-    rename(exported.graph, producer.input[0], LOGITS)
-    show(exported.graph, LOGITS)
-    return open_graph(exported, threads)

@@ -53,8 +53,9 @@ class Reference:
         for flat in (self.single, self.double):
             for old, new in zip(_unfolded(model).layers, flat.layers, strict=True):
                 new.set_weights(old.get_weights())
-            take_statistics(flat)
-            flat.make_predict_function(force=True)  # Statistics are constants of a traced one.
+            if any(isinstance(layer, keras.layers.Normalization) for layer in flat.layers):
+                take_statistics(flat)
+                flat.make_predict_function(force=True)  # A traced one has the old statistics.
 
 
 def logits(flat: keras.Model, images: Pixels) -> NDArray[np.floating]:

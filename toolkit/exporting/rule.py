@@ -30,9 +30,9 @@ class Figure:
     def of(
         cls,
         file: NDArray[np.floating],
-        file_reference: NDArray[np.float64],
+        file_reference: NDArray[np.floating],
         keras: NDArray[np.floating],
-        keras_reference: NDArray[np.float64],
+        keras_reference: NDArray[np.floating],
     ) -> Figure:
         """Measure both, each against its reference; all of shape (images, values)."""
         largest = np.abs(keras_reference).max() or 1.0
