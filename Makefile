@@ -7,7 +7,7 @@ DEMO := .demo
 
 LOWEST := .venv-lowest
 
-.PHONY: demo test test-lowest lint docs clean
+.PHONY: demo test test-numeric test-lowest lint docs clean
 
 demo: $(INSTALLED)
 	mkdir -p $(DEMO)
@@ -22,6 +22,14 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2
+
+# Another processor rounds otherwise: TensorFlow's library can be made to compute as older ones do.
+ROUNDINGS := ROUNDING=default TF_ENABLE_ONEDNN_OPTS=0 ONEDNN_MAX_CPU_ISA=SSE41 ONEDNN_MAX_CPU_ISA=AVX2
+
+test-numeric: $(INSTALLED)
+	set -e; for rounding in $(ROUNDINGS); do \
+		echo "numeric tests with $$rounding"; \
+		env $$rounding $(BIN)/python -m pytest -n 2 -q -m numeric; done
 
 # The oldest versions of all direct dependencies that setup.cfg admits.
 test-lowest: $(INSTALLED)
