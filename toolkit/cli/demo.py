@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 def command(
     folder: Path, seed: int, train: int, test: int, as_json: bool, reporter: Reporter
 ) -> None:
-    """Draw ten kinds of vehicles into FOLDER, in the layout of a competition.
+    """Draw eight kinds of vehicles into FOLDER, in the layout of a competition.
 
     The true labels of its test photos stand in test-labels.csv.
     """
-    from toolkit.data.demo import make_demo
+    from toolkit.data.demo import CLASSES, make_demo
 
     make_demo(folder, seed=seed, train_per_class=train, test_per_class=test, reporter=reporter)
     if as_json:
-        print_json({"folder": str(folder), "photos": 10 * train, "to_predict": 10 * test})
+        print_json({"folder": str(folder), "photos": CLASSES * train, "to_predict": CLASSES * test})
         return
-    print_line(f"{folder}: {10 * train} labelled photos, {10 * test} to predict")
+    print_line(f"{folder}: {CLASSES * train} labelled photos, {CLASSES * test} to predict")

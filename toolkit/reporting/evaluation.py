@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from toolkit.inference.voting import choose_voting, vote
 from toolkit.metrics import Labels, Probabilities, Score, score, wilson_interval
 from toolkit.progress import SILENT, Reporter, counted
 from toolkit.reporting.answers import hold_to_labels
+from toolkit.reporting.gain import Gain
 from toolkit.training.predict import predict_run
 from toolkit.training.run import MANIFEST as RUN_MANIFEST
 from toolkit.training.run import PHOTO_DIGITS, load_run
@@ -38,6 +39,8 @@ class Evaluation:
         scores: By what voted: each member alone, then all; for a submission only accuracy counts.
         predicted: Shape (photos,), class indices by the last of `scores`.
         labels: Shape (photos,), class indices.
+        gain: The ensemble against its best member; None for a run, a submission, or where a single
+            member votes.
     """
 
     subject: str
@@ -46,6 +49,7 @@ class Evaluation:
     scores: Mapping[str, Score]
     predicted: Labels
     labels: Labels
+    gain: Gain | None = None
 
 
 @dataclass(frozen=True)
@@ -192,7 +196,20 @@ def _evaluate_bundle(
             "figures)"
         )
     scored = {**by_member, f"ensemble of {len(by_member)}": mixed}
-    return _evaluation(f"{folder}, {counted(views, 'view')}", where, bundle.classes, scored, labels)
+    found = _evaluation(
+        f"{folder}, {counted(views, 'view')}", where, bundle.classes, scored, labels
+    )
+    if len(by_member) < 2:
+        return found
+    gain = Gain.of(
+        by_member,
+        mixed,
+        labels,
+        bundle=bundle.sha256,
+        labels_sha256=sha256_file(labelled.labels) if labelled.labels else "",
+        views=views,
+    )
+    return replace(found, gain=gain)
 
 
 def _predicted(
