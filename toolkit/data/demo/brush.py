@@ -13,7 +13,7 @@ from numpy.random import Generator
 from toolkit.data.demo.kinds import Kind, Part
 from toolkit.data.demo.paint import SUBPIXEL, Array, Colour, random_colour, toned, usual_colour
 
-USUAL_PAINT = 0.7
+USUAL_PAINT = 0.65
 """Share of the vehicles in their kind's usual colour."""
 
 FINE = 3
