@@ -12,12 +12,11 @@ LOWEST := .venv-lowest
 demo: $(INSTALLED)
 	mkdir -p $(DEMO)
 	test -d $(DEMO)/data || (cd $(DEMO) && $(BIN)/toolkit demo data)
-	cd $(DEMO) && $(BIN)/toolkit train-all --recipes demo
+	cd $(DEMO) && $(BIN)/toolkit train-all --recipes demo --threads 1
 	cd $(DEMO) && $(BIN)/toolkit export
 	cd $(DEMO) && $(BIN)/toolkit ensemble --tta 4
-	cd $(DEMO) && $(BIN)/toolkit evaluate submission.csv --labels data/test-labels.csv
-	cd $(DEMO) && $(BIN)/toolkit evaluate bundle --tta 4 --voting uniform \
-		--labels data/test-labels.csv --photos data/test_upload
+	cd $(DEMO) && $(BIN)/toolkit evaluate bundle --tta 4 --labels data/test-labels.csv \
+		--photos data/test_upload --gain gain.json
 	cd $(DEMO) && $(BIN)/toolkit report --labels data/test-labels.csv
 
 test: $(INSTALLED)

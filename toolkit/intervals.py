@@ -39,6 +39,7 @@ class Paired:
         accuracies: Share of right labels of the first and of the second, 0 to 1.
         intervals: 95 % Wilson interval of each accuracy.
         difference: The first accuracy less the second; 0.01 is one point.
+        difference_interval: 95 % interval of it (`difference_interval`).
         only_first: Photos that the first has right and the second wrong.
         only_second: Photos that the second has right and the first wrong.
         both_wrong: Photos that both have wrong, with different labels.
@@ -49,6 +50,7 @@ class Paired:
     accuracies: tuple[float, float]
     intervals: tuple[tuple[float, float], tuple[float, float]]
     difference: float
+    difference_interval: Interval
     only_first: int
     only_second: int
     both_wrong: int
@@ -103,11 +105,35 @@ def paired(first: Labels, second: Labels, labels: Labels) -> Paired:
         accuracies=(right[0] / photos, right[1] / photos),
         intervals=(wilson_interval(right[0], photos), wilson_interval(right[1], photos)),
         difference=(right[0] - right[1]) / photos,
+        difference_interval=difference_interval(only_first, only_second, photos),
         only_first=only_first,
         only_second=only_second,
         both_wrong=int((~first_right & ~second_right & (first != second)).sum()),
         p_value=float(binomtest(only_first, flips).pvalue) if flips else 1.0,
     )
+
+
+def difference_interval(
+    only_first: int, only_second: int, photos: int, confidence: float = 0.95
+) -> Interval:
+    """Return the interval of the difference of two accuracies on the same photos.
+
+    The adjusted Wald interval of Agresti and Min (2005): half a photo is added to each of the four
+    cells of right and wrong, so that it keeps its coverage where few photos flip, or none.
+
+    Args:
+        only_first: Photos that the first has right and the second wrong.
+        only_second: Photos that the second has right and the first wrong.
+        photos: All photos.
+        confidence: Between 0 and 1.
+    """
+    from scipy.stats import norm
+
+    total, flips = photos + 2, only_first + only_second + 1
+    mean = (only_first - only_second) / total
+    error = float(np.sqrt((flips / total - mean**2) / total))
+    away = float(norm.ppf((1 + confidence) / 2)) * error
+    return max(mean - away, -1.0), min(mean + away, 1.0)
 
 
 def wilson_interval(right: int, photos: int, confidence: float = 0.95) -> tuple[float, float]:

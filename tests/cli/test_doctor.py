@@ -81,10 +81,10 @@ class TestDoctor:
 class TestDemo:
     def test_it_draws_a_competition_with_its_labels(self, toolkit, here: Path) -> None:
         told = toolkit("demo", "photos", "--train", 2, "--test", 1)
-        assert told.out == "photos: 20 labelled photos, 10 to predict\n"
+        assert told.out == "photos: 16 labelled photos, 8 to predict\n"
         with (here / "photos" / "test-labels.csv").open(encoding="utf-8") as file:
             labels = dict(list(csv.reader(file))[1:])
-        assert len(labels) == 10
+        assert len(labels) == 8
         assert {path.name for path in (here / "photos" / "test_upload").iterdir()} == set(labels)
         for path in (here / "photos" / "train").glob("*/*"):
             with Image.open(path) as photo:
@@ -93,8 +93,8 @@ class TestDemo:
     def test_what_it_drew_is_tidy_data(self, toolkit, here: Path) -> None:
         toolkit("demo", "--train", 2, "--test", 1)
         found = toolkit("data", "--json").json
-        assert found["photos"] == 20
-        assert list(found["classes"].values()) == [2] * 10
+        assert found["photos"] == 16
+        assert list(found["classes"].values()) == [2] * 8
         assert found["broken"] == {}
 
     def test_other_data_is_not_overwritten(self, toolkit, home: Path) -> None:

@@ -38,6 +38,32 @@ class TestEvaluate:
         assert "On 12 photos of data." in told.out
         assert "Classes, by ensemble of 3" in told.out
 
+    def test_the_ensemble_is_compared_with_its_best_member(self, toolkit, home: Path) -> None:
+        told = toolkit("evaluate", "--data", "data", "--json", "--gain", "gain.json", "--quiet")
+        assert told.code == 0, told.err
+        scores, gain = told.json["scores"], told.json["gain"]
+        ensemble = scores.pop("ensemble of 3")["accuracy"]
+        assert gain["members"] == {name: each["accuracy"] for name, each in scores.items()}
+        best = max(each["accuracy"] for each in scores.values())
+        assert gain["paired"]["accuracies"] == [ensemble, best]
+        assert scores[gain["best"]]["accuracy"] == best
+        assert json.loads((home / "gain.json").read_text(encoding="utf-8")) == gain
+        printed = toolkit("evaluate", "--data", "data").out
+        low, high = (100 * bound for bound in gain["paired"]["difference_interval"])
+        assert (
+            f"The ensemble of 3 is right on {100 * ensemble:.1f} % of 12 photos, the best single "
+            f"network, {gain['best']}, on {100 * best:.1f} %: {100 * (ensemble - best):+.1f} "
+            f"points (95 % interval {low:+.1f} to {high:+.1f}, "
+        ) in printed
+
+    def test_a_single_vote_gains_nothing_over_itself(self, toolkit, home: Path) -> None:
+        arguments = ("evaluate", "--data", "data", "--voting", "beta=1")
+        assert "best single network" not in toolkit(*arguments).out
+        told = toolkit(*arguments, "--gain", "gain.json", "--quiet")
+        assert (told.code, told.out) == (1, "")
+        assert "--gain: Expected a bundle whose votes are several" in told.err
+        assert not (home / "gain.json").exists()
+
     def test_a_bundle_without_photos_is_scored_on_the_held_out_ones(
         self, toolkit, home: Path
     ) -> None:
@@ -248,7 +274,7 @@ class TestAgainst:
         assert ["exact.csv", "50.00", "%", "23.7", "..", "76.3", "1"] in lines
         assert ["fast.csv", "70.00", "%", "39.7", "..", "89.2", "3"] in lines
         assert "Both are wrong, with different labels, on 1." in told.out
-        assert "Difference -20.00 points, p = 0.62 (exact McNemar test" in told.out
+        assert "Difference -20.00 points (95 % interval -51.95 to +18.62), p = 0.62" in told.out
 
     def test_without_labels_only_the_agreement_is_told(self, toolkit) -> None:
         told = toolkit("evaluate", "fast.csv", "--against", "exact.csv")
@@ -263,7 +289,7 @@ class TestAgainst:
     def test_a_submission_agrees_with_itself(self, toolkit) -> None:
         told = toolkit("evaluate", "fast.csv", "--labels", "labels.csv", "--against", "fast.csv")
         assert "100.00 % of the labels are equal, 0 differ" in told.out
-        assert "Difference +0.00 points, p = 1 " in told.out
+        assert "Difference +0.00 points (95 % interval -16.33 to +16.33), p = 1 " in told.out
 
     @pytest.mark.parametrize(
         ("arguments", "code", "complaint"),

@@ -1,4 +1,7 @@
-"""The demo set: the same bytes for the same seed, a complete layout, nothing overwritten."""
+"""The demo set: the same bytes for the same seed, a complete layout, nothing overwritten.
+
+What tells the kinds apart is the vehicle: neither the mean colour nor anything of the file does.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,16 @@ import csv
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_predict
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
 from toolkit.data.demo import CLASSES, make_demo
 from toolkit.errors import ToolkitError
@@ -95,3 +107,61 @@ def test_refuses_numbers_out_of_range(tmp_path: Path) -> None:
     with pytest.raises(ToolkitError, match="seed"):
         make_demo(tmp_path / "demo", seed=-1)
     assert not (tmp_path / "demo").exists()
+
+
+MANY = 60
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("many") / "demo"
+    make_demo(folder, train_per_class=MANY, test_per_class=1)
+    return folder
+
+
+def shares_found(
+    facts: NDArray[np.floating], labels: NDArray[np.int64]
+) -> list[NDArray[np.floating]]:
+    """Return the share of each kind that each of three classifiers finds, cross-validated."""
+    classifiers = (
+        RandomForestClassifier(40, min_samples_leaf=4, random_state=0),
+        KNeighborsClassifier(25),
+        make_pipeline(StandardScaler(), PolynomialFeatures(2), LogisticRegression(max_iter=2000)),
+    )
+    predicted = [cross_val_predict(each, facts, labels, cv=5) for each in classifiers]
+    return [
+        np.array([(rows[labels == kind] == kind).mean() for kind in range(CLASSES)])
+        for rows in predicted
+    ]
+
+
+def kinds_and_files(folder: Path) -> tuple[NDArray[np.int64], list[Path]]:
+    files = sorted((folder / "train").rglob("*.jpg"), key=lambda path: path.name)
+    return np.array([int(path.parent.name) for path in files]), files
+
+
+def test_no_kind_is_told_by_its_mean_colour(many: Path) -> None:
+    labels, files = kinds_and_files(many)
+    colours = np.array([np.asarray(Image.open(path)).mean(axis=(0, 1)) for path in files])
+    for shares in shares_found(colours, labels):
+        assert 1 / CLASSES < shares.mean() < 0.45  # Some colours are typical of a kind,
+        assert shares.max() <= 0.6  # none gives it away.
+
+
+def test_nothing_of_the_file_tells_the_kind(many: Path) -> None:
+    labels, files = kinds_and_files(many)
+    facts = []
+    for path in files:
+        with Image.open(path) as photo:
+            quality = [sum(table) for table in photo.quantization.values()]
+            size = path.stat().st_size
+            shape, density = photo.width / photo.height, size / photo.width / photo.height
+            facts.append([int(path.stem), *photo.size, shape, *quality, size, density])
+    chance = 1 / CLASSES
+    margin = 4 * np.sqrt(chance * (1 - chance) / len(labels))
+    for shares in shares_found(np.array(facts, dtype=np.float64), labels):
+        assert shares.mean() < chance + margin
+
+
+def test_there_are_kinds_enough() -> None:
+    assert CLASSES >= 6

@@ -75,9 +75,9 @@ def test_a_bundle_holds_all_that_is_needed_to_predict(trained: Trained, exported
     }
     assert load_bundle(exported.folder) == exported
     exported.check_files()
-    assert exported.classes == tuple(str(number) for number in range(10))
-    assert len(exported.names) == 10
-    assert exported.class_prior == (0.1,) * 10
+    assert exported.classes == tuple(str(number) for number in range(8))
+    assert len(exported.names) == 8
+    assert exported.class_prior == (0.125,) * 8
     for member, run in zip(exported.members, trained.runs, strict=True):
         assert (member.name, member.run) == (run.folder.name, run.label)
         assert member.model_sha256 == run.model_sha256
@@ -94,8 +94,8 @@ def test_a_bundle_knows_the_photos_its_members_trained_on(
 def test_members_agree_with_keras_on_the_held_out_photos(exported: Bundle) -> None:
     for member in exported.members:
         assert member.parity is not None
-        assert member.parity.photos == 10
-        assert member.parity.reference_images == 20  # each photo and its mirror image
+        assert member.parity.photos == 8
+        assert member.parity.reference_images == 16  # each photo and its mirror image
         assert member.parity.logit_error <= 10 * member.parity.noise_floor + 1e-6
 
 
@@ -111,7 +111,7 @@ def test_the_files_know_what_they_are(trained: Trained, exported: Bundle) -> Non
 
 def test_validation_is_what_the_files_say_to_every_view(trained: Trained, exported: Bundle) -> None:
     held_out = load_validation(exported)
-    assert held_out.probabilities.shape == (2, 10, len(VIEWS), 10)
+    assert held_out.probabilities.shape == (2, 8, len(VIEWS), 8)
     np.testing.assert_allclose(held_out.probabilities.sum(axis=3), 1, rtol=1e-5)
     for index, run in enumerate(trained.runs):
         validation = run.validation
@@ -559,7 +559,7 @@ class TestTheDataThatRunsSaw:
         table = data / "train.csv"
         lines = table.read_text(encoding="utf-8").splitlines()
         identity, label = lines[1].split(",")
-        lines[1] = f"{identity},{(int(label) + 1) % 10}"
+        lines[1] = f"{identity},{(int(label) + 1) % 8}"
         table.write_text("\n".join(lines) + "\n", encoding="utf-8")
         (photo,) = (data / "train").rglob(identity)
         photo.rename(data / "train" / lines[1].split(",")[1] / identity)

@@ -14,6 +14,7 @@ from toolkit.intervals import (
     Agreement,
     Paired,
     agreement,
+    difference_interval,
     mean_difference,
     mean_interval,
     paired,
@@ -205,6 +206,32 @@ def test_the_p_value_of_ten_flips_by_hand(flips: tuple[int, int], p_value: float
 
 def test_photos_where_both_are_right_or_wrong_do_not_change_the_p_value() -> None:
     assert answers_with(12, 26, 0, 0).p_value == answers_with(12, 26, 5000, 300).p_value
+
+
+@pytest.mark.parametrize("flips", [(0, 0), (1, 0), (0, 7), (40, 22), (3, 180)])
+def test_the_interval_of_a_difference_adds_half_a_photo_to_each_cell(
+    flips: tuple[int, int],
+) -> None:
+    both_right, both_wrong = 900, 60
+    found = answers_with(*flips, both_right, both_wrong).difference_interval
+    weights = np.array([*flips, both_right, both_wrong]) + 0.5
+    values = np.array([1, -1, 0, 0])
+    mean = np.average(values, weights=weights)
+    error = math.sqrt(np.average((values - mean) ** 2, weights=weights) / weights.sum())
+    assert found == pytest.approx(
+        (mean - 1.959963984540054 * error, mean + 1.959963984540054 * error)
+    )
+    low, high = answers_with(*flips[::-1], both_right, both_wrong).difference_interval
+    assert (-high, -low) == pytest.approx(found)
+
+
+def test_the_interval_of_a_difference_holds_it_about_as_often_as_it_says() -> None:
+    drawn = np.random.default_rng(3).multinomial(200, [0.06, 0.02, 0.8, 0.12], size=2000)
+    held = [
+        low <= 0.04 <= high
+        for low, high in (difference_interval(row[0], row[1], 200) for row in drawn)
+    ]
+    assert 0.935 < np.mean(held) < 0.975
 
 
 def test_paired_counts_photo_by_photo() -> None:

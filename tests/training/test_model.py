@@ -205,6 +205,22 @@ def test_momentum_of_the_backbones_batch_norm_can_be_set() -> None:
         assert {layer.momentum for layer in norms} == expected
 
 
+@pytest.mark.parametrize("backbone", ["mobilenetv3small", "efficientnetv2b0"])
+def test_residual_branches_can_start_at_zero(backbone: str) -> None:
+    for chosen in (True, None):
+        model = build_model(
+            recipe(backbone=backbone, zero_init_residual=chosen), 3, pretrained=False
+        )
+        base = backbone_of(model)
+        sums = [layer for layer in base.layers if isinstance(layer, keras.layers.Add)]
+        assert len(sums) > 5
+        tensors = [[*layer.input, layer.output] for layer in sums]
+        images = photos(2, 32).astype(np.float32)
+        for first, second, total in keras.Model(base.input, tensors)(images):
+            adds_nothing = any(np.array_equal(total, shortcut) for shortcut in (first, second))
+            assert adds_nothing == bool(chosen)
+
+
 @pytest.mark.parametrize("fraction", [0, 0.25, 0.5, 1])
 def test_a_fraction_of_the_backbone_is_frozen_from_the_input_on(fraction: float) -> None:
     model = build_model(recipe(head=HEAD), 3, pretrained=False)

@@ -42,7 +42,7 @@ DECAY = {"rate": 0.95, "every_steps": 100}
 PLATEAU = {"monitor": "val_loss", "factor": 0.5, "patience": 2, "min_learning_rate": 1e-7}
 
 # Keys that the published sets do not know.
-LATER_KEYS = ("warmup_cosine", "label_smoothing", "mixup", "cutmix", "ema")
+LATER_KEYS = ("zero_init_residual", "warmup_cosine", "label_smoothing", "mixup", "cutmix", "ema")
 
 # name, epochs, frozen share of the layers
 ONE_STAGE = [("all", 8, 0)]

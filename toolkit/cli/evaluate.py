@@ -44,6 +44,11 @@ if TYPE_CHECKING:
 @options.voting
 @options.device
 @options.batch
+@click.option(
+    "--gain",
+    type=options.FILE,
+    help="Write the bundle's gain over its best member to this JSON, for 'toolkit report'.",
+)
 @click.option("--confusion", type=options.FILE, help="Draw the confusion matrix to this PNG.")
 @click.option(
     "--positive",
@@ -60,6 +65,7 @@ def command(
     labels: Path | None,
     photos: Path | None,
     against: Path | None,
+    gain: Path | None,
     confusion: Path | None,
     metric: str,
     positive: str | None,
@@ -71,7 +77,7 @@ def command(
 
     Without --data or --labels, runs and bundles are scored on the photos held out from training.
     """
-    from toolkit.errors import UsageError
+    from toolkit.errors import ToolkitError, UsageError
     from toolkit.metrics import class_scores
     from toolkit.metrics import confusion as confusion_counts
     from toolkit.reporting.answers import compare
@@ -93,9 +99,13 @@ def command(
             )
         if confusion:
             raise click.UsageError("--confusion draws one submission: Expected without --against.")
+        if gain:
+            raise UsageError("--gain: Expected for a bundle of several members, without --against.")
         found_change = compare(subject, against, labels, metric=metric, positive=positive)
         _print_comparison(found_change, as_json)
         return
+    if gain and subject.is_file():
+        raise UsageError(f"--gain: Expected a bundle, received the file {subject}.")
     if confusion:
         check_picture(confusion)
     found = evaluate(
@@ -107,6 +117,10 @@ def command(
         metric=metric,
         positive=positive,
     )
+    if gain:
+        if found.gain is None:
+            raise ToolkitError(f"--gain: Expected a bundle whose votes are several, not {subject}.")
+        found.gain.save(gain)
     counts = confusion_counts(found.predicted, found.labels, len(found.classes))
     if confusion:
         draw_confusion(counts, found.classes, found.subject, confusion)
@@ -124,6 +138,7 @@ def command(
                 },
                 "confusion": counts.tolist(),
                 **({"ranking": asdict(found.ranking)} if found.ranking else {}),
+                "gain": asdict(found.gain) if found.gain else None,
             }
         )
         return
@@ -135,6 +150,7 @@ def command(
             (name, row.photos, *(percent(each, 1) for each in (row.precision, row.recall, row.f1)))
             for name, row in zip(found.classes, rows, strict=True)
         ],
+        note=found.gain.sentence if found.gain else "",
     )
 
 
@@ -215,8 +231,9 @@ def _print_paired(found: Comparison, paired: Paired) -> None:
             )
         ],
         note=f"Both are wrong, with different labels, on {paired.both_wrong}.\n"
-        f"Difference {100 * paired.difference:+.2f} points, p = {paired.p_value:.2g} "
-        "(exact McNemar test, two-sided).",
+        f"Difference {100 * paired.difference:+.2f} points (95 % interval "
+        f"{100 * paired.difference_interval[0]:+.2f} to {100 * paired.difference_interval[1]:+.2f})"
+        f", p = {paired.p_value:.2g} (exact McNemar test, two-sided).",
     )
     if found.change and found.metric != "accuracy":
         from toolkit.metrics import METRICS

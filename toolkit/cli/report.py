@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 )
 @click.option("--labels", type=options.FILE, help="CSV of the true labels of its photos.")
 @click.option(
+    "--gain",
+    type=options.FILE,
+    help="What 'toolkit evaluate --gain' wrote of the bundle.  [default: gain.json]",
+)
+@click.option(
     "--photos/--no-photos",
     default=True,
     show_default=True,
@@ -41,6 +46,7 @@ def command(
     bundle: Path | None,
     submission: Path | None,
     labels: Path | None,
+    gain: Path | None,
     photos: bool,
     out: Path,
     as_json: bool,
@@ -54,10 +60,12 @@ def command(
     from toolkit.reporting.page.page import report
     from toolkit.reporting.page.sources import Sources
 
-    sources = Sources(data, runs, bundle, submission, labels)
-    page = report(sources, out, photos=photos, reporter=reporter)
-    size = page.stat().st_size
+    sources = Sources(data, runs, bundle, submission, labels, gain)
+    written = report(sources, out, photos=photos, reporter=reporter)
+    size = written.page.stat().st_size
     if as_json:
-        print_json({"page": str(page), "bytes": size})
-    else:
-        print_line(f"{page}: {size / 1e6:.1f} MB, open it in a browser")
+        print_json({"page": str(written.page), "bytes": size, "summary": written.summary})
+        return
+    for line in written.summary:
+        print_line(line)
+    print_line(f"Open {written.page.resolve()} in a browser ({size / 1e6:.1f} MB).")

@@ -36,6 +36,7 @@ from toolkit.metrics import (
 )
 from toolkit.progress import SILENT, Reporter, counted
 from toolkit.reporting.answers import hold_to_labels
+from toolkit.reporting.gain import Gain
 from toolkit.training.predict import predict_run
 from toolkit.training.run import MANIFEST as RUN_MANIFEST
 from toolkit.training.run import PHOTO_DIGITS, load_run
@@ -55,6 +56,8 @@ class Evaluation:
         predicted: Shape (photos,), class indices by the last of `scores`.
         labels: Shape (photos,), class indices.
         ranking: How good lists of labels are; None but for a submission of such.
+        gain: The ensemble against its best member; None for a run, a submission, or where a single
+            member votes.
     """
 
     subject: str
@@ -66,6 +69,7 @@ class Evaluation:
     predicted: Labels
     labels: Labels
     ranking: Ranking | None = None
+    gain: Gain | None = None
 
 
 @dataclass(frozen=True)
@@ -225,7 +229,18 @@ def _evaluate_bundle(
     scored = {**by_member, f"ensemble of {len(by_member)}": mixed}
     answers = {name: _answers(each, labels, bundle.classes) for name, each in scored.items()}
     subject = f"{folder}, {counted(views, 'view')}"
-    return _evaluation(subject, where, bundle.classes, answers, metric)
+    found = _evaluation(subject, where, bundle.classes, answers, metric)
+    if len(by_member) < 2:
+        return found
+    gain = Gain.of(
+        by_member,
+        mixed,
+        labels,
+        bundle=bundle.sha256,
+        labels_sha256=sha256_file(labelled.labels) if labelled.labels else "",
+        views=views,
+    )
+    return replace(found, gain=gain)
 
 
 def _predicted(

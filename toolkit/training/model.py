@@ -48,6 +48,8 @@ def build_model(recipe: Recipe, classes: int, *, pretrained: bool) -> keras.Mode
         for layer in base.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.momentum = recipe.batch_norm_momentum
+    if recipe.zero_init_residual:
+        start_residuals_at_zero(base)
     images = keras.Input((recipe.image_size, recipe.image_size, 3), dtype="uint8", name="images")
     features = base(keras.layers.Rescaling(scale, offset, name="scaling")(images))
     features = _head(recipe.head, features)
@@ -80,6 +82,34 @@ def build_base(backbone: Backbone, size: int, *, pretrained: bool) -> keras.Mode
     if pretrained and backbone.rescales_after_normalization:
         base = keras.models.clone_model(base, call_function=_rescaled_after_normalization)
     return base
+
+
+def start_residuals_at_zero(base: keras.Model) -> int:
+    """Make each residual branch that ends in batch normalization add nothing at first (1706.02677).
+
+    A deep network from random weights then learns as the shallow one of its other layers does, and
+    takes the branches in as they turn out useful.
+
+    Args:
+        base: A backbone; ImageNet weights that are loaded later replace what is set here.
+
+    Returns:
+        The number of branches.
+    """
+    place = {operation.name: index for index, operation in enumerate(base.operations)}
+    branches = 0
+    for layer in base.layers:
+        if not isinstance(layer, keras.layers.Add):
+            continue
+        # Of the two that are added, the branch is what was computed last.
+        ends = [tensor._keras_history.operation for tensor in layer.input]
+        end = max(ends, key=lambda operation: place[operation.name])
+        if isinstance(end, keras.layers.Dropout):  # Stochastic depth.
+            end = end.input._keras_history.operation
+        if isinstance(end, keras.layers.BatchNormalization):
+            end.gamma.assign(keras.ops.zeros_like(end.gamma))
+            branches += 1
+    return branches
 
 
 def load_imagenet(model: keras.Model, backbone: Backbone, folder: Path | None) -> None:

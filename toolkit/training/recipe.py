@@ -218,6 +218,8 @@ class Recipe(_Section):
         batch_norm_momentum: Of the backbone's batch normalization; none leaves Keras's.
         reestimate_batch_norm: Take the statistics of batch normalization anew from the training
             photos, under the final weights.
+        zero_init_residual: Start each residual branch that ends in batch normalization at zero
+            (Goyal et al., arXiv 1706.02677): deep networks learn sooner from random weights.
         head: What stands on the backbone.
         loss: What is minimized: cross-entropy, or focal loss, in which photos that the network is
             sure of count less (Lin et al., arXiv 1708.02002).
@@ -257,6 +259,7 @@ class Recipe(_Section):
     pixels: Literal["unit", "raw", "symmetric", "own"]
     batch_norm_momentum: Annotated[float, Field(gt=0, lt=1)] | None = None
     reestimate_batch_norm: bool = False
+    zero_init_residual: bool | None = None
     head: Head
     loss: Literal["categorical_crossentropy", "focal"]
     focal_gamma: PositiveFloat | None = None

@@ -1,7 +1,7 @@
 """A small labelled photo set, drawn on the spot, to try everything without a download.
 
-Ten kinds of vehicle are drawn as little illustrations and then treated as a cheap camera would:
-pose, paint, weather, clutter, blur, sensor noise and JPEG. The colour never tells the class.
+Eight kinds of vehicle are drawn as little illustrations and then taken as by a cheap camera: pose,
+paint, scene, light, blur, sensor noise and JPEG. Some colours are typical of a kind, none tells it.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from toolkit.progress import SILENT, Advance, Reporter
 
 __all__ = ["CLASSES", "MOST_PER_CLASS", "make_demo"]
 
-MOST_PER_CLASS = 45_000
-"""Six-digit ids run out beyond this: 900,000 numbers over ten classes and two splits."""
+MOST_PER_CLASS = 900_000 // (2 * CLASSES)
+"""Six-digit ids run out beyond this: 900,000 numbers over all classes and two splits."""
 
 
 def make_demo(
     folder: Path,
     *,
     seed: int = 42,
-    train_per_class: int = 40,
-    test_per_class: int = 20,
+    train_per_class: int = 240,
+    test_per_class: int = 130,
     reporter: Reporter = SILENT,
 ) -> None:
     """Draw a labelled set of photos in the layout of a Kaggle competition.
@@ -41,7 +41,7 @@ def make_demo(
     Args:
         folder: Where the set shall appear, whole or not at all. May exist if it is empty.
         seed: Not negative.
-        train_per_class: Number of training photos of each of the ten classes.
+        train_per_class: Number of training photos of each of the eight classes.
         test_per_class: Number of test photos of each class.
         reporter: Where progress is told.
 

@@ -11,7 +11,10 @@ import numpy as np
 from numpy.random import Generator
 
 from toolkit.data.demo.kinds import Kind, Part
-from toolkit.data.demo.paint import SUBPIXEL, Array, Colour, random_colour, toned
+from toolkit.data.demo.paint import SUBPIXEL, Array, Colour, random_colour, toned, usual_colour
+
+USUAL_PAINT = 0.65
+"""Share of the vehicles in their kind's usual colour."""
 
 FINE = 3
 """The vehicle is drawn this many times larger than the photo and averaged down: no jagged edges."""
@@ -59,7 +62,7 @@ class Brush:
             matrix=matrix @ lean @ centred,
             bend=np.array([rng.normal(0, 1.0), rng.uniform(0, 6.3), rng.normal(0, 0.04)]),
             depth=depth,
-            paints=_paints(rng),
+            paints=_paints(rng, kind),
             unit=scale,
             turned=rng.uniform(0, 6.3),
             spokes=int(rng.integers(4, 10)),
@@ -195,9 +198,11 @@ def _clipped(outline: Array) -> Array:
     return outline[:, :2]
 
 
-def _paints(rng: Generator) -> dict[str, Colour]:
-    """Mix the paints of one vehicle. Every kind draws from the same pots."""
-    body, grey = random_colour(rng), rng.uniform(25, 95)
+def _paints(rng: Generator, kind: Kind) -> dict[str, Colour]:
+    """Mix the paints of one vehicle: most often the kind's usual colour, else any."""
+    usual = rng.random() < USUAL_PAINT
+    body = usual_colour(rng, kind.colour) if usual else random_colour(rng)
+    grey = rng.uniform(25, 95)
     shine = rng.uniform(150, 225)
     metal = (shine, shine, shine * 0.97)
     return {

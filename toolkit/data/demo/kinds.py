@@ -1,4 +1,4 @@
-"""What the ten kinds of vehicle look like: every stroke of each, as data."""
+"""What the eight kinds of vehicle look like: every stroke of each, as data."""
 
 from __future__ import annotations
 
@@ -30,16 +30,25 @@ class Part:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of vehicle: its name, height, width seen from the front, parts from the rear on."""
+    """A kind of vehicle.
+
+    Attributes:
+        name: As `classes.csv` has it.
+        height: Where its length is 100.
+        width: Seen from the front; 0 draws it flat.
+        colour: Hue, saturation and value of its usual paint, each 0 to 1.
+        parts: From the rear on.
+    """
 
     name: str
     height: float
     width: float
+    colour: tuple[float, float, float]
     parts: tuple[Part, ...]
 
 
 KINDS = (
-    Kind("Sedan", 32, 18, (
+    Kind("Car", 32, 18, (0.58, 0.12, 0.75), (
         Part("solid", "body", "0,6 0,16 4,19 22,20 78,20 94,17 99,14 100,6", 3),
         Part("solid", "body", "10,19 26,30 33,32 54,32 61,30 80,19", 3, ends="glass"),
         Part("window", "glass", "17.5,20.5 28,28.5 33,29.7 42,29.7 42,20.5", 1),
@@ -51,20 +60,7 @@ KINDS = (
         Part("solid", "tail", "0,13 0.3,17 6,17 5,14"),
         Part("arched", "metal", "19,8.5 | 80,8.5", 8.5),
     )),
-    Kind("Hatchback", 42, 24, (
-        Part("solid", "body", "1,8 0,22 3,26 80,25.5 94,21 99,17 100,8", 4),
-        Part("solid", "body", "1,24 6,38 13,42 48,42 56,40 79,25", 4, ends="glass"),
-        Part("window", "glass", "8,27 12,37.5 16,39 35,39 35,27", 1.5),
-        Part("window", "glass", "38,27 38,39 48,39 54,37.5 70,27", 1.5),
-        Part("panel", "dark", "1,7 0,12 100,12 100,7", 2),
-        Part("line", "seam", "36.5,11 36.5,27 | 70,12 70,26", 0.6),
-        Part("line", "metal", "40,22.5 46,22.5", 1.5),
-        Part("panel", "body", "66,27 66,31 70,31 71,27", 1),
-        Part("solid", "lamp", "90,17 87,22 93,21 98.5,17"),
-        Part("solid", "tail", "0.3,20 1.5,31 5,30 5,22"),
-        Part("arched", "metal", "17,11 | 80,11", 11),
-    )),
-    Kind("Van", 48, 24, (
+    Kind("Van", 48, 24, (0.0, 0.02, 0.92), (
         Part("solid", "body", "0,7 0,46 3,48 62,48 70,46 83,27 97,22 100,17 100,7", 3),
         Part("solid", "glass", "72.5,44 83.5,28.5 81.5,28 71,43.5", 0.3),
         Part("window", "glass", "60,28 60,43 68.5,43 79,28", 1.5),
@@ -78,23 +74,7 @@ KINDS = (
         Part("solid", "tail", "0,16 0,28 2.5,28 2.5,16", 0.3),
         Part("arched", "metal", "19,9.5 | 82,9.5", 9.5),
     )),
-    Kind("Pickup", 37, 20, (
-        Part("solid", "body", "38,9 38,23 46,36 50,37 62,37 67,35 75,24 94,22 99,19 100,9", 2,
-             ends="glass"),
-        Part("solid", "dark", "1,10 1,22 39,22 39,10"),
-        Part("panel", "trim", "4,21 8,28 20,27 26,30 35,27 36,21", 3, chance=0.35),
-        Part("panel", "body", "0,9 0,23.5 76,23.5 95,22 99,19 100,9", 1.5),
-        Part("line", "metal", "3,24 3,30 39,34", 1.3, chance=0.3),
-        Part("window", "glass", "42,24 48.5,34 54,34 54,24", 1),
-        Part("window", "glass", "56.5,24 56.5,34 62,34 65,33 71,24", 1),
-        Part("panel", "dark", "-1,8 -1,12 101,12 101,8"),
-        Part("line", "seam", "39,11 39,23 | 55,11 55,23 | 73,12 73,23 | 0,20 39,20", 0.6),
-        Part("line", "metal", "48,21 52,21 | 66,21 70,21", 1.2),
-        Part("solid", "lamp", "95,16 95,20.5 98.3,19 99.5,16", 0.5),
-        Part("solid", "tail", "0,15 0,22 2.5,22 2.5,15", 0.3),
-        Part("arched", "metal", "19,9.5 | 83,9.5", 9.5),
-    )),
-    Kind("Bus", 33, 16, (
+    Kind("Bus", 33, 16, (0.13, 0.85, 0.95), (
         Part("solid", "body", "0,4 0,31 2,33 97,33 99.5,31 100,4", 2),
         Part("solid", "glass", "98,12 98,29 99.6,29 99.9,12", 0.5),
         Part("window", "glass", "3,17 3,29 84,29 84,17", 1.5),
@@ -111,7 +91,7 @@ KINDS = (
         Part("solid", "tail", "0,8 0,14 1.3,14 1.3,8", 0.3),
         Part("arched", "metal", "22,5.8 | 76,5.8", 5.8),
     )),
-    Kind("Lorry", 46, 20, (
+    Kind("Lorry", 46, 20, (0.6, 0.75, 0.7), (
         Part("solid", "dark", "1,7 1,11 96,11 96,7", 0.3),
         Part("solid", "body", "76,8 76,36 79,39 92,39 98,26 100,22 100,8", 2),
         Part("solid", "glass", "93,36.5 98.4,25 97,24.5 92,36", 0.3),
@@ -128,7 +108,7 @@ KINDS = (
         Part("wheel", "metal", "12,7 | 28,7", 7),
         Part("arched", "metal", "87,7", 7),
     )),
-    Kind("Tractor", 74, 26, (
+    Kind("Tractor", 74, 26, (0.33, 0.75, 0.6), (
         Part("solid", "dark", "20,22 20,30 88,30 88,20", 1),
         Part("solid", "body", "48,27 48,49 60,50 90,46 95,42 95,25", 3),
         Part("line", "metal", "70,48 70,66 68,70", 2.6),
@@ -145,7 +125,7 @@ KINDS = (
         Part("wheel", "rim", "26,26", 26),
         Part("wheel", "rim", "84,14", 14),
     )),
-    Kind("Motorcycle", 60, 0, (
+    Kind("Motorcycle", 60, 0, (0.0, 0.02, 0.16), (
         Part("spoked", "metal", "18,17 | 82,17", 17),
         Part("line", "dark", "18,17 42,24 | 42,24 66,44", 4),
         Part("panel", "metal", "38,14 36,30 46,38 58,36 62,22 56,13", 3),
@@ -165,7 +145,7 @@ KINDS = (
         Part("line", "dark", "71,50 66,56 60,54", 2.4),
         Part("panel", "tail", "1,37 1,41 5,42 5,38", 1),
     )),
-    Kind("Bicycle", 60, 0, (
+    Kind("Bicycle", 60, 0, (0.5, 0.7, 0.8), (
         Part("spoked", "thin", "19,19 | 81,19", 19),
         Part("line", "metal", "6,40 35,41 | 8,40 19,19 | 22,40 19,19", 1.2, chance=0.35),
         Part("line", "trim", "-1,25 5,35 13,40 22,40 | 63,28 69,36 76,40 86,40", 1.6, chance=0.4),
@@ -184,7 +164,7 @@ KINDS = (
         Part("panel", "trim", "72,42 70,56 90,56 87,42", 1, chance=0.25),
         Part("panel", "lamp", "72,44 72,48 76,48 76,44", 1, chance=0.6),
     )),
-    Kind("Fire engine", 44, 18, (
+    Kind("Fire engine", 44, 18, (0.0, 0.88, 0.85), (
         Part("solid", "dark", "1,6 1,10 98,10 98,6", 0.3),
         Part("solid", "body", "0,8 0,33 64,33 64,8", 0.8),
         Part("solid", "body", "64,7 64,35 66,37 93,37 97,35 100,20 100,7", 2),

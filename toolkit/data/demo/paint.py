@@ -30,6 +30,14 @@ def random_colour(rng: Generator) -> Colour:
     return blue * 255, green * 255, red * 255
 
 
+def usual_colour(rng: Generator, colour: tuple[float, float, float]) -> Colour:
+    """Return a paint near the given hue, saturation and value."""
+    hue = (colour[0] + rng.normal(0, 0.025)) % 1
+    saturation, value = np.clip(np.array(colour[1:]) * rng.normal(1, 0.1, 2), 0, 1)
+    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
+    return blue * 255, green * 255, red * 255
+
+
 def noise(rng: Generator, shape: tuple[int, ...], cell: int) -> Array:
     """Return smooth noise with grains of about `cell` pixels, standard deviation near 1."""
     coarse = rng.standard_normal((shape[0] // cell + 2, shape[1] // cell + 2), dtype=np.float32)

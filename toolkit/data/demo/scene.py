@@ -30,7 +30,7 @@ def draw_scene(rng: Generator, width: int, height: int, horizon: float) -> Array
     ramp = np.clip(np.arange(height) / horizon, 0, 1)[:, None]
     rows = above * (1 - ramp) + at_horizon * ramp + rng.normal(0, 10, 3)
     photo = np.repeat(np.clip(rows, 0, 255)[:, None], width, axis=1).astype(np.uint8)
-    for backdrop in rng.permutation(len(BACKDROPS))[: rng.integers(1, 3)]:
+    for backdrop in rng.permutation(len(BACKDROPS))[: rng.integers(0, 2)]:
         BACKDROPS[backdrop](rng, photo, horizon)
     ground = np.array(GROUNDS[rng.integers(len(GROUNDS))]) * rng.uniform(0.8, 1.15)
     top = round(horizon)

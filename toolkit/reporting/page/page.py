@@ -28,6 +28,7 @@ from toolkit.reporting.page.gallery import Galleries, embedded, galleries
 from toolkit.reporting.page.provenance import ProvenanceSection, provenance_section
 from toolkit.reporting.page.scored import ScoredSection, scored_section
 from toolkit.reporting.page.sources import Artifacts, Sources, gather
+from toolkit.reporting.page.summary import summary
 from toolkit.reporting.page.training import TrainingSection, training_section
 from toolkit.reporting.page.views import ViewsSection, views_section
 from toolkit.reporting.pictures import COUNTED_CLASSES
@@ -77,9 +78,22 @@ class Page:
     embedded: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Report:
+    """A written page.
+
+    Attributes:
+        page: The HTML file.
+        summary: What came out and what it cost, in plain words, a line each.
+    """
+
+    page: Path
+    summary: tuple[str, ...]
+
+
 def report(
     sources: Sources, out: Path, *, photos: bool = True, reporter: Reporter = SILENT
-) -> Path:
+) -> Report:
     """Write a page of all that is there.
 
     Args:
@@ -93,8 +107,9 @@ def report(
     """
     found = gather(sources, reporter)
     reporter.say("drawing the page")
-    write_text(out, render(page_of(found, photos=photos)))
-    return out
+    page = page_of(found, photos=photos)
+    write_text(out, render(page))
+    return Report(out, tuple(summary(found, page.scored)))
 
 
 def page_of(found: Artifacts, *, photos: bool = True) -> Page:
@@ -130,7 +145,7 @@ def page_of(found: Artifacts, *, photos: bool = True) -> Page:
         ensemble=ensemble,
         galleries=gallery,
         scored=(
-            scored_section(submission, found.truth, found.classes, found.class_names)
+            scored_section(submission, found.truth, found.classes, found.class_names, found.gain)
             if submission and found.truth
             else None
         ),

@@ -9,6 +9,7 @@ import numpy as np
 
 from toolkit.data.dataset import class_order
 from toolkit.intervals import wilson_interval
+from toolkit.reporting.gain import Gain
 from toolkit.reporting.page.figures import Mistakes, mistakes
 from toolkit.reporting.page.sources import Submission
 
@@ -22,12 +23,14 @@ class ScoredSection:
         accuracy: Share of right answers.
         interval: 95 % of it.
         mistakes: Which classes are taken for which.
+        gain: Of the bundle over its best member, where that was evaluated.
     """
 
     photos: int
     accuracy: float
     interval: tuple[float, float]
     mistakes: Mistakes
+    gain: Gain | None
 
 
 def scored_section(
@@ -35,6 +38,7 @@ def scored_section(
     truth: Mapping[str, str],
     classes: Sequence[str],
     names: Sequence[str],
+    gain: Gain | None,
 ) -> ScoredSection:
     """Score a submission.
 
@@ -43,6 +47,7 @@ def scored_section(
         truth: The true category by id; every id is answered.
         classes: Category values in class order; categories beside them are added.
         names: How they are called.
+        gain: Of the bundle, on the same photos.
     """
     given = [(submission.answers[id], category) for id, category in truth.items()]
     others = class_order({category for pair in given for category in pair} - set(classes))
@@ -55,4 +60,5 @@ def scored_section(
         right / len(labels),
         wilson_interval(right, len(labels)),
         mistakes(predicted, labels, [*names, *others]),
+        gain,
     )

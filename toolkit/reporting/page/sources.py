@@ -17,6 +17,7 @@ from toolkit.inference.plan import Plan, load_plan
 from toolkit.inference.plans import folder_beside
 from toolkit.progress import SILENT, Reporter
 from toolkit.reporting.answered import read_answers
+from toolkit.reporting.gain import Gain
 from toolkit.reporting.provenance import MANIFEST_KEYS, Made, holes
 from toolkit.reporting.submission import SCHEMA_VERSION, latency_path, manifest_path
 from toolkit.training.run import Run, finished_runs
@@ -26,6 +27,7 @@ DEFAULTS = {
     "runs": Path("runs"),
     "bundle": Path("bundle"),
     "submission": Path("submission.csv"),
+    "gain": Path("gain.json"),
 }
 
 LATENCY_KEYS = {
@@ -47,6 +49,7 @@ class Sources:
         bundle: The bundle's folder.
         submission: The submission's CSV; its manifest and latency report are beside it.
         labels: A CSV of the true labels of the photos that the submission answers.
+        gain: What `toolkit evaluate --gain` wrote.
     """
 
     data: Path | None = None
@@ -54,6 +57,7 @@ class Sources:
     bundle: Path | None = None
     submission: Path | None = None
     labels: Path | None = None
+    gain: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,7 @@ class Artifacts:
         submission: The submission.
         plan: The plan that the submission followed, else one made for this bundle.
         truth: The true category by id of photos that the submission answers.
+        gain: Of this bundle over its best member, on those photos.
         missing: By section, how to get what is missing.
         remarks: What does not fit together.
     """
@@ -100,6 +105,7 @@ class Artifacts:
     submission: Submission | None = None
     plan: Plan | None = None
     truth: Mapping[str, str] | None = None
+    gain: Gain | None = None
     missing: Mapping[str, str] | None = None
     remarks: tuple[str, ...] = ()
 
@@ -174,7 +180,8 @@ def gather(sources: Sources, reporter: Reporter = SILENT) -> Artifacts:
             "nothing to report on: no data/, runs/, bundle/ or submission.csv here. Name them with "
             "--data, --runs, --bundle and --submission."
         )
-    found = Artifacts(photos, runs, bundle, validation, submission, plan, truth, missing)
+    gain = _gain(sources, bundle, remarks)
+    found = Artifacts(photos, runs, bundle, validation, submission, plan, truth, gain, missing)
     return replace(found, remarks=(*remarks, *_doubts(found)))
 
 
@@ -235,6 +242,19 @@ def _beside(
     why = f"'{hole}' is missing" if hole else f"schema_version: {version}, not {SCHEMA_VERSION}"
     remarks.append(f"{file.name} is not as 'toolkit ensemble' writes it ({why}). It is left out.")
     return {}
+
+
+def _gain(sources: Sources, bundle: Bundle | None, remarks: list[str]) -> Gain | None:
+    path = _place(sources.gain, "gain")
+    if path is None or bundle is None:
+        return None
+    gain = Gain.load(path)
+    labels = sha256_file(sources.labels) if sources.labels else gain.labels
+    if gain.bundle == bundle.sha256 and gain.labels == labels:
+        return gain
+    other = "other labels" if gain.bundle == bundle.sha256 else "another bundle"
+    remarks.append(f"{path.name} was written with {other}. It is left out.")
+    return None
 
 
 def _runs(

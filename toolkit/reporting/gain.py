@@ -1,0 +1,106 @@
+"""What an ensemble gains over the best of its members, on labelled photos, and its file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from toolkit.errors import ToolkitError
+from toolkit.files import read_json, write_json
+from toolkit.intervals import Labels, Paired, paired
+from toolkit.metrics import Probabilities
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The ensemble against its best member, photo by photo.
+
+    The member is chosen by its accuracy on these very photos, which favours it: the ensemble's real
+    gain over a member that was chosen before is rather larger.
+
+    Attributes:
+        bundle: SHA-256 of the bundle.
+        labels: SHA-256 of the CSV of true labels; empty where a data folder had them.
+        views: Views a photo.
+        photos: Number of photos.
+        members: Accuracy of each member that voted, alone, 0 to 1.
+        best: The most accurate of them.
+        paired: The ensemble, first, against that member.
+    """
+
+    bundle: str
+    labels: str
+    views: int
+    photos: int
+    members: Mapping[str, float]
+    best: str
+    paired: Paired
+
+    @classmethod
+    def of(
+        cls,
+        members: Mapping[str, Probabilities],
+        ensemble: Probabilities,
+        labels: Labels,
+        *,
+        bundle: str,
+        labels_sha256: str,
+        views: int,
+    ) -> Gain:
+        """Compare.
+
+        Args:
+            members: By name, probabilities of shape (photos, classes).
+            ensemble: The same of all together.
+            labels: Shape (photos,), class indices.
+            bundle: SHA-256 of the bundle.
+            labels_sha256: Of the CSV of labels, or empty.
+            views: Views a photo.
+        """
+        predicted = {name: rows.argmax(axis=1) for name, rows in members.items()}
+        accuracies = {name: float((rows == labels).mean()) for name, rows in predicted.items()}
+        best = max(accuracies, key=lambda name: accuracies[name])
+        figures = paired(ensemble.argmax(axis=1), predicted[best], labels)
+        return cls(bundle, labels_sha256, views, len(labels), accuracies, best, figures)
+
+    @property
+    def sentence(self) -> str:
+        """The gain in plain words."""
+        pair, count = self.paired, len(self.members)
+        low, high = (100 * bound for bound in pair.difference_interval)
+        return (
+            f"The ensemble of {count} is right on {100 * pair.accuracies[0]:.1f} % of "
+            f"{self.photos:,} photos, the best single network, {self.best}, on "
+            f"{100 * pair.accuracies[1]:.1f} %: {100 * pair.difference:+.1f} points "
+            f"(95 % interval {low:+.1f} to {high:+.1f}, {self._verdict})."
+        )
+
+    @property
+    def _verdict(self) -> str:
+        low, high = self.paired.difference_interval
+        if low > 0:
+            return "the ensemble is better"
+        return "the ensemble is worse" if high < 0 else "which leaves open which is better"
+
+    def save(self, path: Path) -> None:
+        """Write the figures as JSON."""
+        write_json(path, asdict(self))
+
+    @classmethod
+    def load(cls, path: Path) -> Gain:
+        """Read what `save` wrote.
+
+        Raises:
+            ToolkitError: The file is missing or is something else.
+        """
+        try:
+            return TypeAdapter(cls).validate_python(read_json(path))
+        except ValidationError as error:
+            place = ".".join(str(part) for part in error.errors()[0]["loc"])
+            raise ToolkitError(
+                f"{path}: is not as 'toolkit evaluate' writes it ('{place}': "
+                f"{error.errors()[0]['msg']})."
+            ) from None
