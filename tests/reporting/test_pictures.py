@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from toolkit.reporting import photo_sheets, pictures
+from toolkit.reporting.curves import curves_figure, draw_curves
+from toolkit.reporting.style import save_figure
 
 
 def rows(stages: list[str], validated: bool = True) -> list[dict[str, Any]]:
@@ -45,20 +47,20 @@ def pixels(path: Path) -> NDArray[np.uint8]:
         return np.asarray(picture.convert("RGB"))
 
 
-def test_curves_show_training_and_validation_with_the_best_epoch_of_each_panel() -> None:
-    figure = pictures.curves_figure(rows(["head"] * 2 + ["all"] * 3), "Xception")
+def test_curves_show_training_and_validation_with_the_epoch_that_was_kept() -> None:
+    figure = curves_figure(rows(["head"] * 2 + ["all"] * 3), 4, "Xception")
     panels = figure.axes
     assert [panel.get_title("left") for panel in panels] == ["accuracy", "loss"]
     for panel, told in zip(panels, ("0.900", "0.500"), strict=True):
         lines = {line.get_label(): line for line in panel.lines}
-        assert {"training", "validation", "best validation"} <= set(lines)
+        assert {"training", "validation", "weights kept"} <= set(lines)
         assert list(lines["training"].get_xdata()) == [1, 2, 3, 4, 5]
-        assert list(lines["best validation"].get_xdata()) == [4]
-        assert panel.get_title("right") == f"best validation {told}, epoch 4"
+        assert list(lines["weights kept"].get_xdata()) == [4]
+        assert panel.get_title("right") == f"validation {told} in epoch 4"
 
 
 def test_curves_name_each_stage_and_draw_a_line_between_them() -> None:
-    figure = pictures.curves_figure(rows(["head"] * 2 + ["half"] + ["all"] * 2), "Xception")
+    figure = curves_figure(rows(["head"] * 2 + ["half"] + ["all"] * 2), 1, "Xception")
     for panel in figure.axes:
         assert texts(panel) == ["head", "half", "all"]
         borders = [line.get_xdata()[0] for line in panel.lines if line.get_gid() == "stage"]
@@ -66,14 +68,14 @@ def test_curves_name_each_stage_and_draw_a_line_between_them() -> None:
 
 
 def test_curves_of_one_stage_name_no_stage() -> None:
-    figure = pictures.curves_figure(rows(["head"] * 3), "Xception")
+    figure = curves_figure(rows(["head"] * 3), 1, "Xception")
     assert [texts(panel) for panel in figure.axes] == [[], []]
 
 
 def test_names_of_short_stages_do_not_overlap(tmp_path: Path) -> None:
     names = ["only the head", "upper half, slowly", "everything", "polish"]
-    figure = pictures.curves_figure(rows([*names, *["polish"] * 50]), "Xception")
-    pictures.save_figure(figure, tmp_path / "curves.png")
+    figure = curves_figure(rows([*names, *["polish"] * 50]), 1, "Xception")
+    save_figure(figure, tmp_path / "curves.png")
     for panel in figure.axes:
         boxes = [text.get_window_extent() for text in panel.texts]
         pairs = [(a, b) for index, a in enumerate(boxes) for b in boxes[:index]]
@@ -82,7 +84,7 @@ def test_names_of_short_stages_do_not_overlap(tmp_path: Path) -> None:
 
 
 def test_curves_without_validation_show_training_alone() -> None:
-    figure = pictures.curves_figure(rows(["head"] * 3, validated=False), "All photos")
+    figure = curves_figure(rows(["head"] * 3, validated=False), 1, "All photos")
     for panel in figure.axes:
         assert [line.get_label() for line in panel.lines] == ["training"]
         assert panel.get_title("right") == ""
@@ -91,15 +93,15 @@ def test_curves_without_validation_show_training_alone() -> None:
 def test_an_epoch_without_validation_leaves_a_gap() -> None:
     history = rows(["head"] * 4)
     history[0]["val_loss"] = history[0]["val_accuracy"] = None
-    accuracy, _ = pictures.curves_figure(history, "Xception").axes
+    accuracy, _ = curves_figure(history, 3, "Xception").axes
     lines = {line.get_label(): line for line in accuracy.lines}
     assert np.isnan(lines["validation"].get_ydata()).tolist() == [True, False, False, False]
-    assert list(lines["best validation"].get_xdata()) == [3]
+    assert list(lines["weights kept"].get_xdata()) == [3]
 
 
 def test_one_epoch_shows_markers_and_only_its_own_tick(tmp_path: Path) -> None:
-    figure = pictures.curves_figure(rows(["head"]), "Xception")
-    pictures.save_figure(figure, tmp_path / "one.png")
+    figure = curves_figure(rows(["head"]), 1, "Xception")
+    save_figure(figure, tmp_path / "one.png")
     for panel in figure.axes:
         assert all(line.get_marker() == "o" for line in panel.lines)
         low, high = panel.get_xlim()
@@ -108,7 +110,7 @@ def test_one_epoch_shows_markers_and_only_its_own_tick(tmp_path: Path) -> None:
 
 def test_a_history_without_epochs_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one epoch"):
-        pictures.curves_figure([], "Xception")
+        curves_figure([], 1, "Xception")
 
 
 def test_a_histogram_keeps_the_order_and_writes_each_count() -> None:
@@ -222,7 +224,7 @@ def test_nothing_of_a_confusion_is_cut_off(classes: int, tmp_path: Path) -> None
 
 def test_drawing_leaves_no_trace_but_the_picture(tmp_path: Path) -> None:
     before = dict(matplotlib.rcParams)
-    pictures.draw_curves(rows(["head", "all"]), "Xception", tmp_path / "curves.png")
+    draw_curves(rows(["head", "all"]), 1, "Xception", tmp_path / "curves.png")
     assert dict(matplotlib.rcParams) == before
     assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]
     assert pixels(tmp_path / "curves.png").shape == (504, 1200, 3)

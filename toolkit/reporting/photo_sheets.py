@@ -1,4 +1,4 @@
-"""Sheets of photos, put on a figure pixel by pixel; see `toolkit.reporting.pictures`."""
+"""Sheets of photos, put on a figure pixel by pixel; see `toolkit.reporting.style`."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from matplotlib.transforms import IdentityTransform
 from numpy.typing import NDArray
 from PIL import Image
 
-from toolkit.reporting.pictures import (
+from toolkit.reporting.style import (
+    DPI,
     FAINT,
+    GAP,
     ORANGE,
     STYLE,
     TEXT,
     TITLE,
     save_figure,
     short_name,
+    text_width,
 )
-from toolkit.reporting.plots import DPI, GAP, text_width
 
 PHOTO_SIDES = (96, 192)  # Pixels: smaller photos are enlarged by whole numbers, larger ones shrunk.
 SHEET_HEIGHT = 12_000  # Pixels; with more rows the photos get smaller, down to SMALLEST_SIDE.

@@ -12,7 +12,8 @@ from toolkit.data.overview import Overview
 from toolkit.data.pixels import load
 from toolkit.progress import SILENT, Reporter
 from toolkit.reporting.photo_sheets import draw_augmentation_sheet, draw_sample_sheet
-from toolkit.reporting.pictures import check_picture, draw_class_histogram
+from toolkit.reporting.pictures import draw_class_histogram
+from toolkit.reporting.style import check_picture
 from toolkit.training.recipe import Recipe
 
 SHEET_PHOTOS, SHEET_CLASSES, SHEET_SIZE = 6, 20, 128

@@ -1,6 +1,6 @@
 """Drawn figures as inline SVG whose colours are the page's own, in both themes.
 
-They are drawn with stand-in colours, which become CSS variables; text stays text, so that it can be
+The colours of `toolkit.reporting.style` become CSS variables; text stays text, so that it can be
 read aloud, found and copied.
 """
 
@@ -10,41 +10,23 @@ import html
 import io
 import re
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 
-from toolkit.reporting.pictures import STYLE
+from toolkit.reporting.style import BLUE, FAINT, GREEN, INK, LINES, ORANGE, STYLE
 
-INK, MUTED, LINES, PAPER = "#010203", "#010204", "#010205", "#010206"
-SERIES = ("#010211", "#010212", "#010213", "#010214")
 VARIABLES = {
     INK: "ink",
-    MUTED: "muted",
+    FAINT: "muted",
     LINES: "line",
-    PAPER: "paper",
-    **{colour: f"series-{number}" for number, colour in enumerate(SERIES, start=1)},
+    **{colour: f"series-{number}" for number, colour in enumerate((BLUE, ORANGE, GREEN), start=1)},
 }
-LOOK: Any = {
-    **STYLE,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "page",
-    "font.size": 10.0,
-    "text.color": INK,
-    "grid.color": LINES,
-    **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "none"),
-    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), LINES),
-    **dict.fromkeys(("axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), MUTED),
-    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 9.0),
-    "axes.labelsize": 9.0,
-    "axes.titlesize": 10.0,
-    "axes.titleweight": "bold",
-    "lines.linewidth": 1.8,
-}
+"""The page's colour for each of a figure's."""
+
+SAVED: Any = {"svg.fonttype": "none", "svg.hashsalt": "page"}
 
 
 @dataclass(frozen=True)
@@ -55,15 +37,8 @@ class Chart:
     words: str
 
 
-@contextmanager
-def drawn(size: tuple[float, float]) -> Iterator[Figure]:
-    """Give a figure in the page's look, which has to hold until it is saved."""
-    with matplotlib.rc_context(LOOK):
-        yield Figure(size, layout="constrained")
-
-
 def chart(figure: Figure, name: str, words: str) -> Chart:
-    """Make a chart of a figure, inside `drawn`.
+    """Make a chart of a figure.
 
     Args:
         figure: What was drawn.
@@ -71,7 +46,9 @@ def chart(figure: Figure, name: str, words: str) -> Chart:
         words: What it shows.
     """
     stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    with matplotlib.rc_context({**STYLE, **SAVED}):
+        nameless = {"Date": None, "Creator": None}
+        figure.savefig(stream, format="svg", transparent=True, metadata=nameless)
     return Chart(_inline(stream.getvalue(), name, words), words)
 
 
