@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from toolkit.reporting import photo_sheets, pictures
+from toolkit.reporting import pictures, sheets
 from toolkit.reporting.curves import curves_figure, draw_curves
 from toolkit.reporting.style import save_figure
 
@@ -148,9 +148,9 @@ def test_classes_whose_long_names_begin_alike_keep_their_own_bars() -> None:
 def test_photos_of_a_sample_sheet_keep_their_pixels(tmp_path: Path) -> None:
     samples = {"cat": [photo(1, 100), photo(2, 100)], "dog": [photo(3, 100)]}
     path = tmp_path / "new" / "sheet.png"
-    photo_sheets.draw_sample_sheet(samples, path)
+    sheets.draw_sample_sheet(samples, path)
     sheet = pixels(path)
-    figure = photo_sheets.sample_sheet_figure(samples)
+    figure = sheets.sample_sheet_figure(samples)
     assert texts(figure) == ["cat", "dog"]
     shown = [item for photos in samples.values() for item in photos]
     corners = []
@@ -165,20 +165,20 @@ def test_photos_of_a_sample_sheet_keep_their_pixels(tmp_path: Path) -> None:
 
 def test_small_photos_are_enlarged_without_blur_and_large_ones_shrunk() -> None:
     small, large = photo(1, 32), photo(2, 400)
-    (enlarged,) = photo_sheets.sample_sheet_figure({"cat": [small]}).images
-    (shrunk,) = photo_sheets.sample_sheet_figure({"cat": [large]}).images
+    (enlarged,) = sheets.sample_sheet_figure({"cat": [small]}).images
+    (shrunk,) = sheets.sample_sheet_figure({"cat": [large]}).images
     assert np.array_equal(enlarged.get_array(), small.repeat(3, axis=0).repeat(3, axis=1))
     assert shrunk.get_array().shape == (192, 192, 3)
 
 
 def test_a_sheet_without_photos_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one photo"):
-        photo_sheets.sample_sheet_figure({"cat": []})
+        sheets.sample_sheet_figure({"cat": []})
 
 
 def test_an_augmentation_sheet_frames_each_original_before_its_versions(tmp_path: Path) -> None:
     originals, versions = [photo(1), photo(2)], [[photo(3), photo(4)], [photo(5), photo(6)]]
-    figure = photo_sheets.augmentation_sheet_figure(originals, versions, "flips")
+    figure = sheets.augmentation_sheet_figure(originals, versions, "flips")
     assert texts(figure) == ["flips", "original", "augmented"]
     frames = figure.artists
     assert len(frames) == 2
@@ -189,7 +189,7 @@ def test_an_augmentation_sheet_frames_each_original_before_its_versions(tmp_path
         assert frame.get_y() == original.oy - 1
         assert original.ox < version.ox
     path = tmp_path / "sheet.png"
-    photo_sheets.draw_augmentation_sheet(originals, versions, "flips", path)
+    sheets.draw_augmentation_sheet(originals, versions, "flips", path)
     assert pixels(path).shape[1] > 3 * 96
 
 

@@ -48,7 +48,6 @@ def survey(paths: Sequence[Path], reporter: Reporter = SILENT) -> list[PhotoFact
 
     Args:
         paths: The photos.
-        reporter: Where progress is told.
 
     Returns:
         One entry a path, in order. A photo that cannot be read is an entry, not an error.

@@ -22,7 +22,7 @@ from toolkit.inference.devices import Device, on_device
 from toolkit.inference.voting import choose_voting, vote
 from toolkit.metrics import Labels, Probabilities, Score, log_losses, score
 from toolkit.progress import SILENT, Reporter
-from toolkit.reporting.cost import Serving
+from toolkit.reporting.serving import Serving
 from toolkit.training.run import MANIFEST as RUN_MANIFEST
 from toolkit.training.run import PROGRESS, Run, load_run
 
@@ -160,7 +160,6 @@ def load_contenders(
         batch: Photos a batch of it.
         members: Give every member of a bundle, too.
         measure: Measure now what members of bundles cost on this machine.
-        reporter: Where progress is told.
 
     Returns:
         In the given order. A bundle's answers are cross-fitted: what a photo is answered with was

@@ -81,7 +81,6 @@ def submit(
         fast: How to give the exact ensemble's labels at less cost; None is the exact ensemble.
         probabilities: Write them too, as CSV or Parquet by suffix.
         skip_broken: Answer a broken photo with the class prior, instead of refusing.
-        reporter: Where progress is told.
 
     Returns:
         What a user should hear of it.

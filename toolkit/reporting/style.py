@@ -1,7 +1,7 @@
 """How every figure looks, and how it becomes a PNG.
 
 Nothing here uses pyplot: no display is needed and no figure stays open. The page embeds the same
-figures as SVG and puts its own colours in place of these; see `toolkit.reporting.page.svg`.
+figures as SVG and puts its own colours in place of these; see `toolkit.reporting.page.charts`.
 """
 
 from __future__ import annotations

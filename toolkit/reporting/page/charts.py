@@ -1,9 +1,18 @@
-"""The charts of the page."""
+"""The charts of the page: drawn figures as inline SVG whose colours are the page's own.
+
+The colours of `toolkit.reporting.style` become CSS variables, in both themes; text stays text, so
+that it can be read aloud, found and copied.
+"""
 
 from __future__ import annotations
 
+import html
+import io
+import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -15,9 +24,26 @@ from matplotlib.ticker import MaxNLocator
 from toolkit.inference.bundle import VotingTable
 from toolkit.reporting.curves import History, curve_panel, rate_panel
 from toolkit.reporting.page.figures import ReliabilityBin
-from toolkit.reporting.page.svg import Chart, chart
 from toolkit.reporting.pictures import cost_figure
-from toolkit.reporting.style import BLUE, FAINT, GREEN, LINES, ORANGE, STYLE
+from toolkit.reporting.style import BLUE, FAINT, GREEN, INK, LINES, ORANGE, STYLE
+
+VARIABLES = {
+    INK: "ink",
+    FAINT: "muted",
+    LINES: "line",
+    **{colour: f"series-{number}" for number, colour in enumerate((BLUE, ORANGE, GREEN), start=1)},
+}
+"""The page's colour for each of a figure's."""
+
+SAVED: Any = {"svg.fonttype": "none", "svg.hashsalt": "page"}
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A picture: the SVG element, and what it shows in words."""
+
+    svg: str
+    words: str
 
 
 def history_charts(history: History, label: str, best_epoch: int) -> tuple[Chart, ...]:
@@ -35,12 +61,12 @@ def history_charts(history: History, label: str, best_epoch: int) -> tuple[Chart
                 f"; on held-out photos it is {kept:.3f} in epoch {best_epoch}, whose weights were "
                 "kept"
             )
-        charts.append(chart(figure, f"{label} {key}", words))
+        charts.append(_chart(figure, f"{label} {key}", words))
     with _drawn((3.8, 2.8)) as figure:
         rate_panel(figure.add_subplot(), history)
     first, last = (history[number]["learning_rate"] for number in (0, -1))
     words = f"{label}: learning rate from {first:.2g} to {last:.2g}"
-    return (*charts, chart(figure, f"{label} rate", words))
+    return (*charts, _chart(figure, f"{label} rate", words))
 
 
 def sizes_chart(sizes: Sequence[tuple[int, int]]) -> Chart:
@@ -65,7 +91,7 @@ def sizes_chart(sizes: Sequence[tuple[int, int]]) -> Chart:
             f"{len(sizes)} photos, {wide.min():.0f} to {wide.max():.0f} pixels wide and "
             f"{high.min():.0f} to {high.max():.0f} high; larger dots are more photos"
         )
-        return chart(figure, "sizes", words)
+        return _chart(figure, "sizes", words)
 
 
 def reliability_chart(
@@ -101,7 +127,7 @@ def reliability_chart(
             f"Reliability: calibration error {errors[0]:.3f} before and {errors[1]:.3f} after the "
             "temperature; larger dots are more photos"
         )
-        return chart(figure, "reliability", words)
+        return _chart(figure, "reliability", words)
 
 
 def views_chart(voting: Mapping[int, VotingTable], chosen: int) -> Chart | None:
@@ -128,7 +154,7 @@ def views_chart(voting: Mapping[int, VotingTable], chosen: int) -> Chart | None:
             f"{name}: " + ", ".join(f"{value:.1%}" for value in values if value is not None)
             for name, values in lines.items()
         )
-        return chart(figure, "views", words)
+        return _chart(figure, "views", words)
 
 
 def cost_chart(table: Sequence[Mapping[str, Any]]) -> Chart:
@@ -137,7 +163,7 @@ def cost_chart(table: Sequence[Mapping[str, Any]]) -> Chart:
     exact_ms = max(row["ms"] for row in table)
     words = f"Cost against agreement: the exact ensemble takes {exact_ms:.1f} ms a photo; "
     words += "; ".join(f"{r['way']} {r['ms']:.1f} ms, {r['agreement']:.1%} equal" for r in others)
-    return chart(cost_figure(table), "cost", words)
+    return _chart(cost_figure(table), "cost", words)
 
 
 @contextmanager
@@ -151,3 +177,36 @@ def _panel(figure: Figure, title: str) -> Axes:
     panel.set_title(title)
     panel.grid(axis="y")
     return panel
+
+
+def _chart(figure: Figure, name: str, words: str) -> Chart:
+    """Make a chart of a figure.
+
+    Args:
+        figure: What was drawn.
+        name: Unique on the page.
+        words: What it shows.
+    """
+    stream = io.StringIO()
+    with matplotlib.rc_context({**STYLE, **SAVED}):
+        nameless = {"Date": None, "Creator": None}
+        figure.savefig(stream, format="svg", transparent=True, metadata=nameless)
+    return Chart(_inline(stream.getvalue(), name, words), words)
+
+
+def _inline(drawn: str, name: str, words: str) -> str:
+    """Make a drawn SVG a part of the page: own ids, the page's colours and fonts, a title."""
+    svg = drawn[drawn.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    own = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") + f"-{zlib.crc32(name.encode()):x}"
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="{own}-\1"', svg)
+    svg = re.sub(r'(xlink:href="#|url\(#)', rf"\1{own}-", svg)
+    for colour, variable in VARIABLES.items():
+        svg = svg.replace(colour, f"var(--{variable})")
+    svg = re.sub(r"(font(?:-family)?:[^;\"]*?)'DejaVu Sans'[^;\"]*", r"\1var(--sans)", svg)
+    head, _, body = svg.partition(">")
+    width = re.search(r'viewBox="0 0 ([\d.]+)', head)
+    head = re.sub(r' (width|height|version)="[^"]*"', "", head)
+    wide = f' style="max-width: {float(width[1]) * 4 / 3:.0f}px"' if width else ""
+    title = f'<title id="{own}-title">{html.escape(words)}</title>'
+    return f'{head} role="img" aria-labelledby="{own}-title"{wide}>{title}{body.strip()}'

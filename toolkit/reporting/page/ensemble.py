@@ -15,9 +15,8 @@ from toolkit.exporting.weights import BEST_ALONE, CrossFitted, can_cross_fit, cr
 from toolkit.inference.bundle import Bundle, BundleValidation
 from toolkit.inference.voting import Voting
 from toolkit.metrics import Paired, Score, agreement, calibration_error, paired, score
-from toolkit.reporting.page.charts import reliability_chart
+from toolkit.reporting.page.charts import Chart, reliability_chart
 from toolkit.reporting.page.figures import Mistakes, mistakes, reliability
-from toolkit.reporting.page.svg import Chart
 
 AS_SUBMITTED = "as submitted"
 """Weights that a submission was made with and that are none of the bundle's."""
