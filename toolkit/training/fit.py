@@ -74,6 +74,7 @@ class Job:
         workers: Threads that prepare batches.
         mixed_precision: Compute in 16 bits.
         tensorboard: Write TensorBoard logs into the run folder.
+        reporter: Where progress is told.
     """
 
     folder: Path

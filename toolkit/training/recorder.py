@@ -41,6 +41,7 @@ class Recorder(keras.callbacks.Callback):
             seed: The training seed.
             progress: What is known so far; updated and written after each epoch.
             remembered: Callbacks whose counters are kept.
+            reporter: Where progress is told.
         """
         super().__init__()
         self._folder, self._recipe, self._seed = folder, recipe, seed

@@ -87,6 +87,7 @@ def train(
         recipes: The recipe set.
         backbones: Which of its recipes, in order.
         options: Everything else.
+        reporter: Where progress is told.
         when_finished: Called with each run as soon as it is finished.
 
     Returns:
