@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import sys
 from collections.abc import Iterable
@@ -14,10 +13,10 @@ RUNTIMES = ("onnxruntime-gpu", "onnxruntime", "openvino")
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may run on, which in a container are fewer than all."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return how many cores this process may use: of its affinity and its container's quota."""
+    from loky import cpu_count
+
+    return int(cpu_count())
 
 
 def processor_name() -> str:

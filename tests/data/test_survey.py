@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ from PIL import Image
 from toolkit.data import survey as module
 from toolkit.data.pixels import decode
 from toolkit.data.survey import survey
+from toolkit.errors import ToolkitError
 from toolkit.progress import Advance, Reporter
 
 
@@ -145,14 +150,90 @@ def test_a_photo_that_could_not_be_opened_is_tried_again(
     assert not survey(photos)[0].broken
 
 
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def store_of(cache: Path) -> Path:
+    (store,) = cache.rglob("*.sqlite")
+    return store
+
+
+def no_database(store: Path) -> None:
+    store.write_text('{"half": ', encoding="utf-8")
+
+
+def torn(store: Path) -> None:
+    content = store.read_bytes()
+    store.write_bytes(content[:100] + b"\xff" * (len(content) - 100))
+
+
+def of_another_table(store: Path) -> None:
+    store.unlink()
+    with closing(sqlite3.connect(store)) as connection, connection:
+        connection.execute("CREATE TABLE files (name TEXT)")
+
+
+def of_other_facts(store: Path) -> None:
+    with closing(sqlite3.connect(store)) as connection, connection:
+        connection.execute("UPDATE files SET facts = '{}'")
+
+
+@pytest.mark.parametrize("spoil", [no_database, torn, of_another_table, of_other_facts])
 def test_a_spoilt_cache_is_made_anew(
+    photos: list[Path], decoded: list[Path], cache: Path, spoil: Callable[[Path], None]
+) -> None:
+    first = survey(photos)
+    spoil(store_of(cache))
+    decoded.clear()
+    assert survey(photos) == first
+    assert sorted(decoded) == photos
+    decoded.clear()
+    assert survey(photos) == first
+    assert decoded == []
+
+
+def test_a_changed_photo_takes_the_row_of_the_old_one(
+    photos: list[Path], cache: Path, draw_photo: Callable[..., Image.Image]
+) -> None:
+    survey(photos)
+    draw_photo(9, (50, 30)).save(photos[1])
+    survey(photos)
+    with closing(sqlite3.connect(store_of(cache))) as connection:
+        assert connection.execute("SELECT count(*) FROM files").fetchone() == (3,)
+
+
+def test_a_name_that_is_no_text_is_remembered_too(
+    photos: list[Path], decoded: list[Path], cache: Path
+) -> None:
+    odd = photos[0].with_name(os.fsdecode(b"\xff.png"))
+    photos[0].rename(odd)
+    survey([odd])
+    assert [path.name for path in decoded] == [odd.name]
+    survey([odd])
+    assert len(decoded) == 1
+
+
+def test_several_processes_remember_at_once(
+    photos: list[Path], decoded: list[Path], cache: Path
+) -> None:
+    code = "import sys; from pathlib import Path; from toolkit.data.survey import survey; "
+    code += "survey([Path(sys.argv[1])])"
+    running = [subprocess.Popen([sys.executable, "-c", code, str(path)]) for path in photos]
+    assert [process.wait() for process in running] == [0, 0, 0]
+    survey(photos)
+    assert decoded == []
+
+
+def test_a_cache_that_cannot_be_written_is_named(
     photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path / "cache"))
-    first = survey(photos)
-    (store,) = (tmp_path / "cache").rglob("*.json")
-    store.write_text('{"half": ', encoding="utf-8")
-    assert survey(photos) == first
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path / "file"))
+    with pytest.raises(ToolkitError, match=r"\.sqlite: cannot be used .* TOOLKIT_CACHE"):
+        survey(photos)
 
 
 @pytest.mark.parametrize(

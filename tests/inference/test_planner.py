@@ -16,7 +16,7 @@ from scipy.optimize import minimize
 from toolkit.errors import ToolkitError
 from toolkit.inference.bundle import load_bundle, load_validation
 from toolkit.inference.evidence import Evidence, carry_out, gather, learn_thresholds
-from toolkit.inference.leaving import SLOPE_DEVIATION, LeavingRule
+from toolkit.inference.exits import SLOPE_DEVIATION, ExitRule
 from toolkit.inference.plan import BATCHES_A_WINDOW, EXACT, Plan, Run
 from toolkit.inference.planner import find_candidates, make_plan
 from toolkit.inference.promise import Promise
@@ -329,7 +329,7 @@ class TestCarryOut:
             assert abs(wrong - expected) < 2 + 3 * np.sqrt(expected)
 
 
-class TestLeavingRule:
+class TestExitRule:
     def photos(self, seed: int, size: int, slope: float) -> tuple[np.ndarray, np.ndarray]:
         generator = np.random.default_rng(seed)
         clear = generator.gamma(2, 1.5, size)
@@ -368,24 +368,24 @@ class TestLeavingRule:
             return loss(clear, differs) + pseudo + 0.5 * (found[1] / SLOPE_DEVIATION) ** 2
 
         expected = minimize(penalty, [-1.0, -1.0], method="BFGS", options={"gtol": 1e-7}).x
-        rule = LeavingRule.fitted(clear, differs)
+        rule = ExitRule.fitted(clear, differs)
         found = [rule.intercept + rule.slope * middle, rule.slope * spread]
         assert penalty(np.array(found)) == pytest.approx(penalty(expected), abs=1e-6)
         assert found == pytest.approx(expected, abs=1e-3)
 
     def test_a_smaller_risk_asks_for_a_larger_margin(self) -> None:
-        rule = LeavingRule.fitted(*self.photos(6, 400, 1.0))
+        rule = ExitRule.fitted(*self.photos(6, 400, 1.0))
         risks = np.geomspace(1e-4, 0.3, 20)
         thresholds = [rule.threshold(risk) for risk in risks]
         assert (np.diff(thresholds) < 0).all()
         assert rule.risk(np.array(thresholds)) == pytest.approx(risks)
 
     def test_a_margin_is_never_below_0(self) -> None:
-        assert LeavingRule(-3.0, -1.0).threshold(0.2) == 0
+        assert ExitRule(-3.0, -1.0).threshold(0.2) == 0
 
     @pytest.mark.parametrize("slope", [0.0, 0.4])
     def test_where_margins_tell_nothing_nobody_leaves(self, slope: float) -> None:
-        assert LeavingRule(-3.0, slope).threshold(0.4) == inf
+        assert ExitRule(-3.0, slope).threshold(0.4) == inf
 
 
 MEASURED = {

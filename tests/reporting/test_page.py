@@ -131,7 +131,9 @@ class TestPage:
         pictures = [a for tag, a in Parsed(page).tags if tag == "svg"]
         assert len(pictures) > 8
         assert all(one["role"] == "img" for one in pictures)
-        assert not re.search(r"#0102\d\d", page)
+        drawn = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
+        fixed = {colour for one in drawn for colour in re.findall(r"[:\s\"]#[0-9a-f]{6}\b", one)}
+        assert fixed == set(), "a colour that the dark theme does not change"
         assert "DejaVu" not in page
 
     def test_what_is_wrong_with_photos_is_shown(self, page: str) -> None:

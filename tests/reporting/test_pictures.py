@@ -11,7 +11,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from toolkit.reporting import photo_sheets, pictures
+from toolkit.reporting import pictures, sheets
+from toolkit.reporting.curves import curves_figure, draw_curves
+from toolkit.reporting.style import save_figure
 
 
 def rows(stages: list[str], validated: bool = True) -> list[dict[str, Any]]:
@@ -45,20 +47,20 @@ def pixels(path: Path) -> NDArray[np.uint8]:
         return np.asarray(picture.convert("RGB"))
 
 
-def test_curves_show_training_and_validation_with_the_best_epoch_of_each_panel() -> None:
-    figure = pictures.curves_figure(rows(["head"] * 2 + ["all"] * 3), "Xception")
+def test_curves_show_training_and_validation_with_the_epoch_that_was_kept() -> None:
+    figure = curves_figure(rows(["head"] * 2 + ["all"] * 3), 4, "Xception")
     panels = figure.axes
     assert [panel.get_title("left") for panel in panels] == ["accuracy", "loss"]
     for panel, told in zip(panels, ("0.900", "0.500"), strict=True):
         lines = {line.get_label(): line for line in panel.lines}
-        assert {"training", "validation", "best validation"} <= set(lines)
+        assert {"training", "validation", "weights kept"} <= set(lines)
         assert list(lines["training"].get_xdata()) == [1, 2, 3, 4, 5]
-        assert list(lines["best validation"].get_xdata()) == [4]
-        assert panel.get_title("right") == f"best validation {told}, epoch 4"
+        assert list(lines["weights kept"].get_xdata()) == [4]
+        assert panel.get_title("right") == f"validation {told} in epoch 4"
 
 
 def test_curves_name_each_stage_and_draw_a_line_between_them() -> None:
-    figure = pictures.curves_figure(rows(["head"] * 2 + ["half"] + ["all"] * 2), "Xception")
+    figure = curves_figure(rows(["head"] * 2 + ["half"] + ["all"] * 2), 1, "Xception")
     for panel in figure.axes:
         assert texts(panel) == ["head", "half", "all"]
         borders = [line.get_xdata()[0] for line in panel.lines if line.get_gid() == "stage"]
@@ -66,14 +68,14 @@ def test_curves_name_each_stage_and_draw_a_line_between_them() -> None:
 
 
 def test_curves_of_one_stage_name_no_stage() -> None:
-    figure = pictures.curves_figure(rows(["head"] * 3), "Xception")
+    figure = curves_figure(rows(["head"] * 3), 1, "Xception")
     assert [texts(panel) for panel in figure.axes] == [[], []]
 
 
 def test_names_of_short_stages_do_not_overlap(tmp_path: Path) -> None:
     names = ["only the head", "upper half, slowly", "everything", "polish"]
-    figure = pictures.curves_figure(rows([*names, *["polish"] * 50]), "Xception")
-    pictures.save_figure(figure, tmp_path / "curves.png")
+    figure = curves_figure(rows([*names, *["polish"] * 50]), 1, "Xception")
+    save_figure(figure, tmp_path / "curves.png")
     for panel in figure.axes:
         boxes = [text.get_window_extent() for text in panel.texts]
         pairs = [(a, b) for index, a in enumerate(boxes) for b in boxes[:index]]
@@ -82,7 +84,7 @@ def test_names_of_short_stages_do_not_overlap(tmp_path: Path) -> None:
 
 
 def test_curves_without_validation_show_training_alone() -> None:
-    figure = pictures.curves_figure(rows(["head"] * 3, validated=False), "All photos")
+    figure = curves_figure(rows(["head"] * 3, validated=False), 1, "All photos")
     for panel in figure.axes:
         assert [line.get_label() for line in panel.lines] == ["training"]
         assert panel.get_title("right") == ""
@@ -91,15 +93,15 @@ def test_curves_without_validation_show_training_alone() -> None:
 def test_an_epoch_without_validation_leaves_a_gap() -> None:
     history = rows(["head"] * 4)
     history[0]["val_loss"] = history[0]["val_accuracy"] = None
-    accuracy, _ = pictures.curves_figure(history, "Xception").axes
+    accuracy, _ = curves_figure(history, 3, "Xception").axes
     lines = {line.get_label(): line for line in accuracy.lines}
     assert np.isnan(lines["validation"].get_ydata()).tolist() == [True, False, False, False]
-    assert list(lines["best validation"].get_xdata()) == [3]
+    assert list(lines["weights kept"].get_xdata()) == [3]
 
 
 def test_one_epoch_shows_markers_and_only_its_own_tick(tmp_path: Path) -> None:
-    figure = pictures.curves_figure(rows(["head"]), "Xception")
-    pictures.save_figure(figure, tmp_path / "one.png")
+    figure = curves_figure(rows(["head"]), 1, "Xception")
+    save_figure(figure, tmp_path / "one.png")
     for panel in figure.axes:
         assert all(line.get_marker() == "o" for line in panel.lines)
         low, high = panel.get_xlim()
@@ -108,7 +110,7 @@ def test_one_epoch_shows_markers_and_only_its_own_tick(tmp_path: Path) -> None:
 
 def test_a_history_without_epochs_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one epoch"):
-        pictures.curves_figure([], "Xception")
+        curves_figure([], 1, "Xception")
 
 
 def test_a_histogram_keeps_the_order_and_writes_each_count() -> None:
@@ -146,9 +148,9 @@ def test_classes_whose_long_names_begin_alike_keep_their_own_bars() -> None:
 def test_photos_of_a_sample_sheet_keep_their_pixels(tmp_path: Path) -> None:
     samples = {"cat": [photo(1, 100), photo(2, 100)], "dog": [photo(3, 100)]}
     path = tmp_path / "new" / "sheet.png"
-    photo_sheets.draw_sample_sheet(samples, path)
+    sheets.draw_sample_sheet(samples, path)
     sheet = pixels(path)
-    figure = photo_sheets.sample_sheet_figure(samples)
+    figure = sheets.sample_sheet_figure(samples)
     assert texts(figure) == ["cat", "dog"]
     shown = [item for photos in samples.values() for item in photos]
     corners = []
@@ -163,20 +165,20 @@ def test_photos_of_a_sample_sheet_keep_their_pixels(tmp_path: Path) -> None:
 
 def test_small_photos_are_enlarged_without_blur_and_large_ones_shrunk() -> None:
     small, large = photo(1, 32), photo(2, 400)
-    (enlarged,) = photo_sheets.sample_sheet_figure({"cat": [small]}).images
-    (shrunk,) = photo_sheets.sample_sheet_figure({"cat": [large]}).images
+    (enlarged,) = sheets.sample_sheet_figure({"cat": [small]}).images
+    (shrunk,) = sheets.sample_sheet_figure({"cat": [large]}).images
     assert np.array_equal(enlarged.get_array(), small.repeat(3, axis=0).repeat(3, axis=1))
     assert shrunk.get_array().shape == (192, 192, 3)
 
 
 def test_a_sheet_without_photos_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one photo"):
-        photo_sheets.sample_sheet_figure({"cat": []})
+        sheets.sample_sheet_figure({"cat": []})
 
 
 def test_an_augmentation_sheet_frames_each_original_before_its_versions(tmp_path: Path) -> None:
     originals, versions = [photo(1), photo(2)], [[photo(3), photo(4)], [photo(5), photo(6)]]
-    figure = photo_sheets.augmentation_sheet_figure(originals, versions, "flips")
+    figure = sheets.augmentation_sheet_figure(originals, versions, "flips")
     assert texts(figure) == ["flips", "original", "augmented"]
     frames = figure.artists
     assert len(frames) == 2
@@ -187,7 +189,7 @@ def test_an_augmentation_sheet_frames_each_original_before_its_versions(tmp_path
         assert frame.get_y() == original.oy - 1
         assert original.ox < version.ox
     path = tmp_path / "sheet.png"
-    photo_sheets.draw_augmentation_sheet(originals, versions, "flips", path)
+    sheets.draw_augmentation_sheet(originals, versions, "flips", path)
     assert pixels(path).shape[1] > 3 * 96
 
 
@@ -222,7 +224,7 @@ def test_nothing_of_a_confusion_is_cut_off(classes: int, tmp_path: Path) -> None
 
 def test_drawing_leaves_no_trace_but_the_picture(tmp_path: Path) -> None:
     before = dict(matplotlib.rcParams)
-    pictures.draw_curves(rows(["head", "all"]), "Xception", tmp_path / "curves.png")
+    draw_curves(rows(["head", "all"]), 1, "Xception", tmp_path / "curves.png")
     assert dict(matplotlib.rcParams) == before
     assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]
     assert pixels(tmp_path / "curves.png").shape == (504, 1200, 3)

@@ -82,7 +82,8 @@ def command(
     from toolkit.metrics import confusion as confusion_counts
     from toolkit.reporting.answers import compare
     from toolkit.reporting.evaluation import LabelledPhotos, evaluate
-    from toolkit.reporting.pictures import check_picture, draw_confusion
+    from toolkit.reporting.pictures import draw_confusion
+    from toolkit.reporting.style import check_picture
 
     source = click.get_current_context().get_parameter_source
     asked = [key for key in settings if source(key) is not ParameterSource.DEFAULT]

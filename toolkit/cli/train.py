@@ -38,14 +38,14 @@ def train_and_print(
     **settings: Any,
 ) -> None:
     """Train, draw the curves of each run, and print the table; `train-all` does the same."""
-    from toolkit.reporting.pictures import draw_curves
+    from toolkit.reporting.curves import draw_curves
     from toolkit.training.recipe_files import load_set
     from toolkit.training.run import CURVES
     from toolkit.training.train import TrainingOptions, train
 
     def draw(run: Run) -> None:
         if not (run.folder / CURVES).is_file():
-            draw_curves(run.history, run.label, run.folder / CURVES)
+            draw_curves(run.history, run.best_epoch, run.label, run.folder / CURVES)
 
     chosen = load_set(recipes)
     runs = train(

@@ -26,7 +26,6 @@ def decoded_photos(
         paths: The photos.
         hashes: SHA-256 of each; the file is found again by them, not by the paths.
         size: Side of the square in pixels.
-        reporter: Where progress is told.
 
     Returns:
         A `.npy` file of shape (photos, size, size, 3), uint8, RGB: open it with

@@ -111,7 +111,6 @@ def prepare(dataset: Dataset, *, skip_broken: bool, reporter: Reporter = SILENT)
     Args:
         dataset: The photos.
         skip_broken: Leave broken photos out, instead of refusing.
-        reporter: Where progress is told.
 
     Returns:
         The photos that can be read.

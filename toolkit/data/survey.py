@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import imagehash
+from pydantic import TypeAdapter, ValidationError
 
+from toolkit.data.fact_store import FactStore, FileState
 from toolkit.data.pixels import DECODER_VERSION, DEFINITION, BrokenPhotoError, decode, upright_size
-from toolkit.files import cache_folder, held, sha256_file, sha256_json, write_json
+from toolkit.files import cache_folder, sha256_file, sha256_json
 from toolkit.machine import usable_cores
 from toolkit.progress import SILENT, Reporter
 
-_LONGEST_WRITE_S = 60
+_SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -38,22 +40,25 @@ class PhotoFacts:
     broken: str
 
 
+_FACTS = TypeAdapter(PhotoFacts)
+
+
 def survey(paths: Sequence[Path], reporter: Reporter = SILENT) -> list[PhotoFacts]:
     """Decode every photo once, or recall what was found when it was last decoded.
 
     Args:
         paths: The photos.
-        reporter: Where progress is told.
 
     Returns:
         One entry a path, in order. A photo that cannot be read is an entry, not an error.
     """
-    keys = [_key(path) for path in paths]
-    store = cache_folder() / "survey" / f"{sha256_json([DEFINITION, DECODER_VERSION])[:16]}.json"
-    known = _read_store(store)
-    missing = [index for index, key in enumerate(keys) if key not in known]
+    states = [FileState.of(path) for path in paths]
+    settings = [_SCHEMA_VERSION, DEFINITION, DECODER_VERSION]
+    store = FactStore(cache_folder() / "survey" / f"{sha256_json(settings)[:16]}.sqlite")
+    known = _recall(store, states)
+    missing = [index for index, state in enumerate(states) if state not in known]
     if missing:
-        found: dict[str, PhotoFacts] = {}
+        found: dict[FileState, PhotoFacts] = {}
         with (
             ThreadPoolExecutor(usable_cores()) as pool,
             reporter.track("looking at photos", len(missing)) as advance,
@@ -61,7 +66,7 @@ def survey(paths: Sequence[Path], reporter: Reporter = SILENT) -> list[PhotoFact
             looks = [pool.submit(_look, paths[index]) for index in missing]
             try:
                 for index, look in zip(missing, looks, strict=True):
-                    found[keys[index]] = look.result()
+                    found[states[index]] = look.result()
                     advance(1)
             finally:
                 # Interrupted, it goes on from here.
@@ -69,34 +74,23 @@ def survey(paths: Sequence[Path], reporter: Reporter = SILENT) -> list[PhotoFact
                     look.cancel()
                 _remember(store, found)
         known.update(found)
-    return [known[key] for key in keys]
+    return [known[state] for state in states]
 
 
-def _key(path: Path) -> str:
-    try:
-        status = path.stat()
-    except OSError:
-        return f"{path.absolute()}|missing"
-    return f"{path.absolute()}|{status.st_size}|{status.st_mtime_ns}"
+def _recall(store: FactStore, states: Sequence[FileState]) -> dict[FileState, PhotoFacts]:
+    known = {}
+    for state, text in store.find(states).items():
+        with suppress(ValidationError):  # What is not understood is looked at again.
+            known[state] = _FACTS.validate_json(text)
+    return known
 
 
-def _read_store(store: Path) -> dict[str, PhotoFacts]:
-    try:
-        content = json.loads(store.read_text(encoding="utf-8"))
-        return {key: PhotoFacts(**facts) for key, facts in content.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}  # Only a cache: what is not there is looked at again.
-
-
-def _remember(store: Path, found: Mapping[str, PhotoFacts]) -> None:
-    # What could not be opened has no hash and is tried again: a mended permission shows neither in
-    # the size nor in the time of a file.
-    new = {key: asdict(facts) for key, facts in found.items() if facts.sha256}
-    busy = f"{store.parent}: another process keeps writing here. Name another TOOLKIT_CACHE."
-    with held(store.with_suffix(".lock"), busy, _LONGEST_WRITE_S):
-        # Another process may have looked at other photos meanwhile.
-        known = {key: asdict(facts) for key, facts in _read_store(store).items()}
-        write_json(store, known | new)
+def _remember(store: FactStore, found: Mapping[FileState, PhotoFacts]) -> None:
+    # What could not be opened has no hash and is tried again: a repaired permission shows neither
+    # in the size nor in the time of a file.
+    store.keep(
+        {state: _FACTS.dump_json(facts).decode() for state, facts in found.items() if facts.sha256}
+    )
 
 
 def _look(path: Path) -> PhotoFacts:

@@ -53,7 +53,6 @@ class Bench:
         pixels: File of all photos at its size.
         held_out: Numbers of the photos that judge.
         calibration: Numbers of the photos that INT8's ranges are found on.
-        reporter: Where progress is told.
     """
 
     member: Member

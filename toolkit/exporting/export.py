@@ -78,7 +78,6 @@ def export(runs: Sequence[Run], options: ExportOptions, reporter: Reporter = SIL
     Args:
         runs: The members, all trained on the same split.
         options: Everything else.
-        reporter: Where progress is told.
 
     Returns:
         The bundle, as it stands in its folder.

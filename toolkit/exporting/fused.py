@@ -125,7 +125,6 @@ def fuse(
         photos: What both are compared on.
         views: Views a photo, 1 to 8.
         voting: As for `Ensemble.load`; members without a vote are left out.
-        reporter: Where progress is told.
 
     Returns:
         What was written.

@@ -73,7 +73,6 @@ class Photos:
         Args:
             runs: All of the same split.
             data: The data folder; None takes the one that the runs name.
-            reporter: Where progress is told.
 
         Raises:
             ToolkitError: The folder holds others, or some cannot be read.
@@ -126,7 +125,6 @@ def export_members(
         photos: What they are compared on.
         building: The folder to write to: `NAME.onnx`, and `NAME.npz` with the array
             `probabilities`, float32 of shape (held-out photos, views, classes).
-        reporter: Where progress is told.
 
     Returns:
         The members in the order given.
@@ -164,7 +162,6 @@ def answers_to_views(
         session: The network.
         pixels: `.npy` file of decoded photos at its size.
         chosen: Numbers of the photos.
-        reporter: Where progress is told.
 
     Returns:
         Probabilities of shape (photos, views, classes).

@@ -75,7 +75,6 @@ def lower_members(
         precisions: From `parse_precisions`.
         photos: The held-out ones judge; the others calibrate.
         building: Where the members lie, and where the files of variants are written.
-        reporter: Where progress is told.
 
     Returns:
         One a member, in their order.

@@ -52,7 +52,6 @@ def single_stream(
         ensemble: Loaded with a batch of 1.
         photos: Taken in turn.
         queries: How many to send.
-        reporter: Where progress is told.
     """
     latencies: list[float] = []
     for photo in islice(cycle(photos), WARM_UP):
@@ -77,7 +76,6 @@ def offline(
         photos: Taken in turn.
         count: How many to predict.
         batch: Photos a batch, for the warm-up.
-        reporter: Where progress is told.
     """
     ensemble.predict(list(islice(cycle(photos), WARM_UP * batch)))
     latencies: list[float] = []

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from toolkit.data.pixels import BrokenPhotoError, Pixels, decode, from_array, resize
 from toolkit.errors import ToolkitError
 from toolkit.inference.engine import Source
+from toolkit.inference.exits import settled, settling_order
 from toolkit.inference.plan import (
     BATCHES_A_WINDOW,
     EXACT,
@@ -24,7 +25,6 @@ from toolkit.inference.plan import (
     margins,
 )
 from toolkit.inference.sessions import Sessions
-from toolkit.inference.settling import settled, settling_order
 from toolkit.inference.timing import milliseconds_since
 from toolkit.inference.views import VIEWS
 from toolkit.inference.voting import soften, vote

@@ -74,7 +74,6 @@ def measure_costs(
         rounds: Times that each is measured, in turns, after a run that does not count.
         fresh: Measure anew.
         clock: Seconds.
-        reporter: Where progress is told.
 
     Returns:
         Milliseconds an image; each pair is either there or in `skipped`. What was measured before

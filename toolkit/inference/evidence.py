@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.inference.bundle import Bundle, BundleValidation
-from toolkit.inference.leaving import LeavingRule
+from toolkit.inference.exits import ExitRule, settled, settling_order
 from toolkit.inference.plan import (
     BATCHES_A_WINDOW,
     EXACT,
@@ -19,7 +19,6 @@ from toolkit.inference.plan import (
     margins,
     run_cost,
 )
-from toolkit.inference.settling import settled, settling_order
 from toolkit.inference.voting import Voting, vote
 
 WASTE = 0.5 / BATCHES_A_WINDOW
@@ -227,7 +226,7 @@ def learn_thresholds(evidence: Evidence, steps: Sequence[Sequence[Run]], risk: f
             mixture.add(run, evidence.answers[run][staying])
         mean = mixture.mean()
         clear = margins(mean)
-        rule = LeavingRule.fitted(clear, mean.argmax(axis=1) != labels[staying])
+        rule = ExitRule.fitted(clear, mean.argmax(axis=1) != labels[staying])
         thresholds.append(rule.threshold(risk))
         stays = clear < thresholds[-1]
         expected += float(rule.risk(clear[~stays]).sum())

@@ -130,7 +130,6 @@ def predict_fast(
         journal: Of rows in `job.order`: step left, then probabilities. Rows that it holds already
             are not computed again.
         skip_broken: Answer a broken photo with the class prior, instead of refusing.
-        reporter: Where progress is told.
 
     Returns:
         One row a photo.

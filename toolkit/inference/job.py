@@ -88,7 +88,6 @@ def predict_request(
         request: What to predict.
         journal: Rows that it holds already are not computed again.
         skip_broken: Answer a broken photo with the class prior, instead of refusing.
-        reporter: Where progress is told.
 
     Returns:
         One row a photo.

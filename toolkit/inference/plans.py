@@ -100,7 +100,6 @@ def chosen_plan(
         ensemble: The exact one, loaded for a plan.
         options: What the user chose.
         photos: How many will be predicted.
-        reporter: Where progress is told.
 
     Returns:
         The plan of the given file; or the one made, which is kept in `plans/` beside the bundle
@@ -210,7 +209,6 @@ def find_plan(
         promise: What shall hold.
         photos: How many will be predicted.
         fresh: Measure the costs again.
-        reporter: Where progress is told.
 
     Returns:
         The plan.
@@ -236,7 +234,6 @@ def certain_plan(ensemble: Ensemble, reporter: Reporter = SILENT) -> Plan:
 
     Args:
         ensemble: The exact one, loaded for a plan.
-        reporter: Where progress is told.
     """
     bundle, voting, views = ensemble.bundle, ensemble.voting, ensemble.views
     pairs = [(name, EXACT) for name in ensemble.member_names]

@@ -9,13 +9,14 @@ then test, arXiv 2110.01052), so trying several costs no confidence.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.special import gammaln
-from scipy.stats import gamma
+from numpy.typing import NDArray
+from scipy.stats import gamma, hypergeom
 
 DRAWS = 400
 """Draws of how often candidates disagree, to price a sample size."""
@@ -57,10 +58,9 @@ def p_values(
     Returns:
         P(Hypergeometric(photos, allowed + 1, sample) <= disagreements), of the same shape.
     """
-    found = np.asarray(disagreements)
-    numbers = np.arange(found.max() + 1)
-    values: NDArray[np.float64] = np.cumsum(_chance(numbers, photos, allowed + 1, sample))[found]
-    return values
+    numbers, places = np.unique(np.asarray(disagreements), return_inverse=True)
+    chances = hypergeom.cdf(numbers, photos, min(allowed + 1, photos), sample)
+    return np.asarray(chances, dtype=np.float64)[places].reshape(np.shape(disagreements))
 
 
 def accepted(values: NDArray[np.float64], confidence: float) -> int:
@@ -135,42 +135,23 @@ def choose_sample(
     return best
 
 
+@cache
 def _fewest(photos: int, allowed: int, confidence: float) -> int:
     """Return the smallest sample that can certify anything: one without a disagreement."""
-    chances = _chance(0, photos, allowed + 1, np.arange(1, photos + 1))
-    passing = np.flatnonzero(chances <= 1 - confidence)
-    return int(passing[0]) + 1 if len(passing) else photos
+    return bisect_left(
+        range(photos),
+        True,
+        lo=1,
+        key=lambda size: bool(p_values(photos, allowed, size, [0])[0] <= 1 - confidence),
+    )
 
 
+@cache
 def _most_disagreements(photos: int, allowed: int, sample: int, confidence: float) -> int:
     """Return how many disagreements in the sample still pass; -1 where none does."""
-    numbers = np.arange(min(allowed + 1, sample) + 1)
-    return accepted(p_values(photos, allowed, sample, numbers), confidence) - 1
-
-
-def _chance(
-    found: ArrayLike, photos: int, disagreeing: int, sample: ArrayLike
-) -> NDArray[np.float64]:
-    """Return the hypergeometric probability, broadcast over `found` and `sample`.
-
-    `scipy.stats.hypergeom` takes a millisecond a number where there are 100,000 photos.
-    """
-    found, sample = np.asarray(found), np.asarray(sample)
-    disagreeing = min(disagreeing, photos)
-    possible = (found <= disagreeing) & (found <= sample) & (sample - found <= photos - disagreeing)
-    found = np.where(possible, found, np.maximum(0, sample + disagreeing - photos))
-    logarithm = (
-        _log_choose(disagreeing, found)
-        + _log_choose(photos - disagreeing, sample - found)
-        - _log_choose(photos, sample)
+    fewest_failing = bisect_left(
+        range(min(allowed + 1, sample) + 1),
+        True,
+        key=lambda found: bool(p_values(photos, allowed, sample, [found])[0] > 1 - confidence),
     )
-    chance: NDArray[np.float64] = np.where(possible, np.exp(logarithm), 0.0)
-    return chance
-
-
-def _log_choose(whole: ArrayLike, part: ArrayLike) -> NDArray[np.float64]:
-    whole, part = np.asarray(whole), np.asarray(part)
-    logarithm: NDArray[np.float64] = (
-        gammaln(whole + 1.0) - gammaln(part + 1.0) - gammaln(whole - part + 1.0)
-    )
-    return logarithm
+    return fewest_failing - 1

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from toolkit.inference.evidence import Evidence, learn_thresholds
-from toolkit.inference.leaving import LeavingRule
+from toolkit.inference.exits import ExitRule
 from toolkit.inference.plan import Mixture, Run, margins, run_cost
 
 LEAST_SAVING = 0.005
@@ -57,7 +57,7 @@ def find_steps(evidence: Evidence, risk: float) -> Steps:
                 trial.add(run, evidence.answers[run][staying])
             mean = trial.mean()
             clear = margins(mean)
-            rule = LeavingRule.fitted(clear, mean.argmax(axis=1) != labels[staying])
+            rule = ExitRule.fitted(clear, mean.argmax(axis=1) != labels[staying])
             stays = clear < rule.threshold(risk)
             cost = len(staying) * run_cost(runs, evidence.costs)
             cost += float(evidence.settling([*steps, runs]).ms[staying[stays]].sum())

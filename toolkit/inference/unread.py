@@ -24,7 +24,6 @@ class Unread:
         Args:
             paths: All photos of the job.
             skip_broken: Remember why, instead of refusing.
-            reporter: Where progress is told.
 
         Raises:
             ToolkitError: Names every photo that is missing or broken.
@@ -78,7 +77,6 @@ def broken_photos(paths: Sequence[Path], reporter: Reporter = SILENT) -> list[st
 
     Args:
         paths: The photos.
-        reporter: Where progress is told.
 
     Returns:
         Path and reason of each that cannot be read, in order.

@@ -23,7 +23,7 @@ from toolkit.inference.voting import choose_voting, vote
 from toolkit.intervals import Labels
 from toolkit.metrics import METRICS, Probabilities, Score, log_losses, score
 from toolkit.progress import SILENT, Reporter
-from toolkit.reporting.cost import Serving
+from toolkit.reporting.serving import Serving
 from toolkit.training.run import MANIFEST as RUN_MANIFEST
 from toolkit.training.run import PROGRESS, Run, load_run
 
@@ -161,7 +161,6 @@ def load_contenders(
         batch: Photos a batch of it.
         members: Give every member of a bundle, too.
         measure: Measure now what members of bundles cost on this machine.
-        reporter: Where progress is told.
 
     Returns:
         In the given order. A bundle's answers are cross-fitted: what a photo is answered with was

@@ -124,7 +124,6 @@ def evaluate(
         labelled: The photos. Where none are named, runs and bundles are scored on the photos that
             were held out from their training.
         settings: For a bundle: `tta`, `voting`, `device`, `batch`.
-        reporter: Where progress is told.
         asked: Those of `settings` that were asked for, and are refused where they change nothing.
         metric: One of `toolkit.metrics.METRICS`, which is given an interval.
         positive: Of a submission for two classes: the one whose probability it holds.

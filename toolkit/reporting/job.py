@@ -90,7 +90,6 @@ def submit(
         probabilities: Write them too, as CSV or Parquet by suffix.
         answer: What the submission shall hold, where the sample does not say so.
         skip_broken: Answer a broken photo with the class prior, instead of refusing.
-        reporter: Where progress is told.
 
     Returns:
         What a user should hear of it.

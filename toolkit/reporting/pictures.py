@@ -1,12 +1,12 @@
-"""Pictures for people: learning curves, photos a class, confusion, costs.
+"""Pictures for people: photos a class, confusion, costs.
 
 Each public function builds a figure and writes it as a PNG. The builders beside them return the
-figure, so that what is drawn can be looked at without reading pixels. Nothing here uses pyplot: no
-display is needed and no figure stays open.
+figure, for the page and for whoever looks at what is drawn without reading pixels.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,62 +16,28 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox, BboxBase
 from numpy.typing import NDArray
 
-from toolkit.errors import UsageError
-from toolkit.files import written_whole
-from toolkit.reporting.plots import (
+from toolkit.reporting.style import (
+    BLUE,
     DPI,
-    Palette,
-    draw_costs,
-    draw_history,
-    mark_stages,
-    name_ways,
-    stages,
+    INK,
+    ORANGE,
+    SMALL,
+    STYLE,
+    TINY,
+    TITLE,
+    head,
+    save_figure,
+    short_name,
     text_width,
 )
 
-INK, FAINT, LINES = "#2b2b2b", "#8a8a8a", "#dddddd"
-BLUE, ORANGE = "#0072b2", "#d55e00"  # Okabe and Ito's, told apart by colour-blind people.
 SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#9ecae1", BLUE, "#00375c"])
-TITLE, TEXT, SMALL, TINY = 12.0, 10.0, 9.0, 6.5  # Font sizes in points.
-STYLE: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": TEXT,
-    "text.color": INK,
-    "text.parse_math": False,  # A class may be called "$5 and $10".
-    **dict.fromkeys(("figure.facecolor", "axes.facecolor"), "white"),
-    "figure.dpi": DPI,
-    "figure.titlesize": TITLE,
-    "figure.titleweight": "bold",
-    **dict.fromkeys(("figure.constrained_layout.h_pad", "figure.constrained_layout.w_pad"), 0.08),
-    "axes.titlesize": TEXT,
-    "axes.titlelocation": "left",
-    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
-    "axes.axisbelow": True,
-    "grid.color": LINES,
-    "grid.linewidth": 0.7,
-    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), FAINT),
-    **dict.fromkeys(("axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), INK),
-    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), SMALL),
-}
-PALETTE = Palette(INK, FAINT, BLUE, ORANGE, SMALL)
 COUNTED_CLASSES = 30  # Up to here the cells of a confusion matrix have room for their counts.
-
-
-def draw_curves(history: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
-    """Draw accuracy and loss over the epochs, with stages and the best validation marked.
-
-    Args:
-        history: One row an epoch, at least one: `epoch` (counted from 1 over all stages), `stage`
-            (name), `loss`, `accuracy`, `val_loss` and `val_accuracy`. The last two may be None.
-        title: What was trained.
-        path: The PNG to write.
-
-    Raises:
-        ValueError: The history is empty.
-    """
-    save_figure(curves_figure(history, title), path)
+SIDES = ((6, "left"), (-6, "right"))
+ROWS = (4, -12, 16, -24, 28, -36)  # Points above a place.
 
 
 def draw_class_histogram(counts: Mapping[str, int], path: Path) -> None:
@@ -82,16 +48,6 @@ def draw_class_histogram(counts: Mapping[str, int], path: Path) -> None:
         path: The PNG to write; its height grows with the number of classes.
     """
     save_figure(class_histogram_figure(counts), path)
-
-
-def check_picture(path: Path) -> None:
-    """Refuse a name that is not one of a PNG, before any work is done for it.
-
-    Raises:
-        UsageError: The suffix is another.
-    """
-    if path.suffix.lower() != ".png":
-        raise UsageError(f"{path}: Expected a picture's name that ends in .png.")
 
 
 def draw_confusion(
@@ -122,33 +78,6 @@ def draw_cost(table: Sequence[Mapping[str, Any]], title: str, path: Path) -> Non
 
 
 @matplotlib.rc_context(STYLE)
-def curves_figure(history: Sequence[Mapping[str, Any]], title: str) -> Figure:
-    """Build the picture of `draw_curves`."""
-    if not history:
-        raise ValueError("Expected a history of at least one epoch, received none.")
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    _head(figure, title)
-    panels: list[Axes] = list(figure.subplots(1, 2))
-    for panel, key, best in zip(panels, ("accuracy", "loss"), (np.argmax, np.argmin), strict=True):
-        panel.margins(y=0.1)
-        panel.grid(axis="y")
-        validation = draw_history(panel, history, key, "validation", PALETTE)
-        pad = 6 + mark_stages(panel, history, stages(history), PALETTE)
-        panel.set_title(key, pad=pad)
-        usable = np.flatnonzero(np.isfinite(validation))
-        if len(usable):
-            chosen = usable[best(validation[usable])]
-            epoch, value = history[chosen]["epoch"], validation[chosen]
-            ring: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 2}
-            panel.plot([epoch], [value], "o", color=ORANGE, ms=9, label="best validation", **ring)
-            told = f"best validation {value:.3f}, epoch {epoch}"
-            panel.set_title(told, loc="right", pad=pad, color=ORANGE, fontsize=SMALL)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
-    return figure
-
-
-@matplotlib.rc_context(STYLE)
 def class_histogram_figure(counts: Mapping[str, int]) -> Figure:
     """Build the picture of `draw_class_histogram`."""
     row, size = (0.28, SMALL) if len(counts) <= 60 else (0.17, TINY + 0.5)
@@ -163,7 +92,7 @@ def class_histogram_figure(counts: Mapping[str, int]) -> Figure:
     axes.tick_params(length=0)
     axes.xaxis.set_visible(False)
     axes.spines["bottom"].set_visible(False)
-    _head(figure, f"{sum(counts.values()):,} photos in {len(counts)} classes")
+    head(figure, f"{sum(counts.values()):,} photos in {len(counts)} classes")
     return figure
 
 
@@ -177,7 +106,7 @@ def confusion_figure(counts: NDArray[np.int64], classes: Sequence[str], title: s
     around = beside / DPI + 0.9
     width = max(side + around + 0.9, text_width(title, TITLE, weight="bold") / DPI + 0.3)
     figure = Figure(figsize=(width, side + around), layout="compressed")
-    _head(figure, title)
+    head(figure, title)
     axes = figure.subplots()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(shares, cmap=SHADES, vmin=0, vmax=1, interpolation="nearest")
@@ -200,27 +129,82 @@ def confusion_figure(counts: NDArray[np.int64], classes: Sequence[str], title: s
 
 
 @matplotlib.rc_context(STYLE)
-def cost_figure(table: Sequence[Mapping[str, Any]], title: str) -> Figure:
-    """Build the figure of `draw_cost`."""
-    figure = Figure((7.5, 4.8), layout="constrained")
+def cost_figure(table: Sequence[Mapping[str, Any]], title: str = "") -> Figure:
+    """Build the figure of `draw_cost`, without a title where none is given."""
+    figure = Figure((6.4, 4.2), layout="constrained")
     panel = figure.add_subplot()
-    _head(figure, title)
-    draw_costs(panel, table, PALETTE)
+    if title:
+        head(figure, title)
+    _draw_ways(panel, table)
     panel.set_ylabel("labels other than the exact ensemble's, %")
-    name_ways(panel, table, PALETTE)
+    _name_ways(panel, table)
     return figure
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as a PNG."""
-    with written_whole(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=DPI)
+def _draw_ways(panel: Axes, table: Sequence[Mapping[str, Any]]) -> None:
+    """Draw fast plans in one colour as a line, other ways in another as squares."""
+    fast = [row for row in table if row["way"].startswith("fast")]
+    if fast:
+        panel.plot(
+            [row["ms"] for row in fast],
+            [100 * (1 - row["agreement"]) for row in fast],
+            color=BLUE,
+            marker="o",
+            markersize=5,
+            label="fast plans, careful to bold",
+        )
+    for place, ways in _places(table).items():
+        exact = "exact" in ways
+        colour = INK if exact else ORANGE
+        panel.plot(*place, marker="D" if exact else "s", markersize=5, color=colour)
+    panel.set_xscale("log")
+    panel.set_yscale("symlog", linthresh=2)
+    panel.set_ylim(-0.3, 150)
+    for axis in (panel.xaxis, panel.yaxis):
+        axis.set_major_formatter("{x:g}")
+    panel.xaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:g}"[0] in "25" else "")
+    panel.set_xlabel("inference, ms a photo (logarithmic)")
+    panel.grid(visible=True)
+    if fast:
+        panel.legend(loc="lower left")
 
 
-def _head(figure: Figure, title: str) -> None:
-    figure.suptitle(title, x=0.01, ha="left")
+def _name_ways(panel: Axes, table: Sequence[Mapping[str, Any]]) -> None:
+    """Write the names of ways beside their places, where they cover nothing and no edge."""
+    figure = panel.get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()  # Texts and places are somewhere only then.
+    inside, reach = panel.get_window_extent(), 4 * figure.dpi / 72
+    places = _places(table)
+    taken: list[BboxBase] = []
+    legend = panel.get_legend()
+    if legend is not None:
+        taken.append(legend.get_window_extent())
+    for x, y in (panel.transData.transform(place) for place in places):
+        taken.append(Bbox.from_extents(x - reach, y - reach, x + reach, y + reach))
+    for place, ways in places.items():
+        for up, (side, align) in itertools.product(ROWS, SIDES):
+            text = panel.annotate(
+                ", ".join(ways),
+                place,
+                (side, up),
+                ha=align,
+                textcoords="offset points",
+                fontsize=SMALL,
+            )
+            box = text.get_window_extent()
+            hidden = box.x0 < inside.x0 or box.x1 > inside.x1 or box.y0 < inside.y0
+            if not hidden and box.count_overlaps(taken) == 0:
+                taken.append(box)
+                break
+            text.remove()
 
 
-def short_name(name: str, most: int = 32) -> str:
-    """Return a name that is at most so many letters long."""
-    return name if len(name) <= most else name[: most - 1] + "…"
+def _places(table: Sequence[Mapping[str, Any]]) -> dict[tuple[float, float], list[str]]:
+    """Return the ways that are no fast plans, by cost and percentage of other labels."""
+    places: dict[tuple[float, float], list[str]] = {}
+    for row in table:
+        if not row["way"].startswith("fast"):
+            place = (round(row["ms"], 3), round(100 * (1 - row["agreement"]), 3))
+            places.setdefault(place, []).append(row["way"])
+    return places

@@ -65,7 +65,6 @@ def make_and_draw(
         photos: How many will be predicted, where the data folder does not tell.
         out: The plan's file; None keeps it where `toolkit ensemble --plan fast` looks for it.
         fresh: Measure costs anew.
-        reporter: Where progress is told.
 
     Raises:
         UsageError: The plan's file has another suffix than `.json`.

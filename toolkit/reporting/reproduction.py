@@ -122,7 +122,6 @@ def reproduce(
         moved: Where things are now.
         keep: The folder for what is made again, which is thrown away without it. Interrupted, the
             same call with the same folder goes on where it stopped.
-        reporter: Where progress is told.
 
     Returns:
         What is equal and what is not.

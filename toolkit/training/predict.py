@@ -23,7 +23,6 @@ def predict_run(
     Args:
         run: A finished run.
         paths: The photos.
-        reporter: Where progress is told.
 
     Returns:
         Probabilities, shape (photos, classes), columns in the run's class order.

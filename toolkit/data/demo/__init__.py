@@ -43,7 +43,6 @@ def make_demo(
         seed: Not negative.
         train_per_class: Number of training photos of each of the eight classes.
         test_per_class: Number of test photos of each class.
-        reporter: Where progress is told.
 
     Raises:
         ToolkitError: The folder is taken or cannot be written, or a number is out of range.

@@ -8,8 +8,7 @@ from typing import Any
 
 from toolkit.inference.plan import Plan
 from toolkit.inference.views import VIEWS
-from toolkit.reporting.page.charts import cost_chart
-from toolkit.reporting.page.svg import Chart
+from toolkit.reporting.page.charts import Chart, cost_chart
 
 BARS = 24
 """Bars of the little histogram of a stage's samples."""

@@ -11,8 +11,7 @@ import numpy as np
 from toolkit.data.overview import Overview
 from toolkit.data.pixels import BrokenPhotoError, load
 from toolkit.reporting.page.album import Album
-from toolkit.reporting.page.charts import sizes_chart
-from toolkit.reporting.page.svg import Chart
+from toolkit.reporting.page.charts import Chart, sizes_chart
 from toolkit.training.recipe import Recipe
 
 SAMPLE_CLASSES, SAMPLES, SAMPLE_SIDE = 30, 6, 96

@@ -24,9 +24,8 @@ from toolkit.metrics import (
     log_losses,
     score,
 )
-from toolkit.reporting.page.charts import reliability_chart
+from toolkit.reporting.page.charts import Chart, reliability_chart
 from toolkit.reporting.page.figures import Mistakes, mistakes, reliability
-from toolkit.reporting.page.svg import Chart
 
 AS_SUBMITTED = "as submitted"
 """Weights that a submission was made with and that are none of the bundle's."""

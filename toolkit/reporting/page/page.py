@@ -100,7 +100,6 @@ def report(
         sources: Where the parts are.
         out: The HTML file.
         photos: Whether photos are embedded.
-        reporter: Where progress is told.
 
     Raises:
         ToolkitError: A part is not as expected, or there is none.

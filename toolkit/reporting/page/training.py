@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from toolkit.reporting.page.charts import history_charts
-from toolkit.reporting.page.svg import Chart
+from toolkit.reporting.page.charts import Chart, history_charts
 from toolkit.training.recipe_files import shipped_twin
 from toolkit.training.run import Run
 

@@ -12,10 +12,9 @@ from toolkit.inference.bundle import Bundle, BundleValidation
 from toolkit.inference.views import VIEWS
 from toolkit.intervals import Labels, Paired, paired
 from toolkit.reporting.page.album import Album
-from toolkit.reporting.page.charts import views_chart
+from toolkit.reporting.page.charts import Chart, views_chart
 from toolkit.reporting.page.ensemble import Judged
 from toolkit.reporting.page.gallery import Card, cards
-from toolkit.reporting.page.svg import Chart
 
 SHOWN = 12
 

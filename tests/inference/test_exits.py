@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from toolkit.inference.exits import SLACK, settled, settling_order
 from toolkit.inference.plan import EXACT, Run, exact_runs
-from toolkit.inference.settling import SLACK, settled, settling_order
 from toolkit.inference.voting import vote
 
 CLASSES = 4
