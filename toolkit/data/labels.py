@@ -21,7 +21,7 @@ from toolkit.data.columns import (
 from toolkit.data.layout import Role, role_of
 from toolkit.data.reading import AUTO, Reading
 from toolkit.data.tables import Table, read_table
-from toolkit.data.targets import one_hot_columns, one_hot_labels, refuse_no_classes
+from toolkit.data.targets import is_one_hot, one_hot_columns, one_hot_labels, refuse_no_classes
 from toolkit.errors import ToolkitError, listing
 
 SEVERAL_LABELS = 0.05
@@ -173,28 +173,41 @@ def _label_columns(
     asked = [name for name in wanted if name in rest]
     if len(wanted) == 1 and asked:
         return asked
-    for names in (LABEL_NAMES, WEAK_LABEL_NAMES):
-        usual = [name for name in rest if normalised(name) in names]
-        if usual:
-            usual.sort(key=lambda name: names.index(normalised(name)))
-            same = [name for name in usual if _say_the_same(frame, usual[0], name)]
-            if len(same) < len(usual):
-                _refuse_ambiguous(table, id_column, usual)
-            return usual[:1]
+    by_name = _by_name(table, id_column, rest, LABEL_NAMES)
+    if by_name:
+        return by_name
     binary = one_hot_columns(frame, asked if len(asked) > 1 else rest)
-    if binary:
+    if binary and (len(binary) == len(rest) or is_one_hot(frame, binary)):
         return binary
-    if len(rest) == 1:
-        return list(rest)
+    by_name = _by_name(table, id_column, rest, WEAK_LABEL_NAMES)
+    if by_name or len(rest) == 1:
+        return by_name or list(rest)
     likely = [name for name in rest if _may_be_classes(frame[name])]
     if not likely:
         raise NoLabelsError(
             f"{table.path}: none of its columns ({', '.join(rest[:8])}) looks like labels. Name "
             "the right one with label_column=B."
         )
-    if not all(_say_the_same(frame, likely[0], name) for name in likely):
-        _refuse_ambiguous(table, id_column, likely)
-    return likely[:1]
+    return _one_of(table, id_column, likely)
+
+
+def _by_name(
+    table: Table, id_column: str, columns: Sequence[str], names: Sequence[str]
+) -> list[str]:
+    usual = [name for name in columns if normalised(name) in names]
+    usual.sort(key=lambda name: names.index(normalised(name)))
+    return _one_of(table, id_column, usual) if usual else []
+
+
+def _one_of(table: Table, id_column: str, columns: Sequence[str]) -> list[str]:
+    """Return the first of columns that say the same.
+
+    Raises:
+        AmbiguousColumnError: They do not.
+    """
+    if not all(_say_the_same(table.frame, columns[0], name) for name in columns[1:]):
+        _refuse_ambiguous(table, id_column, columns)
+    return [columns[0]]
 
 
 def _refuse_ambiguous(table: Table, id_column: str, columns: Sequence[str]) -> None:
@@ -226,8 +239,7 @@ def _say_the_same(frame: pd.DataFrame, first: str, second: str) -> bool:
 
 def _names_beside(frame: pd.DataFrame, label: str, others: Sequence[str]) -> dict[str, str]:
     for name in others:
-        different = frame[name].nunique()
-        if 1 < different < len(frame) and _say_the_same(frame, label, name):
+        if normalised(name) in LABEL_NAMES and _say_the_same(frame, label, name):
             pairs = frame[[label, name]].drop_duplicates()
             if not pd.to_numeric(pairs[name], errors="coerce").notna().all():
                 return dict(zip(pairs[label], pairs[name], strict=True))

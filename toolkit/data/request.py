@@ -9,6 +9,7 @@ from pathlib import Path
 
 from toolkit.data.catalogue import Catalogue
 from toolkit.data.columns import find_id_column
+from toolkit.data.labelled import load_labelled
 from toolkit.data.layout import Layout, find_layout, role_of, unwrapped
 from toolkit.data.reading import AUTO, WARN_SHARE, Found, Reading
 from toolkit.data.resolver import Resolution, Resolver
@@ -169,31 +170,46 @@ def _request(
 
 
 def _of_photos(root: Path, place: _Place, layout: Layout, reading: Reading) -> Request:
-    """Return all photos of the test folder, or of a folder of photos alone."""
-    folder = _folder_to_predict(root, place, layout, reading)
-    inner = unwrapped(folder)
-    deep = bool(layout.test) or reading.photos is not None
-    found = list(inner.all_photos()) if deep else [(n, inner.path / n) for n in inner.photos]
+    """Return all photos of the test folder, or those without a label of a folder of photos."""
+    folder = unwrapped(_folder_to_predict(root, place, layout, reading))
+    where = f"{folder.place or folder.path}/"
+    if layout.test or reading.photos is not None:
+        found = list(folder.all_photos())
+        said, deeper = f"all {len(found):,}, no sample submission", 0
+    else:
+        here = [(name, folder.path / name) for name in folder.photos]
+        labelled = _labelled(root, reading)
+        found = [(name, path) for name, path in here if path not in labelled]
+        said = f"all {len(found):,}"
+        if len(found) < len(here):
+            said = f"the {len(found):,} without a label"
+        deeper = 0 if labelled else folder.count - len(found)
     if not found:
         raise NothingToPredictError(
             f"{root}: no photos to predict ({contents(layout.top)}). Expected a sample submission, "
-            "a folder test, or a folder of photos alone; name the folder with photos=DIR."
+            "a folder test, or photos without a label; name their folder with photos=DIR."
         )
     found.sort(key=lambda pair: (_natural(pair[0]), pair[0]))
-    where = f"{inner.place or inner.path}/"
-    rows = (("test photos", f"{where} (all {len(found):,}, no sample submission)"),)
-    deeper = inner.count - len(found)
     passed_over: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     if deeper:
         passed_over = (f"{deeper:,} photos in folders below {where}",)
-    if deeper > WARN_SHARE * inner.count:
+    if deeper > WARN_SHARE * folder.count:
         warnings = (
             f"{passed_over[0]} are not predicted: a folder that is named for its photos is read "
             "with all below it",
         )
     ids, paths = zip(*found, strict=True)
+    rows = (("test photos", f"{where} ({said})"),)
     return Request(ids, paths, found=Found(rows, passed_over, warnings))
+
+
+def _labelled(root: Path, reading: Reading) -> set[Path]:
+    """Return the photos that a table or a folder of a class has labels for; none without such."""
+    try:
+        return {photo.path for photo in load_labelled(root, reading).photos}
+    except ToolkitError:
+        return set()  # A folder of photos alone is no mistake here.
 
 
 def _folder_to_predict(root: Path, place: _Place, layout: Layout, reading: Reading) -> Folder:

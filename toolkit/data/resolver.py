@@ -12,9 +12,10 @@ from pathlib import Path
 from toolkit.data.tree import Folder
 from toolkit.errors import ToolkitError, listing
 
-EXACT, CLASS_FOLDER, SUFFIX = "as named", "in the folder of its class", "suffix added"
-SPELLING = "other case or Unicode form"
-BACKSLASH, PATH, DEEPER = "'\\' read as '/'", "by the end of its path", "by its name, deeper"
+EXACT, CLASS_FOLDER = "as named", "in the folder of the class"
+SUFFIX, SPELLING = "with a suffix added", "in other case or Unicode form"
+BACKSLASH, PATH = "with '\\' read as '/'", "by the end of the path"
+DEEPER = "by name in a deeper folder"
 RULES = (EXACT, CLASS_FOLDER, SUFFIX, SPELLING, BACKSLASH, PATH, DEEPER)
 """The rules by which an id becomes a file, in the order in which they are tried."""
 
@@ -194,7 +195,8 @@ class Resolver:
 
     @cached_property
     def _names(self) -> dict[str, list[str]]:
-        return _grouped((place.rpartition("/")[2], place) for place in self._photos)
+        # Files of any name: an id may be all that there is of it.
+        return _grouped((place.rpartition("/")[2], place) for place in self._files)
 
     @cached_property
     def _name_stems(self) -> dict[str, list[str]]:

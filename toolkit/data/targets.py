@@ -51,6 +51,12 @@ def one_hot_columns(frame: pd.DataFrame, columns: Sequence[str]) -> list[str]:
     return binary if len(binary) > 1 else []
 
 
+def is_one_hot(frame: pd.DataFrame, columns: Sequence[str]) -> bool:
+    """Return whether each row has exactly one 1 in columns that hold only 0 and 1."""
+    ones = frame[list(columns)].to_numpy(dtype=np.float64)
+    return bool((ones.sum(axis=1) == 1.0).all())
+
+
 def one_hot_labels(where: str, frame: pd.DataFrame, columns: Sequence[str]) -> list[str]:
     """Return the label of each row of a table with one column a class.
 

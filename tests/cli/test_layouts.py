@@ -1,0 +1,863 @@
+"""Data folders as people have them: what `toolkit data` finds, prints, and refuses."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import tarfile
+import unicodedata
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+PHOTO = None
+"""In place of a file's content: a drawn photo."""
+
+Content = str | bytes | None
+Files = Mapping[str, Content]
+
+
+def drawn(seed: int) -> bytes:
+    """A small soft picture, in a format that any suffix is content with."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(coarse).resize((20, 16), Image.Resampling.BICUBIC).save(stream, "png")
+    return stream.getvalue()
+
+
+def content_of(content: Content, seed: int) -> bytes:
+    if content is PHOTO:
+        return drawn(seed)
+    return content.encode() if isinstance(content, str) else content
+
+
+def build(root: Path, files: Files) -> None:
+    for seed, (name, content) in enumerate(files.items()):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content_of(content, seed))
+
+
+def photos(*names: str) -> dict[str, Content]:
+    return dict.fromkeys(names, PHOTO)
+
+
+def numbered(pattern: str, *numbers: int) -> dict[str, Content]:
+    return photos(*(pattern.format(number) for number in numbers))
+
+
+def table(*rows: str, encoding: str = "utf-8", end: str = "\n") -> bytes:
+    return (end.join(rows) + end).encode(encoding)
+
+
+def zipped(files: Files) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for seed, (name, content) in enumerate(files.items()):
+            archive.writestr(name, content_of(content, seed))
+    return stream.getvalue()
+
+
+def tarred(files: Files) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        for seed, (name, content) in enumerate(files.items()):
+            member = tarfile.TarInfo(name)
+            data = content_of(content, seed)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return stream.getvalue()
+
+
+def seven_zipped(files: Files) -> bytes:
+    py7zr = pytest.importorskip("py7zr")
+    stream = io.BytesIO()
+    with py7zr.SevenZipFile(stream, "w") as archive:
+        for seed, (name, content) in enumerate(files.items()):
+            archive.writestr(content_of(content, seed), name)
+    return stream.getvalue()
+
+
+def without_utf8_flag(content: bytes, name: str, encoded: bytes) -> bytes:
+    """A zip whose entry `name` has other bytes for a name, and does not say in what encoding."""
+    assert len(name.encode()) == len(encoded)
+    changed = bytearray(content.replace(name.encode(), encoded))
+    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        start = 0
+        while (start := changed.find(signature, start)) >= 0:
+            changed[start + flags + 1] &= ~0x08
+            start += 4
+    return bytes(changed)
+
+
+def parquet(**columns: list[object]) -> bytes:
+    stream = io.BytesIO()
+    pd.DataFrame(columns).to_parquet(stream)
+    return stream.getvalue()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A data folder and what shall be found in it.
+
+    Attributes:
+        files: Content by path.
+        classes: Photos a class.
+        said: Parts of what is said to have been found.
+        to_predict: How many photos.
+        options: Of the command.
+        names: Readable names of classes.
+        passed_over: Parts of what is said to be passed over.
+        warned: Parts of warnings.
+    """
+
+    files: Callable[[], Files]
+    classes: Mapping[str, int]
+    said: tuple[str, ...] = ()
+    to_predict: int = 0
+    options: tuple[str, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+    passed_over: tuple[str, ...] = ()
+    warned: tuple[str, ...] = ()
+
+
+AB = {"a": 2, "b": 2}
+FOUR = (1, 2, 3, 4)
+TWO = ("1,r,p", "2,r,q", "3,g,p", "4,g,q")
+ROWS = ("1.png,a", "2.png,a", "3.png,b", "4.png,b")
+BARE = ("1,a", "2,a", "3,b", "4,b")
+TRAIN = numbered("train/{}.png", 1, 2, 3, 4)
+
+LAYOUTS = {
+    "original": Layout(
+        lambda: {
+            **photos("train/a/1.png", "train/a/2.png", "train/b/3.png", "train/b/4.png"),
+            **photos("test_upload/8.png", "test_upload/9.png"),
+            "train.csv": table("Id,Category", *ROWS),
+            "sample-submission.csv": table("Id,Category", "9.png,a", "8.png,a"),
+            "classes.csv": table("Category,Name", "a,Ape", "b,Bee"),
+        },
+        AB,
+        ("id 'Id', label 'Category'", "4 in the folder of the class", "2 rows", "classes.csv"),
+        2,
+        names={"a": "Ape", "b": "Bee"},
+    ),
+    "dog breeds": Layout(
+        lambda: {
+            **TRAIN,
+            **numbered("test/{}.png", 8, 9),
+            "labels.csv": table("id,breed", *BARE),
+            "sample_submission.csv": table("id,a,b", "8,.5,.5", "9,.5,.5"),
+        },
+        AB,
+        (
+            "labels.csv (id 'id', label 'breed')",
+            "4 with a suffix added",
+            "test/ (2 with a suffix added)",
+        ),
+        2,
+    ),
+    "cassava": Layout(
+        lambda: {
+            **numbered("train_images/{}.png", 1, 2, 3, 4),
+            **photos("test_images/9.png"),
+            "train.csv": table("image_id,label", "1.png,0", "2.png,0", "3.png,1", "4.png,1"),
+            "sample_submission.csv": table("image_id,label", "9.png,4"),
+            "label_num_to_disease_map.json": json.dumps({"0": "CBB", "1": "CBSD", "2": "CGM"}),
+        },
+        {"0": 2, "1": 2},
+        ("train_images/", "4 as named", "label_num_to_disease_map.json"),
+        1,
+        names={"0": "CBB", "1": "CBSD"},
+    ),
+    "plant pathology": Layout(
+        lambda: {
+            **numbered("images/Train_{}.jpg", 1, 2, 3, 4),
+            **numbered("images/Test_{}.jpg", 1, 2, 3),
+            "train.csv": table(
+                "image_id,a,b", *(f"Train_{n},{n % 2},{1 - n % 2}" for n in (1, 2, 3, 4))
+            ),
+            "test.csv": table("image_id", "Test_1", "Test_2", "Test_3"),
+            "sample_submission.csv": table("image_id,a,b", *(f"Test_{n},.5,.5" for n in (1, 2, 3))),
+        },
+        AB,
+        ("one column a class (2)", "images/", "4 with a suffix added", "3 rows"),
+        3,
+        passed_over=("3 of 7 photos in images/: without a label",),
+    ),
+    "a skin archive, in two folders": Layout(
+        lambda: {
+            **photos("HAM_images_part_1/i1.jpg", "HAM_images_part_1/i2.jpg"),
+            **photos("HAM_images_part_2/i3.jpg", "HAM_images_part_2/i4.jpg"),
+            "HAM_metadata.csv": table(
+                "lesion_id,image_id,dx,dx_type,age",
+                *(
+                    "L1,i1,a,histo,80",
+                    "L1,i2,a,histo,80",
+                    "L2,i3,b,histo,60",
+                    "L3,i4,b,confocal,70",
+                ),
+            ),
+        },
+        AB,
+        ("id 'image_id', label 'dx'", "4 by name in a deeper folder", "groups: 3"),
+        options=("--label-column", "dx", "--group-column", "lesion_id"),
+    ),
+    "drivers, by classes in folders and in a table": Layout(
+        lambda: {
+            **photos("imgs/train/c0/1.jpg", "imgs/train/c0/2.jpg"),
+            **photos("imgs/train/c1/3.jpg", "imgs/train/c1/4.jpg", "imgs/test/7.jpg"),
+            "driver_imgs_list.csv": table(
+                "subject,classname,img", "p1,c0,1.jpg", "p1,c0,2.jpg", "p2,c1,3.jpg", "p2,c1,4.jpg"
+            ),
+            "sample_submission.csv": table("img,c0,c1", "7.jpg,.5,.5"),
+        },
+        {"c0": 2, "c1": 2},
+        ("id 'img', label 'classname'", "4 in the folder of the class"),
+        1,
+    ),
+    "train, valid and test with a folder a class": Layout(
+        lambda: {
+            **photos("train/a/1.png", "train/a/2.png", "train/b/1.png", "train/b/2.png"),
+            **photos("valid/a/1.png", "valid/b/1.png", "test/a/1.png", "test/b/1.png"),
+        },
+        {"a": 3, "b": 3},
+        ("a folder a class in train/", "validation: 2 photos, as the data says", "test/ (all 2"),
+        2,
+    ),
+    "train and val, no test": Layout(
+        lambda: photos("train/a/1.png", "train/b/1.png", "val/a/1.png", "val/b/1.png"),
+        AB,
+        ("validation: 2 photos, as the data says",),
+    ),
+    "a table over train, valid and test": Layout(
+        lambda: {
+            **photos("train/A B/1.png", "train/C/1.png", "valid/A B/1.png", "valid/C/1.png"),
+            **photos("test/A B/1.png", "test/C/1.png"),
+            "birds.csv": table(
+                "class id,filepaths,labels,data set",
+                *("0,train/A B/1.png,A B,train", "1,train/C/1.png,C,train"),
+                *("0,valid/A B/1.png,A B,valid", "1,valid/C/1.png,C,valid"),
+                *("0,test/A B/1.png,A B,test", "1,test/C/1.png,C,test"),
+            ),
+        },
+        {"A B": 2, "C": 2},
+        ("id 'filepaths', label 'labels'", "validation: 2 photos, as the data says"),
+        2,
+        passed_over=("2 rows that 'data set' says to test",),
+    ),
+    "a column is_valid": Layout(
+        lambda: {
+            **TRAIN,
+            "labels.csv": table(
+                "name,label,is_valid",
+                *(
+                    f"{row},{n}"
+                    for row, n in zip(ROWS, ("False", "True", "False", "True"), strict=True)
+                ),
+            ),
+        },
+        AB,
+        ("validation: 2 photos, as the data says",),
+    ),
+    "a table for training and one for validation": Layout(
+        lambda: {
+            **numbered("images/{}.png", 1, 2, 3, 4),
+            "train.csv": table("file,label", *ROWS[::2]),
+            "val.csv": table("file,label", *ROWS[1::2]),
+        },
+        AB,
+        ("train.csv", "val.csv", "validation: 2 photos, as the data says"),
+    ),
+    "scenes": Layout(
+        lambda: {
+            **photos("seg_train/seg_train/sea/1.jpg", "seg_train/seg_train/street/2.jpg"),
+            **photos(
+                "seg_test/seg_test/sea/3.jpg", "seg_pred/seg_pred/4.jpg", "seg_pred/seg_pred/5.jpg"
+            ),
+        },
+        {"sea": 1, "street": 1},
+        ("a folder a class in seg_train/seg_train/", "seg_pred/seg_pred/ (all 2"),
+        2,
+        passed_over=("seg_test/: 1 photos",),
+    ),
+    "tissue, ids without .tif": Layout(
+        lambda: {
+            **numbered("train/{}.tif", 1, 2, 3, 4),
+            **numbered("test/{}.tif", 8, 9),
+            "train_labels.csv": table("id,label", "1,0", "2,0", "3,1", "4,1"),
+            "sample_submission.csv": table("id,label", "8,0", "9,0"),
+        },
+        {"0": 2, "1": 2},
+        ("train_labels.csv (id 'id', label 'label')", "4 with a suffix added"),
+        2,
+    ),
+    "eyes": Layout(
+        lambda: {
+            **numbered("train_images/{}.png", 1, 2, 3, 4),
+            **numbered("test_images/{}.png", 8, 9),
+            "train.csv": table("id_code,diagnosis", "1,0", "2,0", "3,4", "4,4"),
+            "test.csv": table("id_code", "9", "8"),
+        },
+        {"0": 2, "4": 2},
+        ("label 'diagnosis'", "test.csv: id 'id_code', 2 photos"),
+        2,
+    ),
+    "whales, whose label is called Id": Layout(
+        lambda: {
+            **TRAIN,
+            **photos("test/9.png"),
+            "train.csv": table("Image,Id", *ROWS),
+            "sample_submission.csv": table("Image,Id", "9.png,new_whale w_1 w_2"),
+        },
+        AB,
+        ("id 'Image', label 'Id'",),
+        1,
+    ),
+    "Training_set.csv and Testing_set.csv": Layout(
+        lambda: {
+            **TRAIN,
+            **numbered("test/{}.png", 8, 9),
+            "Training_set.csv": table("filename,label", *ROWS),
+            "Testing_set.csv": table("filename", "9.png", "8.png"),
+        },
+        AB,
+        ("Training_set.csv", "Testing_set.csv: id 'filename', 2 photos"),
+        2,
+    ),
+    "semicolons, label first, spaces around values": Layout(
+        lambda: {
+            **TRAIN,
+            "train.csv": table(
+                "Label ; File", *(f" {r.split(',')[1]} ; {r.split(',')[0]} " for r in ROWS)
+            ),
+        },
+        AB,
+        ("id 'File', label 'Label'",),
+    ),
+    "tabs and UTF-16": Layout(
+        lambda: {
+            **TRAIN,
+            "train.tsv": table(
+                "image\tclass", *(r.replace(",", "\t") for r in ROWS), encoding="utf-16"
+            ),
+        },
+        AB,
+        ("train.tsv (id 'image', label 'class')",),
+    ),
+    "a byte order mark, CRLF, an index column and further columns": Layout(
+        lambda: {
+            **TRAIN,
+            "train.csv": table(
+                ",image_id,width,label,height",
+                *(f"{n},{n}.png,{n}.5,{'ab'[n > 2]},20" for n in (1, 2, 3, 4)),
+                encoding="utf-8-sig",
+                end="\r\n",
+            ),
+        },
+        AB,
+        ("id 'image_id', label 'label'",),
+        passed_over=("columns not used: width, height",),
+    ),
+    "columns of no usual name": Layout(
+        lambda: {
+            **TRAIN,
+            "train.csv": table("foto,Art,seed", *(f"{r},{n}" for n, r in enumerate(ROWS))),
+        },
+        AB,
+        ("id 'foto', label 'Art'",),
+    ),
+    "Parquet": Layout(
+        lambda: {
+            **TRAIN,
+            "train.parquet": parquet(
+                image=["1.png", "2.png", "3.png", "4.png"], label=[0, 0, 7, 7]
+            ),
+        },
+        {"0": 2, "7": 2},
+        ("train.parquet (id 'image', label 'label')",),
+    ),
+    "a packed table": Layout(
+        lambda: {**TRAIN, "train.csv.gz": gzip.compress(table("id,label", *ROWS))},
+        AB,
+        ("train.csv.gz",),
+    ),
+    "label numbers that are names of files too": Layout(
+        lambda: {**TRAIN, "train.csv": table("y,x", "1,1", "1,2", "2,3", "2,4")},
+        {"1": 2, "2": 2},
+        options=("--id-column", "x", "--label-column", "y"),
+    ),
+    "a number and a name for each class": Layout(
+        lambda: {
+            **TRAIN,
+            "train.csv": table(
+                "file,class_id,class_name",
+                *(f"{n}.png,{n > 2:d},{'AB'[n > 2]}" for n in (1, 2, 3, 4)),
+            ),
+        },
+        {"0": 2, "1": 2},
+        ("label 'class_id'",),
+        names={"0": "A", "1": "B"},
+    ),
+    "the sample decides between two columns of labels": Layout(
+        lambda: {
+            **TRAIN,
+            **photos("test/9.png"),
+            "train.csv": table("id,species,category", "1,x,p", "2,x,p", "3,y,p", "4,z,q"),
+            "sample_submission.csv": table("id,category", "9,p"),
+        },
+        {"p": 3, "q": 1},
+        ("label 'category'",),
+        1,
+    ),
+    "a column chosen by its option": Layout(
+        lambda: {
+            **TRAIN,
+            "train.csv": table("id,colour,shape", "1,r,p", "2,r,q", "3,g,p", "4,g,q"),
+        },
+        {"g": 2, "r": 2},
+        options=("--label-column", "Colour"),
+    ),
+    "a table of another name among several, and photos elsewhere": Layout(
+        lambda: {
+            **numbered("frames/{}.png", 1, 2, 3, 4),
+            "one.csv": table("id,label", *BARE),
+            "two.csv": table("id,label", "1,x", "2,x", "3,y", "4,y"),
+        },
+        {"x": 2, "y": 2},
+        ("two.csv",),
+        options=("--labels", "two.csv", "--photos", "frames"),
+    ),
+    "two tables that say the same": Layout(
+        lambda: {
+            **TRAIN,
+            "train.csv": table("id,label", *BARE),
+            "train_folds.csv": table("id,label,kfold", *(f"{row},1" for row in BARE)),
+        },
+        AB,
+        ("train.csv",),
+        passed_over=("train_folds.csv: has labels too, not used",),
+    ),
+    "other case": Layout(
+        lambda: {
+            **numbered("Train/IMG_{}.JPG", 1, 2, 3, 4),
+            "train.csv": table("id,label", *(f"img_{r}".replace("png", "jpg") for r in ROWS)),
+        },
+        AB,
+        ("4 in other case or Unicode form",),
+    ),
+    "decomposed letters": Layout(
+        lambda: {
+            **photos(*(f"train/{unicodedata.normalize('NFD', 'é')}{n}.png" for n in (1, 2, 3, 4))),
+            "train.csv": table("id,label", *(f"é{row}" for row in ROWS)),
+        },
+        AB,
+        ("4 in other case or Unicode form",),
+    ),
+    "backslashes": Layout(
+        lambda: {
+            **photos("train/p/1.png", "train/p/2.png", "train/q/1.png", "train/q/2.png"),
+            "train.csv": table(
+                "path,label", r"p\1.png,a", r"p\2.png,a", r"q\1.png,b", r"q\2.png,b"
+            ),
+        },
+        AB,
+        ("4 with '\\' read as '/'",),
+    ),
+    "paths of another machine": Layout(
+        lambda: {
+            **photos("train/p/1.png", "train/p/2.png", "train/q/1.png", "train/q/2.png"),
+            "train.csv": table(
+                "path,label",
+                *("/home/me/data/train/p/1.png,a", "./data/train/p/2.png,a"),
+                *(r"C:\data\train\q\1.png,b", "../train/q/2.png,b"),
+            ),
+        },
+        AB,
+        ("4 by the end of the path",),
+    ),
+    "names deeper in the tree": Layout(
+        lambda: {
+            **photos("train/x/y/1.png", "train/x/2.png", "train/z/3.png", "train/z/w/4.png"),
+            "train.csv": table("id,label", *ROWS),
+        },
+        AB,
+        ("4 by name in a deeper folder",),
+    ),
+    "files without a suffix": Layout(
+        lambda: {**numbered("train/{}", 1, 2, 3, 4), "train.csv": table("id,label", *BARE)},
+        AB,
+        ("4 by name in a deeper folder",),
+    ),
+    "class folders with folders in them": Layout(
+        lambda: photos("a/1.png", "a/x/2.png", "b/y/z/3.png", "b/4.png"),
+        AB,
+        ("2 of them in folders below",),
+    ),
+    "a class called train": Layout(
+        lambda: photos("bus/1.png", "bus/2.png", "train/3.png", "train/4.png", "plane/5.png"),
+        {"bus": 2, "plane": 1, "train": 2},
+        ("a folder a class",),
+    ),
+    "photos in no folder of a class": Layout(
+        lambda: photos("a/1.png", "b/2.png", "3.png", "4.png"),
+        {"a": 1, "b": 1},
+        to_predict=2,
+        passed_over=("2 photos directly in",),
+        warned=("2 photos directly in",),
+    ),
+    "a folder around all": Layout(
+        lambda: {
+            **{
+                f"archive/dataset/{name}": None
+                for name in ("train/a/1.png", "train/b/2.png", "test/9.png")
+            },
+        },
+        {"a": 1, "b": 1},
+        ("archive/dataset/train/",),
+        1,
+    ),
+    "test photos in a folder unknown": Layout(
+        lambda: photos(
+            "train/a/1.png", "train/b/2.png", "test/unknown/8.png", "test/unknown/9.png"
+        ),
+        {"a": 1, "b": 1},
+        ("test/unknown/ (all 2",),
+        2,
+    ),
+    "labels as folders cannot be called": Layout(
+        lambda: {
+            **TRAIN,
+            "train.csv": table("id,label", "1,on/off", "2,on/off", f"3,{'x' * 300}", "4,.."),
+        },
+        {"on/off": 2, "x" * 300: 1, "..": 1},
+    ),
+    "rows that repeat": Layout(
+        lambda: {
+            **TRAIN,
+            "train.csv": table(
+                "image,label,x", *(f"{r},{n}" for n, r in enumerate((*ROWS, *ROWS[:3])))
+            ),
+        },
+        AB,
+        passed_over=("3 rows that repeat an id with its label",),
+    ),
+    "archives for parts, tables packed, a folder inside": Layout(
+        lambda: {
+            "train.zip": zipped(numbered("train/{}.png", 1, 2, 3, 4)),
+            "test.zip": zipped(numbered("{}.png", 8, 9)),
+            "labels.csv.zip": zipped({"labels.csv": table("id,breed", *BARE)}),
+            "sample_submission.csv.zip": zipped(
+                {"sample_submission.csv": table("id,a,b", "9,0,0")}
+            ),
+        },
+        AB,
+        ("labels.csv.zip", "train/train/", "sample_submission.csv.zip"),
+        1,
+    ),
+    "a zip in a zip": Layout(
+        lambda: {
+            "all.zip": zipped(
+                {
+                    "in/train.zip": zipped(numbered("{}.png", 1, 2, 3, 4)),
+                    "in/train.csv": table("id,label", *ROWS),
+                }
+            )
+        },
+        AB,
+        ("train.csv", "all/in/train/"),
+    ),
+    "tar.gz": Layout(
+        lambda: {
+            "train.tar.gz": tarred(numbered("./{}.png", 1, 2, 3, 4)),
+            "train.csv": table("id,label", *ROWS),
+        },
+        AB,
+        ("train/",),
+    ),
+    "7z": Layout(
+        lambda: {
+            "train.7z": seven_zipped(numbered("{}.png", 1, 2, 3, 4)),
+            "train.csv": table("id,label", *ROWS),
+        },
+        AB,
+        ("train/",),
+    ),
+    "an archive a class": Layout(
+        lambda: {
+            "cats.zip": zipped(numbered("{}.png", 1, 2)),
+            "dogs.zip": zipped(numbered("{}.png", 3, 4)),
+        },
+        {"cats": 2, "dogs": 2},
+    ),
+    "an archive of what is extracted": Layout(
+        lambda: {
+            **TRAIN,
+            "train.csv": table("id,label", *ROWS),
+            "everything.zip": zipped(TRAIN),
+            "more.rar": b"",
+        },
+        AB,
+        passed_over=("everything.zip: not extracted", "more.rar: not extracted"),
+    ),
+    "zip names in UTF-8 that do not say so": Layout(
+        lambda: {
+            "train.zip": without_utf8_flag(
+                zipped(photos("é1.png", "é2.png", "é3.png", "é4.png")), "é", "é".encode()
+            ),
+            "train.csv": table("id,label", *(f"é{row}" for row in ROWS)),
+        },
+        AB,
+        ("4 as named",),
+    ),
+    "what looks like a sample": Layout(
+        lambda: {
+            **photos("train/a/1.png", "train/b/2.png", "test/8.png", "test/9.png"),
+            "submission.csv": table("id,label", "9.png,a"),
+        },
+        {"a": 1, "b": 1},
+        ("no sample submission",),
+        2,
+        warned=("submission.csv: looks like a sample submission, not used",),
+    ),
+    "few photos are not there": Layout(
+        lambda: {**TRAIN, "train.csv": table("id,label", *BARE, "5,b")},
+        {"a": 2, "b": 3},
+        ("1 not found",),
+        warned=("1 of 5 labelled photos are not there",),
+    ),
+    "photos that a table does not name": Layout(
+        lambda: {**TRAIN, **photos("train/5.png"), "train.csv": table("id,label", *BARE)},
+        AB,
+        warned=("1 of 5 photos in train/: without a label",),
+    ),
+    "unlabelled photos among labelled ones": Layout(
+        lambda: {
+            **numbered("images/{}.png", 1, 2, 3, 4, 8, 9),
+            "labels.csv": table("id,label", *BARE),
+        },
+        AB,
+        ("images/ (the 2 without a label)",),
+        2,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_layout_is_understood(toolkit, here: Path, name: str) -> None:
+    layout = LAYOUTS[name]
+    build(here / "data", layout.files())
+    told = toolkit("data", "--json", "-q", *layout.options)
+    assert told.code == 0, told.err
+    found = told.json
+    assert found["classes"] == layout.classes
+    assert found["to_predict"] == layout.to_predict
+    assert found["names"] == layout.names
+    rows = "; ".join(f"{what}: {how}" for what, how in found["found"].items())
+    for part in layout.said:
+        assert part in rows
+    for part in layout.passed_over:
+        assert part in "; ".join(found["passed_over"])
+    for part in layout.warned:
+        assert part in told.err
+    if not layout.warned:
+        assert told.err == ""
+    assert not found["broken"] or "few photos" in name
+    # What is printed for a person says the same, and the second look finds the same.
+    printed = toolkit("data", *layout.options)
+    assert printed.code == 0
+    assert "data: what was found" in printed.out
+
+
+REFUSED: dict[str, tuple[Callable[[], Files], tuple[str, ...]]] = {
+    "no header": (
+        lambda: {**TRAIN, "train.csv": table(*ROWS)},
+        ("train.csv: has no header, for its first line is '1.png,a'",),
+    ),
+    "no header, no suffix": (
+        lambda: {**TRAIN, "train.csv": table(*BARE)},
+        ("train.csv: has no header, for its first line is '1,a'",),
+    ),
+    "two columns of labels": (
+        lambda: {
+            **TRAIN,
+            "train.csv": table("id,colour,shape", "1,r,p", "2,r,q", "3,g,p", "4,g,q"),
+        },
+        (
+            "2 readings are possible",
+            "label 'colour' (2 values: r, g)",
+            "label 'shape'",
+            "--label-column B",
+        ),
+    ),
+    "two columns of usual names": (
+        lambda: {
+            **TRAIN,
+            "train.csv": table("id,label,species", "1,r,p", "2,r,q", "3,g,p", "4,g,q"),
+        },
+        ("2 readings are possible", "label 'label'", "label 'species'"),
+    ),
+    "two tables": (
+        lambda: {
+            **TRAIN,
+            "one.csv": table("id,label", *BARE),
+            "two.csv": table("id,label", "1,x", "2,x", "3,y", "4,y"),
+        },
+        (
+            "2 tables have labels",
+            "one.csv: id 'id'",
+            "two.csv: id 'id'",
+            "--labels FILE",
+            "--photos DIR",
+        ),
+    ),
+    "an id of two files": (
+        lambda: {**TRAIN, **photos("train/1.jpg"), "train.csv": table("id,label", *BARE)},
+        ("the id '1' fits 2 files", "train/1.jpg", "train/1.png"),
+    ),
+    "two ids of one file": (
+        lambda: {**TRAIN, "train.csv": table("id,label", *BARE, "1.png,a")},
+        ("1 files are meant by more than one id", "'1' and '1.png'"),
+    ),
+    "photos that are elsewhere": (
+        lambda: {**TRAIN, "train.csv": table("id,label", "x1.png,a", "x2.png,b")},
+        (
+            "names 2 photos, such as 'x1.png'",
+            "train/ with 4 photos",
+            "'train/1.png'",
+            "--photos DIR",
+        ),
+    ),
+    "conflicting rows": (
+        lambda: {**TRAIN, "train.csv": table("id,label", *BARE, "1,b", "2,a")},
+        (
+            "1 ids stand in several rows with different labels",
+            "1 further rows repeat",
+            "'1': a (line 2), b (line 6)",
+        ),
+    ),
+    "several labels, a row each": (
+        lambda: {**TRAIN, "train.csv": table("id,label", *BARE, "1,b", "2,b", "3,a")},
+        ("3 of 4 ids have rows with different labels: several labels per photo",),
+    ),
+    "several labels in a value": (
+        lambda: {**TRAIN, "train.csv": table("id,labels", "1,a|b", "2,b", "3,a|c", "4,c|b")},
+        ("several labels in one value, such as 'a|b'",),
+    ),
+    "several labels with spaces": (
+        lambda: {
+            **TRAIN,
+            "train.csv": table("id,tags", "1,clear primary", "2,clear", "3,haze primary", "4,haze"),
+        },
+        ("several labels in one value, such as 'clear primary'",),
+    ),
+    "several labels as numbers": (
+        lambda: {**TRAIN, "train.csv": table("id,attribute_ids", "1,16 0", "2,16 5", "3,5", "4,0")},
+        ("several labels in one value, such as '16 0'",),
+    ),
+    "several ones in a row": (
+        lambda: {
+            **TRAIN,
+            "train.csv": table("id,x,y,z", "1,1,0,0", "2,1,1,0", "3,0,0,1", "4,1,0,1"),
+        },
+        ("2 of 4 rows (the first in line 3) have a 1 in several of the columns x, y, z",),
+    ),
+    "a scale": (
+        lambda: {
+            **numbered("train/{}.png", *range(12)),
+            "train.csv": table("id,target", *(f"{n},{n * 0.37 + 0.1:.2f}" for n in range(12))),
+        },
+        ("the column 'target' has 12 different numbers", "it classifies"),
+    ),
+    "classes in names of files": (
+        lambda: {**numbered("train/cat.{}.jpg", 1, 2), **numbered("train/dog.{}.jpg", 1, 2)},
+        ("names of files seem to carry the class: 'cat' (2), 'dog' (2)", "train.csv"),
+    ),
+    "one photo a folder cannot be of any class": (
+        lambda: photos("train/1.png", "test/2.png"),
+        ("no labelled photos (it holds",),
+    ),
+    "names of zip entries in no known encoding": (
+        lambda: {
+            "train.zip": without_utf8_flag(zipped(photos("é1.png")), "é", b"\xe9\xff"),
+            "train.csv": table("id,label", "é1.png,a"),
+        },
+        ("train.zip: the name of the entry '\\xe9\\xff1.png' is not UTF-8; nothing was extracted",),
+    ),
+    "an archive that leads outside": (
+        lambda: {"train.zip": zipped(photos("../1.png")), "train.csv": table("id,label", "1,a")},
+        ("the entry '../1.png' leads outside the data folder",),
+    ),
+    "a tar archive that leads outside": (
+        lambda: {
+            "train.tar.gz": tarred(photos("/etc/1.png")),
+            "train.csv": table("id,label", "1,a"),
+        },
+        ("the entry '/etc/1.png' leads outside the data folder",),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_read_in_one_way_is_refused(toolkit, here: Path, name: str) -> None:
+    files, parts = REFUSED[name]
+    build(here / "data", files())
+    told = toolkit("data")
+    assert told.code == 1
+    assert told.out == ""
+    assert told.err.startswith("error: ")
+    for part in parts:
+        assert part in told.err
+    assert "--skip-broken" not in told.err
+    assert "=" not in told.err.partition("\n")[0]
+
+
+def test_a_wrong_option_names_what_there_is(toolkit, here: Path) -> None:
+    build(here / "data", {**TRAIN, "train.csv": table("id,label", *BARE)})
+    told = toolkit("data", "--label-column", "lable")
+    assert (told.code, told.out) == (1, "")
+    assert "no column 'lable' (--label-column B). Did you mean 'label'?" in told.err
+    told = toolkit("data", "--labels", "nowhere.csv")
+    assert told.err.startswith("error: nowhere.csv: no such file or folder (--labels FILE)")
+
+
+def test_links_are_followed_and_loops_are_not(toolkit, here: Path) -> None:
+    build(here / "elsewhere", photos("1.png", "2.png"))
+    build(here / "data", photos("train/b/3.png", "train/b/4.png"))
+    (here / "data" / "train" / "a").symlink_to(here / "elsewhere", target_is_directory=True)
+    (here / "elsewhere" / "round").symlink_to(here / "elsewhere", target_is_directory=True)
+    (here / "data" / "train" / "b" / "up").symlink_to(here / "data", target_is_directory=True)
+    told = toolkit("data", "--json")
+    assert told.json["classes"] == AB
+
+
+def test_names_that_are_not_utf8_are_listed(toolkit, here: Path) -> None:
+    build(here / "data", photos("train/a/1.png", "train/b/2.png"))
+    try:
+        Path(os.fsdecode(bytes(here / "data" / "train" / "a") + b"/caf\xe9.png")).write_bytes(b"")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    told = toolkit("data")
+    assert told.code == 1
+    assert "1 file names are not UTF-8" in told.err
+    assert "caf\\xe9.png" in told.err
+
+
+def test_on_media_that_cannot_be_written_archives_go_below_the_cache(here: Path) -> None:
+    from toolkit.data.unpacking import unpacked
+    from toolkit.files import cache_folder
+
+    build(here / "data", {"train.zip": zipped(photos("a/1.png", "b/2.png"))})
+    for _ in range(2):
+        found = unpacked(here / "data", can_write=lambda folder: False)
+        assert [place for place, _ in found.tree.all_photos()] == ["train/a/1.png", "train/b/2.png"]
+        assert all(path.is_relative_to(cache_folder()) for _, path in found.tree.all_photos())
+    assert [path.name for path in (here / "data").iterdir()] == ["train.zip"]
