@@ -245,6 +245,8 @@ def _kind(value: Mapping[str, Any]) -> str:
         "maximum": "at most",
         "exclusiveMaximum": "below",
     }
+    if kind == "object" and value.get("additionalProperties", True) is not True:
+        return "Names with numbers"
     said = [f"{word} {value[key]:g}" for key, word in limits.items() if key in value]
     return ", ".join([words.get(str(kind), "Anything"), *said])
 

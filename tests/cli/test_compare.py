@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.metrics import f1_score, roc_auc_score
 
 from toolkit.exporting.weights import unvalidated_table
 from toolkit.files import sha256_file
@@ -131,6 +132,39 @@ class TestFigures:
             assert row["views"] == 4
             assert row["accuracy"] == pytest.approx(alternative.accuracy)
             assert row["log_loss"] == pytest.approx(alternative.log_loss)
+
+    @pytest.mark.parametrize("name", ["macro-f1", "log-loss", "auc"])
+    def test_a_chosen_metric_finds_the_best_and_the_difference(
+        self, toolkit, project: Path, runs: list[str], name: str
+    ) -> None:
+        answers = [said(project / path) for path in runs]
+        values = []
+        for each in answers:
+            found, true = each.probabilities.astype(float), each.labels
+            if name == "macro-f1":
+                values.append(f1_score(true, found.argmax(axis=1), average="macro"))
+            elif name == "auc":
+                columns = [roc_auc_score(true == n, found[:, n]) for n in np.unique(true)]
+                values.append(np.mean(columns))
+            else:
+                values.append(np.mean(losses_of(found, true)))
+        told = toolkit("compare", *runs, "--metric", name, "--sort", "metric", "--json").json
+        rows = [row_of(told, path.removeprefix("runs/")) for path in runs]
+        assert [row["metric"]["value"] for row in rows] == pytest.approx(values)
+        assert all(row["metric"]["interval"] for row in rows)
+        best = int(np.argmin(values) if name == "log-loss" else np.argmax(values))
+        assert told["against"] == runs[best].removeprefix("runs/") == told["rows"][0]["name"]
+        other = rows[1 - best]["against"]["metric"]
+        assert other["mean"] == pytest.approx(values[1 - best] - values[best])
+        assert other["interval"][0] <= other["mean"] <= other["interval"][1]
+        shown = toolkit("compare", *runs, "--metric", name, "--csv", "t.csv").out
+        assert {"macro-f1": "macro-F1", "auc": "AUC"}.get(name, name) in shown
+        with (project / "t.csv").open(encoding="utf-8", newline="") as file:
+            lines = {line["name"]: line for line in csv.DictReader(file)}
+        for path, value in zip(runs, values, strict=True):
+            line = lines[path.removeprefix("runs/")]
+            assert (line["metric"], float(line["metric_value"])) == (name, pytest.approx(value))
+        assert "Do not rely on the figures of" in shown  # Twelve photos are too few.
 
     def test_weights_of_ones_own_need_no_fit(self, toolkit, project: Path) -> None:
         bundle = load_bundle(project / "bundle")

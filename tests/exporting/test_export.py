@@ -665,3 +665,38 @@ class TestChoosingRuns:
         made.check_files()
         assert len({member.sha256 for member in made.members}) == 2
         assert [each.model_sha256 for each in made.members] == [run.model_sha256 for run in runs]
+
+
+def test_weights_by_another_metric_are_another_bundle(
+    trained: Trained, exported: Bundle, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(exported.folder, tmp_path / "bundle"))
+    with pytest.raises(ToolkitError, match=r"voting auto by log-loss.*voting auto by macro-f1"):
+        export(trained.runs, ExportOptions(bundle=folder, metric="macro-f1"))
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (
+            {"metric": "auc", "voting": "selected"},
+            "voting selected: Expected with a metric of labels",
+        ),
+        ({"voting": "selected"}, "received log-loss, which 'fitted' and 'auto' serve"),
+    ],
+)
+def test_a_metric_that_does_not_fit_is_refused_before_anything_is_exported(
+    trained: Trained, tmp_path: Path, options: dict[str, str], complaint: str
+) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        export(trained.runs, ExportOptions(bundle=tmp_path / "bundle", **options))
+    assert not list(tmp_path.iterdir())
+
+
+def test_classes_without_an_order_have_no_kappa_to_choose_by(
+    trained: Trained, tmp_path: Path
+) -> None:
+    named = dataclasses.replace(trained.runs[0].data, classes=tuple("abcdefghij"))
+    runs = [dataclasses.replace(run, data=named) for run in trained.runs]
+    with pytest.raises(UsageError, match="metric kappa: the classes of .* are not numbers"):
+        export(runs, ExportOptions(bundle=tmp_path / "bundle", metric="kappa"))

@@ -16,13 +16,15 @@ from toolkit.exporting.weights import (
     SHRINKAGE,
     _folds,
     accuracy_weights,
+    cross_fitting,
     fitted_temperature,
     fitted_weights,
+    selected_weights,
     unvalidated_table,
     voting_table,
 )
 from toolkit.inference.voting import soften
-from toolkit.metrics import log_losses
+from toolkit.metrics import METRICS, Answers, log_losses, measure
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -313,3 +315,63 @@ def test_without_held_out_photos_the_vote_is_uniform_and_no_figure_is_claimed() 
     assert uniform.accuracy is None
     assert uniform.log_loss is None
     assert table.best_single == {}
+
+
+def rare_class(photos: int = 400, seed: int = 0) -> tuple[Floats, Integers]:
+    """A rare class that one member sees and others, who are surer, do not."""
+    generator = np.random.default_rng(seed)
+    labels = (generator.random(photos) < 0.15).astype(np.int64)
+    truth = np.eye(2)[labels]
+    sees = softmax(1.2 * truth + 0.3 * generator.normal(size=(photos, 2)))
+    blind = np.tile([0.93, 0.07], (photos, 1)) + 0.02 * generator.random((photos, 1)) * [1, -1]
+    return np.stack([sees, blind, blind]), labels
+
+
+@pytest.mark.parametrize("name", ["macro-f1", "balanced-accuracy", "kappa"])
+def test_weights_for_a_metric_are_found_by_that_metric(name: str) -> None:
+    probabilities, labels = rare_class()
+    metric = METRICS[name]
+    groups = alone(len(labels))
+    table = voting_table(
+        probabilities, labels, groups, ["a", "b", "c"], metric=metric, ordered=True
+    )
+    assert table.metric == name
+    selected, uniform = table.alternatives["selected"], table.alternatives["uniform"]
+    assert selected.value is not None
+    assert uniform.value is not None
+    assert selected.value > uniform.value + 0.2
+    assert table.choice in ("selected", "fitted")
+    assert f"cross-fitted {metric.title} of uniform ones by +" in table.reason
+    # The figure is that of the answers by weights found without each photo.
+    fitted = cross_fitting("selected", probabilities, labels, groups, metric=metric)
+    judged = Answers.of(fitted.judge(probabilities), labels, ordered=True)
+    assert measure(metric, judged) == pytest.approx(selected.value)
+
+
+def test_selected_weights_are_the_best_votes_one_after_another() -> None:
+    probabilities, labels = rare_class(120)
+    metric = METRICS["macro-f1"]
+    weights = selected_weights(probabilities, labels, metric)
+    assert weights.sum() == pytest.approx(1)
+    found = measure(metric, Answers.of(np.tensordot(weights, probabilities, 1), labels))
+    singles = [measure(metric, Answers.of(each, labels)) for each in probabilities]
+    assert found is not None
+    assert found >= max(value for value in singles if value is not None)
+
+
+def test_accuracy_and_auc_choose_too_and_noise_is_not_chosen() -> None:
+    probabilities, labels = members([2.0, 2.0, 2.0], photos=150, seed=3)
+    for name in ("accuracy", "auc", "macro-f1"):
+        table = voting_table(
+            probabilities, labels, alone(150), ["a", "b", "c"], metric=METRICS[name]
+        )
+        assert table.choice == "uniform"
+        assert ("selected" in table.alternatives) is (name != "auc")
+        assert table.alternatives["uniform"].value == pytest.approx(
+            measure(METRICS[name], judged_uniformly(probabilities, labels))
+        )
+
+
+def judged_uniformly(probabilities: Floats, labels: Integers) -> Answers:
+    fitted = cross_fitting("uniform", probabilities, labels, alone(len(labels)))
+    return Answers.of(fitted.judge(probabilities), labels)

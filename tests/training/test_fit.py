@@ -196,8 +196,29 @@ def cosine(rate: float, floor: float, done: float) -> float:
             ["head"] + ["all"] * 3,
             [0.05, 0.01, 0.01, 0.01],
         ),
+        # Held-out photos are of a class that is never learnt: no figure of labels improves.
+        (
+            {
+                "loss": "focal",
+                "class_weights": "balanced",
+                "reduce_on_plateau": {"monitor": "val_macro_f1", "factor": 0.5, "patience": 2},
+                "early_stopping": {"monitor": "val_balanced_accuracy", "patience": 3},
+                "keep_best": "val_macro_f1",
+                "stages": [HEAD, {**ALL, "epochs": 5}],
+            },
+            ["head"] + ["all"] * 4,
+            [0.05, 0.01, 0.01, 0.01, 0.005],
+        ),
+        (
+            {"sampling": "balanced", "keep_best": "val_log_loss", "ema": {"momentum": 0.8}},
+            ["head"] + ["all"] * 3,
+            [0.05, 0.01, 0.01, 0.01],
+        ),
     ],
-    ids=["plateau and early stopping", "exponential decay", "cosine, cutmix, averages", "mixup"],
+    ids=[
+        *("plateau and early stopping", "exponential decay", "cosine, cutmix, averages", "mixup"),
+        *("class weights, macro-F1", "balanced sampling, log-loss"),
+    ],
 )
 def test_training_killed_after_every_epoch_ends_as_if_it_had_not_been(
     changes: dict[str, Any], stages: list[str], rates: list[float], tmp_path: Path
@@ -252,6 +273,46 @@ def test_the_best_epochs_weights_are_kept_not_the_last_ones(tmp_path: Path) -> N
     assert run.best_epoch == int(np.argmin(losses)) + 1 < 4
     assert run.score["log_loss"] == pytest.approx(min(losses), rel=1e-5)
     assert run.score["log_loss"] < losses[-1] - 0.01
+
+
+def test_figures_of_all_validation_photos_choose_the_weights_that_are_kept(
+    tmp_path: Path,
+) -> None:
+    watched = ["val_log_loss", "val_macro_f1", "val_balanced_accuracy", "val_auc"]
+    held_out = np.arange(PHOTOS) // 2 % 4 == 0  # A quarter of each class.
+    labels = np.arange(PHOTOS) % 2
+    for name in watched:
+        chosen = recipe(keep_best=name, stages=[{**ALL, "epochs": 4}])
+        run = in_a_new_process(job(tmp_path / name, chosen, held_out=held_out, labels=labels))
+        values = [row[name] for row in run.history]
+        best = np.argmin(values) if name.endswith("loss") else np.argmax(values)
+        assert run.best_epoch == best + 1
+        assert run.score[name.removeprefix("val_")] == pytest.approx(values[best], rel=1e-5)
+        again = load_run(run.folder)
+        assert [row[name] for row in again.history] == pytest.approx(values)
+
+
+def test_focal_loss_is_that_of_the_paper(tmp_path: Path) -> None:
+    chosen = recipe(
+        loss="focal", focal_gamma=3, keep_best="val_loss", stages=[{**ALL, "epochs": 1}]
+    )
+    run = in_a_new_process(job(tmp_path / "run", chosen))
+    validation = run.validation
+    assert validation is not None
+    true = validation.probabilities[np.arange(HELD_OUT), validation.labels].astype(float)
+    expected = (-((1 - true) ** 3) * np.log(true)).mean()
+    assert run.history[0]["val_loss"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_class_weights_count_in_the_training_loss_alone(tmp_path: Path) -> None:
+    frozen = [{"name": "head", "epochs": 1, "frozen_fraction": 1, "learning_rate": 1e-12}]
+    plain, weighted = (
+        in_a_new_process(job(tmp_path / name, recipe(stages=frozen, augmentor=[], **changes)))
+        for name, changes in (("plain", {}), ("weighted", {"class_weights": {"a": 3, "b": 3}}))
+    )
+    assert weighted.history[0]["loss"] == pytest.approx(3 * plain.history[0]["loss"], rel=1e-4)
+    for key in ("accuracy", "val_loss", "val_accuracy"):
+        assert weighted.history[0][key] == pytest.approx(plain.history[0][key], rel=1e-5)
 
 
 def test_a_stage_begins_with_the_best_weights_of_all_before_and_says_so(

@@ -42,7 +42,10 @@ DECAY = {"rate": 0.95, "every_steps": 100}
 PLATEAU = {"monitor": "val_loss", "factor": 0.5, "patience": 2, "min_learning_rate": 1e-7}
 
 # Keys that the published sets do not know.
-LATER_KEYS = ("zero_init_residual", "warmup_cosine", "label_smoothing", "mixup", "cutmix", "ema")
+LATER_KEYS = (
+    *("zero_init_residual", "warmup_cosine", "label_smoothing", "mixup", "cutmix", "ema"),
+    *("focal_gamma", "class_weights", "sampling"),
+)
 
 # name, epochs, frozen share of the layers
 ONE_STAGE = [("all", 8, 0)]
@@ -279,6 +282,14 @@ def test_a_set_of_one_backbone_says_what_it_has(edited: Edit) -> None:
         ("set.yaml", "seed", "augmentor: []\nseed", "augmentor: is given by the names"),
         ("set.yaml", "seed", "warmup_cosine: {floor: 0.1}\nseed", "one of exponential_decay, "),
         ("set.yaml", "seed", "mixup: {alpha: 1}\ncutmix: {alpha: 1}\nseed", "one of mixup and cut"),
+        (
+            "set.yaml",
+            "seed",
+            "class_weights: balanced\nsampling: balanced\nseed",
+            "sampling: Expected only one of class_weights and sampling",
+        ),
+        ("set.yaml", "seed", "focal_gamma: 1\nseed", "focal_gamma: Expected with loss: focal"),
+        ("set.yaml", "seed", "class_weights: {a: 0}\nseed", "class_weights: .*received {'a': 0}"),
         (
             "set.yaml",
             "seed",

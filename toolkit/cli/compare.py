@@ -8,9 +8,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli import options
-from toolkit.cli.terminal import figure, interval, percent, print_json, print_line, print_table
+from toolkit.cli.terminal import (
+    figure,
+    interval,
+    measured,
+    measured_interval,
+    percent,
+    print_json,
+    print_line,
+    print_table,
+)
 
 if TYPE_CHECKING:
+    from toolkit.intervals import Difference
+    from toolkit.metrics import Metric
     from toolkit.progress import Reporter
     from toolkit.reporting.comparison import Row, SideBySide
 
@@ -24,11 +35,12 @@ if TYPE_CHECKING:
     default="best",
     show_default=True,
     metavar="best|first|NAME",
-    help="What the others are compared with: the most accurate, the first named, or one of them.",
+    help="What the others are compared with: the best by --metric, the first named, or one of "
+    "them.",
 )
 @click.option(
     "--sort",
-    type=options.Choice(["given", "accuracy", "log-loss", "calibration", "cost"]),
+    type=options.Choice(["given", "metric", "accuracy", "log-loss", "calibration", "cost"]),
     default="given",
     show_default=True,
     help="Best or cheapest first; cost is milliseconds a photo, then seconds of training.",
@@ -47,6 +59,9 @@ if TYPE_CHECKING:
     "--measure", is_flag=True, help="Measure what the members of the bundles cost on this machine."
 )
 @click.option("--csv", "table", type=options.FILE, help="Write one row a line to this CSV, too.")
+@options.metric(
+    "accuracy", "What they are judged by: the best, and a difference with its interval."
+)
 @options.as_json
 @options.reporter
 def command(
@@ -61,6 +76,7 @@ def command(
     batch: int,
     measure: bool,
     table: Path | None,
+    metric: str,
     as_json: bool,
     reporter: Reporter,
 ) -> None:
@@ -90,12 +106,14 @@ def command(
         measure=measure,
         reporter=reporter,
     )
-    found = side_by_side(contenders, against=against, sort=sort, group=group)
+    found = side_by_side(contenders, against=against, sort=sort, group=group, metric=metric)
     if table:
         write_csv(found, table)
     if as_json:
         rows = as_records(found)
-        print_json({"against": found.against, "rows": rows, "notes": list(found.notes)})
+        print_json(
+            {"against": found.against, "metric": metric, "rows": rows, "notes": list(found.notes)}
+        )
         return
     _print_scores(found)
     _print_against(found)
@@ -104,7 +122,15 @@ def command(
         print_line(f"{table}: {len(found.rows)} rows")
 
 
+def _extra(found: SideBySide) -> Metric | None:
+    """Return the chosen metric where it is none of those that are always printed."""
+    from toolkit.metrics import METRICS
+
+    return None if found.metric in ("accuracy", "log-loss") else METRICS[found.metric]
+
+
 def _print_scores(found: SideBySide) -> None:
+    extra = _extra(found)
     single = [row for row in found.rows if row.runs == 1]
     several = [row for row in found.rows if row.runs > 1]
     if several:
@@ -118,6 +144,7 @@ def _print_scores(found: SideBySide) -> None:
                 "lowest .. highest",
                 "log-loss",
                 "calibration error",
+                *([extra.title] if extra else []),
             ],
             [
                 (
@@ -128,9 +155,10 @@ def _print_scores(found: SideBySide) -> None:
                     interval((row.spread["accuracy"].lowest, row.spread["accuracy"].highest)),
                     _with_deviation(row, "log_loss"),
                     _with_deviation(row, "calibration_error"),
+                    *([measured(extra, row.metric.value)] if extra and row.metric else []),
                 )
                 if row.spread
-                else (row.name, row.runs, *"-----")
+                else (row.name, row.runs, *"-----", *("-" if extra else ""))
                 for row in several
             ],
             note="The mean ± the standard deviation between training seeds.",
@@ -147,6 +175,7 @@ def _print_scores(found: SideBySide) -> None:
                 "log-loss",
                 "95 % interval",
                 "calibration error",
+                *([extra.title, "95 % interval"] if extra else []),
             ],
             [
                 (
@@ -158,6 +187,7 @@ def _print_scores(found: SideBySide) -> None:
                     figure(row.log_loss),
                     _bounds(row.log_loss_interval),
                     figure(row.calibration_error),
+                    *(_estimated(extra, row) if extra else []),
                 )
                 for row in single
             ],
@@ -169,7 +199,15 @@ def _print_scores(found: SideBySide) -> None:
     print_line("")
 
 
+def _estimated(metric: Metric, row: Row) -> tuple[str, str]:
+    if row.metric is None:
+        return "-", "-"
+    value, bounds = row.metric.value, row.metric.interval
+    return measured(metric, value), measured_interval(metric, bounds)
+
+
 def _print_against(found: SideBySide) -> None:
+    extra = _extra(found)
     rows = [(row, row.against) for row in found.rows if row.against]
     if not rows:
         return
@@ -185,6 +223,7 @@ def _print_against(found: SideBySide) -> None:
             "log-loss",
             "95 % interval",
             "p",
+            *([extra.title, "95 % interval"] if extra else []),
         ],
         [
             (
@@ -203,6 +242,7 @@ def _print_against(found: SideBySide) -> None:
                 f"{against.log_loss.mean:+.4f}",
                 _bounds(against.log_loss.interval),
                 _p(against.log_loss.p_value),
+                *(_changed(against.metric) if extra else []),
             )
             for row, against in rows
         ],
@@ -212,6 +252,10 @@ def _print_against(found: SideBySide) -> None:
         "0 is better than the other.",
     )
     print_line("")
+
+
+def _changed(change: Difference | None) -> tuple[str, str]:
+    return ("-", "-") if change is None else (f"{change.mean:+.4f}", _bounds(change.interval))
 
 
 def _print_cost(found: SideBySide) -> None:

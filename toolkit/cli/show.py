@@ -10,7 +10,7 @@ import click
 
 from toolkit.cli import options
 from toolkit.cli.export import described_weights
-from toolkit.cli.terminal import figure, percent, print_json, print_line, print_table
+from toolkit.cli.terminal import doubts, figure, percent, print_json, print_line, print_table
 from toolkit.cli.train import figures, print_runs
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def _show_runs(
 
 
 def _show_bundle(bundle: Bundle, as_json: bool) -> None:
+    from toolkit.metrics import doubt_of
     from toolkit.progress import counted
 
     if as_json:
@@ -105,12 +106,17 @@ def _show_bundle(bundle: Bundle, as_json: bool) -> None:
             )
             for member in bundle.members
         ],
-        note="Accuracy on held-out photos; logit error: the file's largest difference from Keras "
-        "in float64, as a share of the largest logit; noise floor: that of Keras in float32.",
+        note="\n".join(
+            [
+                "Accuracy on held-out photos; logit error: the file's largest difference from Keras "
+                "in float64, as a share of the largest logit; noise floor: that of Keras in float32.",
+                *doubts({member.name: doubt_of(member.score) for member in bundle.members}),
+            ]
+        ),
     )
     _print_variants(bundle)
     print_table(
-        "Voting that was chosen, cross-fitted on the held-out photos",
+        f"Voting that was chosen by {bundle.voting[1].metric}, cross-fitted on the held-out photos",
         ["views", "<voting", "accuracy", "log-loss", "<weights"],
         [
             (

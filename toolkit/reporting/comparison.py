@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from toolkit.bootstrap import Estimate, difference, estimate
 from toolkit.errors import ToolkitError, UsageError, suggestion
 from toolkit.intervals import Difference, Interval, Paired, mean_difference, mean_interval, paired
+from toolkit.metrics import METRICS, Answers, Metric, undefined
 from toolkit.reporting.contenders import Contender, Cost
 
-SORTS = ("given", "accuracy", "log-loss", "calibration", "cost")
+SORTS = ("given", "metric", "accuracy", "log-loss", "calibration", "cost")
 BEST, FIRST = "best", "first"
 
 
@@ -45,11 +47,14 @@ class Against:
             a mean over seeds.
         paired: The counts of McNemar's test; None where one of the two is of several seeds.
         log_loss: The row's mean log-loss less the other's.
+        metric: The chosen metric's difference; None where one of the two is of several seeds, or
+            it is undefined.
     """
 
     accuracy: Difference
     paired: Paired | None
     log_loss: Difference
+    metric: Difference | None
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,8 @@ class Row:
         log_loss: Mean negative log-likelihood in nats.
         log_loss_interval: Likewise.
         calibration_error: See `toolkit.metrics.Score`.
+        metric: The chosen metric: of a group the mean, without an interval; None where no photos
+            were held out.
         spread: By `accuracy`, `log_loss` and `calibration_error`, of a group of at least two.
         against: None for the row that others are compared with, and where other photos were held
             out.
@@ -83,6 +90,7 @@ class Row:
     log_loss: float | None
     log_loss_interval: Interval | None
     calibration_error: float | None
+    metric: Estimate | None
     spread: dict[str, Spread]
     against: Against | None
     cost: Cost
@@ -95,11 +103,13 @@ class SideBySide:
     Attributes:
         rows: In the order asked for.
         against: Name of the row that others are compared with.
+        metric: What rows are judged by, one of `toolkit.metrics.METRICS`.
         notes: What a reader has to know not to be misled.
     """
 
     rows: tuple[Row, ...]
     against: str
+    metric: str
     notes: tuple[str, ...]
 
 
@@ -109,15 +119,17 @@ def side_by_side(
     against: str = BEST,
     sort: str = "given",
     group: bool = False,
+    metric: str = "accuracy",
 ) -> SideBySide:
     """Compare runs and bundles.
 
     Args:
         contenders: What is compared, in the order given.
-        against: `best` (by accuracy, then log-loss, among those of the photos that most of them
-            held out), `first`, a name, or a folder.
+        against: `best` (by the metric, then accuracy and log-loss, among those of the photos that
+            most of them held out), `first`, a name, or a folder.
         sort: One of `SORTS`. Best or cheapest first, what is not known last.
         group: Summarise runs that differ only by name and training seed.
+        metric: What rows are judged by, one of `toolkit.metrics.METRICS`.
 
     Returns:
         One row a contender or group.
@@ -127,13 +139,14 @@ def side_by_side(
         ToolkitError: None of them, or not the one named, held out any photos.
     """
     groups = _groups(contenders) if group else [(each.name, [each]) for each in contenders]
-    reference = _reference(groups, against)
+    chosen = METRICS[metric]
+    reference = _reference(groups, against, chosen)
     rows = []
     for name, members in groups:
-        other = None if members is reference[1] else _against(members, reference[1])
-        rows.append(replace(_row(name, members), against=other))
+        other = None if members is reference[1] else _against(members, reference[1], chosen)
+        rows.append(replace(_row(name, members, chosen), against=other))
     notes = tuple(_notes(groups, reference))
-    return SideBySide(tuple(sorted(rows, key=_key(sort))), reference[0], notes)
+    return SideBySide(tuple(sorted(rows, key=_key(sort, chosen))), reference[0], metric, notes)
 
 
 _Group = tuple[str, list[Contender]]
@@ -152,20 +165,28 @@ def _groups(contenders: Sequence[Contender]) -> list[_Group]:
     ]
 
 
-def _reference(groups: Sequence[_Group], against: str) -> _Group:
+def _reference(groups: Sequence[_Group], against: str, metric: Metric) -> _Group:
     scored = [each for each in groups if each[1][0].held_out is not None]
     if not scored:
         raise ToolkitError(
             "Nothing to compare: all of them trained on all photos, so none was held out. Score "
             "them on other labelled photos with 'toolkit evaluate --data DIR'."
         )
+    said = [members[0].held_out for _, members in scored]
+    reasons = [undefined(metric, each.answers) for each in said if each]
+    if all(reasons):
+        raise ToolkitError(f"No {metric.title} to compare by: {reasons[0]}.")
     if against == FIRST:
         return scored[0]
     if against == BEST:
         usual, _ = Counter(_photos(members) for _, members in scored).most_common(1)[0]
         return min(
             (each for each in scored if _photos(each[1]) == usual),
-            key=lambda each: (-_mean(each[1], "accuracy"), _mean(each[1], "log_loss")),
+            key=lambda each: (
+                *_worse_first(_mean_metric(each[1], metric), metric),
+                -_mean(each[1], "accuracy"),
+                _mean(each[1], "log_loss"),
+            ),
         )
     for each in groups:
         if any(against.rstrip("/") in (one.name, str(one.path)) for one in each[1]):
@@ -184,7 +205,19 @@ def _photos(members: Sequence[Contender]) -> str:
     return said.photos if said else ""
 
 
-def _row(name: str, members: Sequence[Contender]) -> Row:
+def _worse_first(value: float | None, metric: Metric) -> tuple[float, ...]:
+    """Return a sorting key by which better values come first, and unknown ones last."""
+    if value is None:
+        return (float("inf"),)
+    return (-value if metric.larger_is_better else value,)
+
+
+def _mean_metric(members: Sequence[Contender], metric: Metric) -> float | None:
+    values = [getattr(each.held_out.score, metric.key) for each in members if each.held_out]
+    return fmean(values) if values and None not in values else None
+
+
+def _row(name: str, members: Sequence[Contender], metric: Metric) -> Row:
     first, several = members[0], len(members) > 1
     said = first.held_out
     figures = ("accuracy", "log_loss", "calibration_error") if said else ()
@@ -204,10 +237,18 @@ def _row(name: str, members: Sequence[Contender]) -> Row:
         log_loss=means.get("log_loss"),
         log_loss_interval=mean_interval(said.losses) if said and not several else None,
         calibration_error=means.get("calibration_error"),
+        metric=_estimate(members, metric) if said else None,
         spread=spread,
         against=None,
         cost=_mean_cost([each.cost for each in members]),
     )
+
+
+def _estimate(members: Sequence[Contender], metric: Metric) -> Estimate:
+    said = members[0].held_out
+    if len(members) > 1 or said is None:
+        return Estimate(_mean_metric(members, metric), None, f"mean of {len(members)} seeds")
+    return estimate(metric, said.answers)
 
 
 def _figures(members: Sequence[Contender], figure: str) -> list[float]:
@@ -236,23 +277,38 @@ def _mean_cost(costs: Sequence[Cost]) -> Cost:
     )
 
 
-def _against(members: Sequence[Contender], others: Sequence[Contender]) -> Against | None:
+def _against(
+    members: Sequence[Contender], others: Sequence[Contender], metric: Metric
+) -> Against | None:
     mine = [each.held_out for each in members if each.held_out]
     theirs = [each.held_out for each in others if each.held_out]
     if not mine or mine[0].photos != theirs[0].photos:
         return None
-    labels = mine[0].labels
+    labels = mine[0].answers.labels
     right = [
-        np.stack([each.predicted == labels for each in group]).astype(np.float64).mean(axis=0)
+        np.stack([each.answers.predicted == labels for each in group])
+        .astype(np.float64)
+        .mean(axis=0)
         for group in (mine, theirs)
     ]
     losses = [np.stack([each.losses for each in group]).mean(axis=0) for group in (mine, theirs)]
     single = len(mine) == len(theirs) == 1
     return Against(
         mean_difference(right[0], right[1]),
-        paired(mine[0].predicted, theirs[0].predicted, labels) if single else None,
+        (
+            paired(mine[0].answers.predicted, theirs[0].answers.predicted, labels)
+            if single
+            else None
+        ),
         mean_difference(losses[0], losses[1]),
+        _difference(mine[0].answers, theirs[0].answers, metric) if single else None,
     )
+
+
+def _difference(first: Answers, second: Answers, metric: Metric) -> Difference | None:
+    if undefined(metric, first) or undefined(metric, second):
+        return None
+    return difference(metric, first, second)
 
 
 def _notes(groups: Sequence[_Group], reference: _Group) -> list[str]:
@@ -265,6 +321,12 @@ def _notes(groups: Sequence[_Group], reference: _Group) -> list[str]:
             f"Held out other photos than {name}, so their figures are of other photos too and are "
             f"not compared with it: {', '.join(others)}."
         )
+    doubtful: dict[str, list[str]] = {}
+    for each, (first, *_) in groups:
+        if first.held_out and first.held_out.score.doubt:
+            doubtful.setdefault(first.held_out.score.doubt, []).append(each)
+    for reason, names in doubtful.items():
+        notes.append(f"Do not rely on the figures of {', '.join(names)}: {reason}.")
     unscored = [each for each, (first, *_) in groups if first.held_out is None]
     if unscored:
         notes.append(
@@ -274,10 +336,12 @@ def _notes(groups: Sequence[_Group], reference: _Group) -> list[str]:
     return notes
 
 
-def _key(sort: str) -> Any:
+def _key(sort: str, metric: Metric) -> Any:
     unknown = float("inf")
 
     def key(row: Row) -> tuple[float, ...]:
+        if sort == "metric":
+            return _worse_first(row.metric.value if row.metric else None, metric)
         if sort == "accuracy":
             return (unknown if row.accuracy is None else -row.accuracy,)
         if sort == "log-loss":

@@ -21,11 +21,11 @@ def as_records(found: SideBySide) -> list[dict[str, Any]]:
 def write_csv(found: SideBySide, path: Path) -> None:
     """Write one line a row; what is not known is empty."""
     with written_whole(path) as temporary:
-        table = pd.DataFrame([_line(row, found.against) for row in found.rows])
+        table = pd.DataFrame([_line(row, found.against, found.metric) for row in found.rows])
         table.to_csv(temporary, index=False, lineterminator="\n")
 
 
-def _line(row: Row, reference: str) -> dict[str, Any]:
+def _line(row: Row, reference: str, metric: str) -> dict[str, Any]:
     against, cost = row.against, row.cost
     counts = against.paired if against else None
     line: dict[str, Any] = {
@@ -36,6 +36,9 @@ def _line(row: Row, reference: str) -> dict[str, Any]:
         "log_loss": row.log_loss,
         **_bounds("log_loss", row.log_loss_interval),
         "calibration_error": row.calibration_error,
+        "metric": metric,
+        "metric_value": row.metric.value if row.metric else None,
+        **_bounds("metric", row.metric.interval if row.metric else None),
     }
     for key in ("accuracy", "log_loss", "calibration_error"):
         line[f"{key}_deviation"] = row.spread[key].deviation if key in row.spread else None
@@ -48,6 +51,9 @@ def _line(row: Row, reference: str) -> dict[str, Any]:
     line["log_loss_difference"] = against.log_loss.mean if against else None
     line |= _bounds("log_loss_difference", against.log_loss.interval if against else None)
     line["log_loss_p"] = against.log_loss.p_value if against else None
+    change = against.metric if against else None
+    line["metric_difference"] = change.mean if change else None
+    line |= _bounds("metric_difference", change.interval if change else None)
     for key in ("training_seconds", "epochs", "parameters", "megabytes"):
         line[key] = getattr(cost, key)
     line["image_sizes"] = " ".join(map(str, cost.image_sizes))

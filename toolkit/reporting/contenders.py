@@ -21,7 +21,15 @@ from toolkit.inference.bundle import Bundle, BundleValidation, load_bundle, load
 from toolkit.inference.devices import Device, on_device
 from toolkit.inference.voting import choose_voting, vote
 from toolkit.intervals import Labels
-from toolkit.metrics import METRICS, Probabilities, Score, log_losses, score
+from toolkit.metrics import (
+    METRICS,
+    Answers,
+    Probabilities,
+    Score,
+    have_order,
+    log_losses,
+    score_answers,
+)
 from toolkit.progress import SILENT, Reporter
 from toolkit.reporting.serving import Serving
 from toolkit.training.run import MANIFEST as RUN_MANIFEST
@@ -34,15 +42,13 @@ class HeldOut:
 
     Attributes:
         photos: Hash of classes, ids and labels: which photos these are.
-        labels: Shape (photos,), class indices.
-        predicted: Shape (photos,), class indices.
+        answers: What was said of them.
         losses: Shape (photos,), each photo's negative log-likelihood in nats.
         score: Their figures.
     """
 
     photos: str
-    labels: Labels
-    predicted: Labels
+    answers: Answers
     losses: NDArray[np.float64]
     score: Score
 
@@ -57,12 +63,12 @@ class HeldOut:
         """Put the photos in order and score the answers, shape (photos, classes)."""
         order = np.argsort(ids)
         ids, labels, probabilities = ids[order], labels[order], probabilities[order]
+        answers = Answers.of(probabilities, labels, ordered=have_order(classes))
         return cls(
             sha256_json([list(classes), ids.tolist(), labels.tolist()]),
-            labels,
-            probabilities.argmax(axis=1),
+            answers,
             log_losses(probabilities, labels),
-            score(probabilities, labels),
+            score_answers(answers, len(classes)),
         )
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from toolkit.data.labels import read_labels
 from toolkit.data.overview import Overview, overview
 from toolkit.data.reading import AUTO
@@ -15,6 +17,7 @@ from toolkit.files import read_json, sha256_file
 from toolkit.inference.bundle import Bundle, BundleValidation, load_bundle, load_validation
 from toolkit.inference.plan import Plan, load_plan
 from toolkit.inference.plans import folder_beside
+from toolkit.metrics import doubt, doubt_of
 from toolkit.progress import SILENT, Reporter
 from toolkit.reporting.answered import read_answers
 from toolkit.reporting.gain import Gain
@@ -299,7 +302,7 @@ def _plan(bundle: Bundle | None, submission: Submission | None) -> Plan | None:
 
 def _doubts(found: Artifacts) -> list[str]:
     """Say what does not fit together between photos, bundle, submission and its manifest."""
-    bundle, submission, doubts = found.bundle, found.submission, []
+    bundle, submission, doubts = found.bundle, found.submission, _of_figures(found)
     if bundle and found.overview and not found.holds(str(bundle.data.get("fingerprint"))):
         doubts.append(
             "The data folder holds other photos or labels than the bundle was made of: its photos "
@@ -340,3 +343,19 @@ def _truth(
     if unanswered:
         raise ToolkitError(f"{submission.path}: has no row for '{unanswered[0]}'.")
     return truth
+
+
+def _of_figures(found: Artifacts) -> list[str]:
+    """Say of which figures the held-out photos cannot carry them."""
+    reasons = {run.label: doubt_of(run.score) for run in found.runs}
+    if found.bundle and found.validation:
+        labels, classes = found.validation.labels, len(found.bundle.classes)
+        reasons["the ensemble"] = doubt(len(labels), len(np.unique(labels)), classes)
+    named: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        if reason:
+            named.setdefault(reason, []).append(name)
+    return [
+        f"Do not rely on the figures of {', '.join(names)}: {reason}."
+        for reason, names in named.items()
+    ]
