@@ -108,8 +108,9 @@ def _show_bundle(bundle: Bundle, as_json: bool) -> None:
         ],
         note="\n".join(
             [
-                "Accuracy on held-out photos; logit error: the file's largest difference from Keras "
-                "in float64, as a share of the largest logit; noise floor: that of Keras in float32.",
+                "Accuracy on held-out photos; logit error: the file's largest difference from "
+                "Keras in float64, as a share of the largest logit; noise floor: that of Keras in "
+                "float32.",
                 *doubts({member.name: doubt_of(member.score) for member in bundle.members}),
             ]
         ),
