@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from toolkit.errors import ToolkitError
 from toolkit.machine import usable_cores
 
 GROUPS = Path("/sys/fs/cgroup")
@@ -35,6 +36,12 @@ def test_cores_that_a_process_is_kept_from_do_not_count() -> None:
 
 def test_a_limit_of_the_environment_counts() -> None:
     assert cores_of_a_process(LOKY_MAX_CPU_COUNT="1") == 1
+
+
+def test_a_limit_that_is_no_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "many")
+    with pytest.raises(ToolkitError, match="LOKY_MAX_CPU_COUNT=many in the environment: Expected"):
+        usable_cores()
 
 
 def test_the_quota_of_a_control_group_counts() -> None:

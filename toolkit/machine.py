@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+
+from toolkit.errors import ToolkitError
 
 RUNTIMES = ("onnxruntime-gpu", "onnxruntime", "openvino")
 """Packages that run networks; another version of one may give other last digits."""
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may use: of its affinity and its container's quota."""
+    """Return how many cores this process may use: of its affinity and its container's quota.
+
+    `LOKY_MAX_CPU_COUNT` in the environment sets a lower number.
+
+    Raises:
+        ToolkitError: That is no number.
+    """
     from loky import cpu_count
 
-    return int(cpu_count())
+    try:
+        return int(cpu_count())
+    except ValueError:
+        told = os.environ.get("LOKY_MAX_CPU_COUNT")
+        raise ToolkitError(
+            f"LOKY_MAX_CPU_COUNT={told} in the environment: Expected a whole number."
+        ) from None
 
 
 def processor_name() -> str:
