@@ -2,10 +2,10 @@
 
     python benchmarks/parity.py --work work --out benchmarks/results/parity/parity.json
 
-Four backbones with eight kinds of weights are converted once. Each file is then judged under four
-settings of TensorFlow's processor library, each in a process of its own, with onnxruntime on one
-and on two threads; and so are graphs with the faults of `wrong_graphs.py`. What is in the work
-folder is not made again.
+Four backbones and a small network with eight kinds of weights are converted once. Each file is then
+judged under four settings of TensorFlow's processor library, each in a process of its own, with
+onnxruntime on one and on two threads; and so are graphs with the faults of `wrong_graphs.py`. What
+is in the work folder is not made again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ SETTINGS = {
 }
 """How the arithmetic of other processors is tried on this one."""
 
-BACKBONES = ("xception", "inceptionv3", "resnet101v2", "efficientnetb3")
+SMALL = "small"
+BACKBONES = (SMALL, "efficientnetb3", "xception", "inceptionv3", "resnet101v2")
 THREADS = (1, 2)
 IMAGES = 24
 FAULTY = "settled"
@@ -101,10 +102,14 @@ def _prepare(work: Path, backbone: str) -> None:
 
 
 def _network(backbone: str) -> keras.Model:
+    from parity_networks import small_network
+
     from toolkit.training.model import build_model
     from toolkit.training.recipe_files import load_set
     from toolkit.training.registry import find_backbone
 
+    if backbone == SMALL:
+        return small_network()
     recipe = load_set("improved").recipe(backbone)
     smallest = recipe.model_copy(update={"image_size": find_backbone(backbone).smallest_size})
     return build_model(smallest, 10, pretrained=False)

@@ -17,8 +17,9 @@ from wrong_graphs import FAULTS, with_fault
 from toolkit.errors import ToolkitError
 from toolkit.exporting.departure import first_departure
 from toolkit.exporting.graphs import run_graph
-from toolkit.exporting.parity import LOGITS, Outputs, open_with_logits
+from toolkit.exporting.parity import LOGITS, open_with_logits
 from toolkit.exporting.reference import Reference, logits
+from toolkit.exporting.rule import Figure
 from toolkit.inference.bundle import INPUT, OUTPUT
 
 
@@ -30,12 +31,16 @@ class Keras:
     exact: NDArray[np.floating]
     single: NDArray[np.floating]
 
-    def beside(self, path: Path, threads: int) -> Outputs:
-        """Run a file on the same images."""
+    def beside(self, path: Path, threads: int) -> tuple[NDArray[np.floating], Figure, Figure]:
+        """Run a file on the same images; return its logits, and how they and softmax are off."""
         session = open_with_logits(path, threads)
         probabilities, file = run_graph(session, [OUTPUT, LOGITS], {INPUT: self.images})
         softmax = keras.ops.convert_to_numpy(keras.ops.softmax(self.single))
-        return Outputs(self.exact, self.single, softmax, file, probabilities)
+        return (
+            file,
+            Figure.of_logits(file, self.single, self.exact),
+            Figure.of_softmax(file, probabilities, self.single, softmax),
+        )
 
 
 def judged(
@@ -69,9 +74,8 @@ def judged(
         reference.take_weights(network)
         computed = Keras(seen, logits(reference.double, seen), logits(reference.single, seen))
         for count in threads:
-            outputs = computed.beside(path, count)
-            figure = outputs.logit_figure
-            passed = figure.passed.all() and outputs.softmax_figure.passed.all()
+            _, figure, soft = computed.beside(path, count)
+            passed = figure.passed.all() and soft.passed.all()
             row = {"floor": figure.floor, "error": float(figure.errors.max())}
             rows.append({"kind": kind, "threads": count, **row, "passed": bool(passed)})
         print(f"{backbone}, {kind}: off {figure}", flush=True)
@@ -83,22 +87,22 @@ def judged(
 def _faults(
     path: Path, network: keras.Model, reference: Reference, computed: Keras
 ) -> Iterator[dict[str, Any]]:
-    exported, right = onnx.load(path), computed.beside(path, 1)
+    exported = onnx.load(path)
+    right, faithful, _ = computed.beside(path, 1)
     wrong_path = path.with_name(f"wrong-{path.name}")
     for fault, spoil in FAULTS.items():
         try:
             onnx.save(with_fault(exported, network, spoil), wrong_path)
         except LookupError:
             continue  # The network has no place for it.
-        row: dict[str, Any] = {"fault": fault, "floor": right.logit_figure.floor}
+        row: dict[str, Any] = {"fault": fault, "floor": faithful.floor}
         try:
-            wrong = computed.beside(wrong_path, 1)
+            wrong, figure, soft = computed.beside(wrong_path, 1)
         except ToolkitError as refused:
             yield row | {"passed": False, "error": None, "moved": None, "where": str(refused)}
             continue
-        figure, soft = wrong.logit_figure, wrong.softmax_figure
         # Both files round alike, so that what lies between them is the fault's own doing.
-        moved = np.abs(wrong.file.astype(np.float64) - right.file).max()
+        moved = np.abs(wrong - right).max()
         moved = max(moved / np.abs(computed.exact).max(), soft.errors.max())
         passed = bool(figure.passed.all() and soft.passed.all())
         worst = computed.images[[int(figure.errors.argmax())]]

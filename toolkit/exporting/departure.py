@@ -44,8 +44,9 @@ class _Layer:
 
     def against(self, value: NDArray[np.float32]) -> Figure:
         flat = (1, -1)
-        reference = self.reference.reshape(flat)
-        return Figure.of(value.reshape(flat), reference, self.keras.reshape(flat), reference)
+        return Figure.of_logits(
+            *(each.reshape(flat) for each in (value, self.keras, self.reference))
+        )
 
 
 def first_departure(reference: Reference, path: Path, image: Pixels) -> str:
@@ -87,7 +88,7 @@ def first_departure(reference: Reference, path: Path, image: Pixels) -> str:
         folded.append(following)
     described = " with ".join(f"'{layer.name}' ({layer.kind})" for layer in folded)
     figure = best[folded[-1].name]
-    how = f"the closest value in the file is off {figure}" if figure else "no value has its shape"
+    how = f"the closest value is off {figure}" if figure else "no value has its shape"
     return f"The first layer whose output departs is {described}: {how}."
 
 

@@ -9,7 +9,6 @@ by ten times as much. See docs/design.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -23,7 +22,7 @@ from toolkit.exporting.departure import first_departure
 from toolkit.exporting.graphs import open_graph, read_graph, rename, run_graph, show
 from toolkit.exporting.members import spread
 from toolkit.exporting.reference import Reference, logits
-from toolkit.exporting.rule import Figure, softmax
+from toolkit.exporting.rule import Figure
 from toolkit.inference.bundle import INPUT, OUTPUT, Parity
 from toolkit.inference.views import VIEWS
 from toolkit.training.model import PROBABILITIES_LAYER
@@ -40,36 +39,6 @@ FEWEST_IMAGES = 16
 LOGITS = "logits"
 
 _BATCH = 32
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """What was computed on the same images.
-
-    Attributes:
-        reference: Logits of Keras in float64, shape (images, classes).
-        keras: Logits of Keras in float32.
-        keras_probabilities: Their softmax, by Keras in float32.
-        file: Logits of the ONNX file.
-        probabilities: What the file gives out.
-    """
-
-    reference: NDArray[np.floating]
-    keras: NDArray[np.floating]
-    keras_probabilities: NDArray[np.floating]
-    file: NDArray[np.floating]
-    probabilities: NDArray[np.floating]
-
-    @property
-    def logit_figure(self) -> Figure:
-        """How far logits are off, of the file and of Keras in float32."""
-        return Figure.of(self.file, self.reference, self.keras, self.reference)
-
-    @property
-    def softmax_figure(self) -> Figure:
-        """How far probabilities are off the softmax of the logits that they were made from."""
-        made_from = softmax(self.file), softmax(self.keras)
-        return Figure.of(self.probabilities, made_from[0], self.keras_probabilities, made_from[1])
 
 
 def compare(
@@ -107,21 +76,30 @@ def compare(
         reference.single, session, images
     )
     # First what cannot be compared.
-    _require(_finite(keras_logits), images, "Keras's own output is not finite: train the run again")
-    _require(_finite(file, probabilities), images, _DIFFERS.format("its output is not finite"))
+    everything = range(len(images))
+    for values, complaint in (
+        ([keras_logits], "Keras's own output is not finite: train the run again"),
+        ([file, probabilities], "The exported file's output is not finite"),
+    ):
+        finite = np.asarray(np.isfinite(np.hstack(values)).all(axis=1))
+        if not finite.all():
+            raise ToolkitError(f"{complaint}; {_wrong(finite, everything, images)}.")
     seen = _to_reference(np.abs(file - keras_logits).max(axis=1))
-    exact = logits(reference.double, images[seen]).astype(np.float64)
-    outputs = Outputs(
-        exact, keras_logits[seen], keras_probabilities[seen], file[seen], probabilities[seen]
-    )
-    figure = outputs.logit_figure
+    exact = logits(reference.double, images[seen])
+    figure = Figure.of_logits(file[seen], keras_logits[seen], exact)
     if not figure.passed.all():
         where = first_departure(reference, path, images[[seen[int(figure.errors.argmax())]]])
-        complaint = _DIFFERS.format(f"against Keras in float64 a logit is off {figure}")
-        _require(figure.passed, images, complaint, seen, where)
-    last = outputs.softmax_figure
-    complaint = _DIFFERS.format(f"a probability is off the softmax of its logits {last}")
-    _require(last.passed, images, complaint, seen, f"The layer is '{PROBABILITIES_LAYER}'.")
+        raise ToolkitError(
+            f"The exported file computes something else: against Keras in float64 a logit is off "
+            f"{figure}; {_wrong(figure.passed, seen, images)}. {where}".rstrip()
+        )
+    last = Figure.of_softmax(file, probabilities, keras_logits, keras_probabilities)
+    if not last.passed.all():
+        raise ToolkitError(
+            f"The exported file computes something else: its logits are right, but a probability "
+            f"is off their softmax {last}; {_wrong(last.passed, everything, images)}. The layer is "
+            f"'{PROBABILITIES_LAYER}'."
+        )
     changed = keras_logits.argmax(axis=1) != file.argmax(axis=1)
     return Parity(
         photos=len(chosen),
@@ -151,9 +129,6 @@ def open_with_logits(path: Path, threads: int | None) -> onnxruntime.InferenceSe
     rename(exported.graph, producer.input[0], LOGITS)
     show(exported.graph, LOGITS)
     return open_graph(exported, threads)
-
-
-_DIFFERS = "The exported file computes something else: {}"
 
 
 class _Images:
@@ -202,22 +177,6 @@ def _to_reference(differences: NDArray[np.float32]) -> list[int]:
     return sorted([*widest, *(others[number] for number in some)])
 
 
-def _finite(*values: NDArray[np.float32]) -> NDArray[np.bool_]:
-    return np.asarray(np.isfinite(np.hstack(values)).all(axis=1))
-
-
-def _require(
-    passed: NDArray[np.bool_],
-    images: _Images,
-    complaint: str,
-    seen: Sequence[int] | None = None,
-    where: str = "",
-) -> None:
-    if passed.all():
-        return
+def _wrong(passed: NDArray[np.bool_], seen: Sequence[int], images: _Images) -> str:
     wrong = np.flatnonzero(~passed).tolist()
-    numbers = range(len(images)) if seen is None else seen
-    raise ToolkitError(
-        f"{complaint}; {len(wrong)} of {len(passed)} images, first "
-        f"{images.name(numbers[wrong[0]])}. {where}".rstrip()
-    )
+    return f"{len(wrong)} of {len(passed)} images, first {images.name(seen[wrong[0]])}"
