@@ -15,7 +15,7 @@ demo: $(INSTALLED)
 	cd $(DEMO) && $(BIN)/toolkit train-all --recipes demo --threads 1
 	cd $(DEMO) && $(BIN)/toolkit export
 	cd $(DEMO) && $(BIN)/toolkit ensemble --tta 4
-	cd $(DEMO) && $(BIN)/toolkit evaluate bundle --tta 4 --labels data/test-labels.csv \
+	cd $(DEMO) && $(BIN)/toolkit evaluate bundle --labels data/test-labels.csv \
 		--photos data/test_upload --gain gain.json
 	cd $(DEMO) && $(BIN)/toolkit report --labels data/test-labels.csv
 

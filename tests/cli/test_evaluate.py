@@ -51,9 +51,9 @@ class TestEvaluate:
         printed = toolkit("evaluate", "--data", "data").out
         low, high = (100 * bound for bound in gain["paired"]["difference_interval"])
         assert (
-            f"The ensemble of 3 is right on {100 * ensemble:.1f} % of 12 photos, the best single "
-            f"network, {gain['best']}, on {100 * best:.1f} %: {100 * (ensemble - best):+.1f} "
-            f"points (95 % interval {low:+.1f} to {high:+.1f}, "
+            f"With 1 view per photo the ensemble of 3 is right on {100 * ensemble:.1f} % of 12 "
+            f"photos, the best single network, {gain['best']}, on {100 * best:.1f} %: "
+            f"{100 * (ensemble - best):+.1f} points (95 % interval {low:+.1f} to {high:+.1f}, "
         ) in printed
 
     def test_a_single_vote_gains_nothing_over_itself(self, toolkit, home: Path) -> None:

@@ -63,7 +63,7 @@ def test_it_ends_with_what_came_out_and_what_it_cost(toolkit, job: Path) -> None
     gain["labels"] = sha256_file(job / "labels.csv")
     (job / "gain.json").write_text(json.dumps(gain), encoding="utf-8")
     told = toolkit("report", *arguments, "--json").json
-    assert told["summary"][1].startswith("The ensemble of 3 is right on ")
+    assert told["summary"][1].startswith("With 1 view per photo the ensemble of 3 ")
     assert told["summary"][1] in (job / "report.html").read_text(encoding="utf-8")
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     "--seed", type=click.IntRange(0), default=42, show_default=True, help="Of the photos."
 )
 @click.option("--train", type=click.IntRange(2), default=240, show_default=True, help="A class.")
-@click.option("--test", type=click.IntRange(1), default=130, show_default=True, help="A class.")
+@click.option("--test", type=click.IntRange(1), default=125, show_default=True, help="A class.")
 @options.as_json
 @options.reporter
 def command(

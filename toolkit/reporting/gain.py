@@ -12,6 +12,7 @@ from toolkit.errors import ToolkitError
 from toolkit.files import read_json, write_json
 from toolkit.intervals import Labels, Paired, paired
 from toolkit.metrics import Probabilities
+from toolkit.progress import counted
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,9 @@ class Gain:
         pair, count = self.paired, len(self.members)
         low, high = (100 * bound for bound in pair.difference_interval)
         return (
-            f"The ensemble of {count} is right on {100 * pair.accuracies[0]:.1f} % of "
-            f"{self.photos:,} photos, the best single network, {self.best}, on "
+            f"With {counted(self.views, 'view')} per photo the ensemble of {count} is right on "
+            f"{100 * pair.accuracies[0]:.1f} % of {self.photos:,} photos, the best single network, "
+            f"{self.best}, on "
             f"{100 * pair.accuracies[1]:.1f} %: {100 * pair.difference:+.1f} points "
             f"(95 % interval {low:+.1f} to {high:+.1f}, {self._verdict})."
         )

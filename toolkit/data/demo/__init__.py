@@ -30,7 +30,7 @@ def make_demo(
     *,
     seed: int = 42,
     train_per_class: int = 240,
-    test_per_class: int = 130,
+    test_per_class: int = 125,
     reporter: Reporter = SILENT,
 ) -> None:
     """Draw a labelled set of photos in the layout of a Kaggle competition.
