@@ -108,10 +108,10 @@ def submit(
         raise UsageError("--plan: a plan is made of fixed views. Leave --tta-views out.")
     reading = reading.completed(load_bundle(bundle).data.get("reading", {}), data)
     request = load_request(data, reading, reporter)
+    ensemble = _loaded(bundle, request, settings, reporter, fast=fast is not None)
     reporter.say(f"{data}: {request.found.line}")
     for warning in request.found.warnings:
         reporter.warn(warning)
-    ensemble = _loaded(bundle, request, settings, reporter, fast=fast is not None)
     photos, classes = len(request.ids), len(ensemble.classes)
     job = job_identity(ensemble, request, **{key: settings[key] for key in ANSWER_SETTINGS})
     at_first = numbers = file_numbers(request)
