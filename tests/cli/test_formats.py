@@ -359,7 +359,10 @@ class TestWithoutASample:
             (["--top", "7"], "at most the 6 classes, not 7"),
             (["--clip", "0.4"], "above 0 and at most 1/6, received 0.4"),
             (["--clip", "0.01", "--format", "labels"], "where probabilities are written"),
-            (["--top", "2", "--format", "probabilities"], "top: Expected without --format probabilities"),
+            (
+                ["--top", "2", "--format", "probabilities"],
+                "top: Expected without --format probabilities",
+            ),
         ],
     )
     def test_what_does_not_fit_is_refused_before_any_photo(
