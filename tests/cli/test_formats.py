@@ -359,7 +359,10 @@ class TestWithoutASample:
             (["--top", "7"], "at most the 6 classes, not 7"),
             (["--clip", "0.4"], "above 0 and at most 1/6, received 0.4"),
             (["--clip", "0.01", "--format", "labels"], "where probabilities are written"),
-            (["--top", "2", "--format", "probabilities"], "without format=probabilities"),
+            (
+                ["--top", "2", "--format", "probabilities"],
+                "top: Expected without --format probabilities",
+            ),
         ],
     )
     def test_what_does_not_fit_is_refused_before_any_photo(
@@ -423,6 +426,16 @@ class TestReadingBack:
         told = toolkit("evaluate", "s.csv", "--labels", "truth.csv")
         assert (told.code, told.out) == (1, "")
         assert complaint in told.err
+
+    def test_labels_that_are_numbers_are_no_probabilities(self, toolkit, here: Path) -> None:
+        write(here / "s.csv", [["id", "label"], ["a", "0"], ["b", "0"], ["c", "0"]])
+        write(here / "truth.csv", [["id", "label"], ["a", "0"], ["b", "1"], ["c", "0"]])
+        told = toolkit("evaluate", "s.csv", "--labels", "truth.csv", "--json").json
+        assert told["scores"]["s.csv"]["accuracy"] == pytest.approx(2 / 3)
+        assert "log_loss" not in told["scores"]["s.csv"]
+        write(here / "s.csv", [["id", "label"], ["a", "0.25"], ["b", "1"], ["c", "0"]])
+        told = toolkit("evaluate", "s.csv", "--labels", "truth.csv", "--json").json
+        assert told["scores"]["s.csv"]["log_loss"] == pytest.approx(-math.log(0.75) / 3, abs=1e-6)
 
     def test_rows_of_another_sum_are_rescaled_and_it_is_said(self, toolkit, here: Path) -> None:
         rows = [["id", "cat", "dog", "cow"], *([i, "2", "1", "1"] for i in "abc")]

@@ -77,7 +77,7 @@ class TestEqual:
         before = everything_below(submitted)
         told = toolkit("reproduce", "--quiet")
         assert (told.code, told.err) == (0, "")
-        assert "submission.csv: the same, byte for byte (9 labels)." in told.out
+        assert "submission.csv: the same, byte for byte (9 rows)." in told.out
         assert "p.csv: the same to the last bit." in told.out
         assert told.out.splitlines()[-1] == "equal"
         assert "Other than" not in told.out
@@ -176,7 +176,7 @@ class TestNotEqual:
         told = toolkit("reproduce")
         assert told.code == 1
         assert "THE FILE WAS CHANGED since it was made; what was made again is, byte" in told.out
-        assert "2 of 9 labels differ" in told.out
+        assert "2 of 9 answers differ" in told.out
         assert "no row" in told.out
         assert told.out.splitlines()[-1] == "not equal"
 

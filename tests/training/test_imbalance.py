@@ -47,6 +47,14 @@ def test_named_weights_leave_the_others_at_one() -> None:
     assert class_weights(recipe(), LABELS, ("a", "b", "c")) is None
 
 
+def test_classes_that_are_called_by_numbers_are_named_by_numbers() -> None:
+    content = recipe().model_dump() | {"class_weights": {0: 2, 1.5: 3}}
+    read = Recipe.model_validate(content)
+    weights = class_weights(read, LABELS, ("0", "1.5", "2"))
+    assert weights is not None
+    np.testing.assert_allclose(weights, [2, 3, 1])
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_balanced_epoch_shows_all_classes_alike_and_no_photo_twice_too_early(seed: int) -> None:
     chosen = np.arange(len(LABELS))[1:]  # 29, 9 and 3 photos.

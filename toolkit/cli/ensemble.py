@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -152,6 +153,7 @@ def _figures(written: Submitted) -> dict[str, Any]:
         "files": {name: str(path) for name, path in written.files.items()},
         "rows": written.rows,
         "promise": written.promise,
+        "answer": asdict(written.answer),
         "answered_with_class_prior": dict(written.broken),
         **{key: value for key, value in written.latency.items() if key != "samples_ms"},
     }

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from toolkit.reporting.reproduction import Reproduction
 
 MOST_LABELS = 20
-"""Differing labels that are listed."""
+"""Differing answers that are listed."""
+
+LONGEST = 60
+"""Characters of an answer that are shown: one may be a row of probabilities."""
 
 
 @click.command("reproduce")
@@ -77,10 +80,10 @@ def _print_found(found: Reproduction) -> None:
         print_line(line)
     if found.labels:
         print_table(
-            f"{len(found.labels)} of {found.rows} labels differ",
+            f"{len(found.labels)} of {found.rows} answers differ",
             ["<id", f"<{name}", "<made again"],
             [
-                (each.id, each.submitted or "no row", each.again or "no row")
+                (each.id, _short(each.submitted), _short(each.again))
                 for each in found.labels[:MOST_LABELS]
             ],
             note=f"... and {len(found.labels) - MOST_LABELS} more"
@@ -102,6 +105,12 @@ def _print_found(found: Reproduction) -> None:
     print_line("equal" if found.equal else "not equal")
 
 
+def _short(answer: str | None) -> str:
+    if answer is None:
+        return "no row"
+    return answer if len(answer) <= LONGEST else f"{answer[:LONGEST]}..."
+
+
 def _said_of_labels(found: Reproduction) -> str:
     name = found.submission.name
     again = (
@@ -114,7 +123,7 @@ def _said_of_labels(found: Reproduction) -> str:
     if found.state == "changed":
         return f"{name}: THE FILE WAS CHANGED since it was made; {again}."
     if found.same:
-        return f"{name}: the same, byte for byte ({found.rows} labels)."
+        return f"{name}: the same, byte for byte ({found.rows} rows)."
     return f"{name}: differs from what was made again."
 
 

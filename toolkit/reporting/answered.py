@@ -157,6 +157,8 @@ def _recognised(
             return classes, found
     if not classes:
         return _without_labels(sample, others, positive)
+    if len(others) == 1 and set(sample.values[others[0]]) <= set(classes):
+        return classes, AnswerFormat("labels", sample.columns, sample.id_column, tuple(others))
     if len(others) == 1 and _are_lists(sample.values[others[0]], set(classes)):
         return classes, AnswerFormat("top", sample.columns, sample.id_column, tuple(others))
     request = Request(sample.ids, (), sample=sample)

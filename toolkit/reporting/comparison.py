@@ -321,18 +321,18 @@ def _notes(groups: Sequence[_Group], reference: _Group) -> list[str]:
             f"Held out other photos than {name}, so their figures are of other photos too and are "
             f"not compared with it: {', '.join(others)}."
         )
-    doubtful: dict[str, list[str]] = {}
-    for each, (first, *_) in groups:
-        if first.held_out and first.held_out.score.doubt:
-            doubtful.setdefault(first.held_out.score.doubt, []).append(each)
-    for reason, names in doubtful.items():
-        notes.append(f"Do not rely on the figures of {', '.join(names)}: {reason}.")
     unscored = [each for each, (first, *_) in groups if first.held_out is None]
     if unscored:
         notes.append(
             f"Trained on all photos, so there is no honest figure here: {', '.join(unscored)}. "
             "'toolkit evaluate --data DIR' scores them on others."
         )
+    doubtful: dict[str, list[str]] = {}
+    for each, (first, *_) in groups:
+        if first.held_out and first.held_out.score.doubt:
+            doubtful.setdefault(first.held_out.score.doubt, []).append(each)
+    for reason, names in doubtful.items():
+        notes.append(f"Do not rely on the figures of {', '.join(names)}: {reason}.")
     return notes
 
 

@@ -161,7 +161,7 @@ class _Wish:
         numbers = all(_NUMBER.fullmatch(value) for value in values)
         if two:
             # A sample that spells both classes shows labels; one of 0 alone is filled in.
-            spells = set(self.classes) <= set(values)
+            spells = set(self.classes) == set(values)
             return numbers and not spells and all(0 <= float(value) <= 1 for value in values)
         if numbers and any(float(value) % 1 for value in values):
             self._refuse(

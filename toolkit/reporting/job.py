@@ -25,7 +25,7 @@ from toolkit.inference.plans import FastOptions, chosen_plan, kept_path
 from toolkit.progress import SILENT, Reporter, counted
 from toolkit.reporting.answer_files import write_answers
 from toolkit.reporting.format_choice import choose_format
-from toolkit.reporting.formats import AS_SAMPLED, FormatOptions
+from toolkit.reporting.formats import AS_SAMPLED, AnswerFormat, FormatOptions
 from toolkit.reporting.provenance import described_request, recorded
 from toolkit.reporting.submission import (
     check_paths,
@@ -50,6 +50,7 @@ class Submitted:
             was asked for, `probabilities`.
         rows: Of the submission.
         promise: How the labels stand to the exact ensemble's, in words.
+        answer: What the submission holds.
         broken: Ids of photos that were answered with the class prior, with the reason.
         latency: The latency report.
     """
@@ -57,6 +58,7 @@ class Submitted:
     files: Mapping[str, Path]
     rows: int
     promise: str
+    answer: AnswerFormat
     broken: Mapping[str, str]
     latency: Mapping[str, Any]
 
@@ -173,7 +175,7 @@ def submit(
     if probabilities:
         files["probabilities"] = probabilities
     rows = len(request.sample.ids) if request.sample else len(request.ids)
-    return Submitted(files, rows, promise_of(outcome), outcome.broken, latency)
+    return Submitted(files, rows, promise_of(outcome), wanted, outcome.broken, latency)
 
 
 def _loaded(

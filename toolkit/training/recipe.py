@@ -279,6 +279,17 @@ class Recipe(_Section):
     published_accuracy: Fraction | None = None
     augmentor: tuple[dict[str, dict[str, Any] | None], ...]
 
+    @pydantic.field_validator("class_weights", mode="before")
+    @classmethod
+    def _named_weights(cls, given: Any) -> Any:
+        """Take class names that YAML reads as numbers for names."""
+        if not isinstance(given, dict):
+            return given
+        for name, weight in given.items():
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or weight <= 0:
+                raise ValueError(f"Expected numbers above 0, received {weight} for '{name}'")
+        return {str(name): weight for name, weight in given.items()}
+
     @pydantic.model_validator(mode="after")
     def _fits_together(self) -> Recipe:
         backbone = find_backbone(self.backbone)

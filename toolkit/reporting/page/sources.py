@@ -225,7 +225,9 @@ def _submission(sources: Sources, missing: dict[str, str], remarks: list[str]) -
         missing["cost"] = (
             f"No {latency_path(path).name} of {path.name} beside it. 'toolkit ensemble' writes it."
         )
-    return Submission(path, read_answers(path).labels, manifest, latency)
+    truth = read_labels(sources.labels) if sources.labels else {}
+    answers = read_answers(path, labels=truth.values(), ids=truth)
+    return Submission(path, answers.labels, manifest, latency)
 
 
 def _beside(
