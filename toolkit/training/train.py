@@ -16,7 +16,14 @@ from toolkit.data.cache import decoded_photos
 from toolkit.data.dataset import load_labelled
 from toolkit.data.holdout import Prepared, prepare
 from toolkit.errors import ToolkitError, UsageError, listing, nearest
-from toolkit.files import held, remove_folder, sha256_file, sha256_json, write_text
+from toolkit.files import (
+    held,
+    remove_folder,
+    remove_half_written,
+    sha256_file,
+    sha256_json,
+    write_text,
+)
 from toolkit.processes import Call, Outcome, import_quietly, in_own_process, in_own_processes
 from toolkit.progress import SILENT, Relayed, Reporter, Works, counted
 from toolkit.training.at_once import (
@@ -321,7 +328,7 @@ def _train(
     """
     photos = _decoded(plans, prepared, reporter)
     backend = str(plans[0].identity["backend"])
-    at_once = _at_once(len(plans), backend, options.jobs, reporter)
+    at_once = _at_once([BYTES_OF_A_TRAINING] * len(plans), backend, options.jobs, reporter)
     by_name = {plan.recipe.backbone: plan for plan in plans}
     runs: dict[Path, Run] = {}
     failed: dict[Path, Exception] = {}
@@ -352,11 +359,10 @@ def _train(
     return runs
 
 
-def _at_once(count: int, backend: str, jobs: int | None, reporter: Reporter) -> int:
-    needs = [BYTES_OF_A_TRAINING] * count
-    at_once = min(jobs, count) if jobs else trainings_at_once(needs, backend)
+def _at_once(needs: Sequence[int], backend: str, jobs: int | None, reporter: Reporter) -> int:
+    at_once = min(jobs, len(needs)) if jobs else trainings_at_once(needs, backend)
     if at_once > 1:
-        reporter.say(f"{count} networks to train, {at_once} at the same time")
+        reporter.say(f"{len(needs)} networks to train, {at_once} at the same time")
         if how_many_fit(needs) < at_once:
             needed, free = sum(sorted(needs)[-at_once:]), available_memory()
             reporter.say(
@@ -394,6 +400,7 @@ def _begin(plan: _Plan, options: TrainingOptions, reporter: Reporter) -> None:
     if options.fresh:
         remove_folder(plan.folder)
     plan.folder.mkdir(parents=True, exist_ok=True)
+    remove_half_written(plan.folder)
     if not (plan.folder / PROGRESS).is_file():
         write_text(plan.folder / RECIPE, plan.recipe.to_yaml())
     start = "ImageNet weights" if plan.start.pretrained else "random weights"
