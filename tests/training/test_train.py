@@ -247,6 +247,17 @@ def test_a_run_goes_on_with_its_own_threads_and_with_no_others(
         train(recipes, [SMALL], dataclasses.replace(copied, threads=2))
 
 
+def test_what_a_killed_training_had_begun_to_write_is_removed_and_nothing_else(
+    copied: TrainingOptions, recipes: RecipeSet, began: list[Any]
+) -> None:
+    folder = interrupted(copied)
+    for name in (".model.0123abcd.keras", ".history.89abcdef.csv", ".notes.of.mine"):
+        (folder / name).write_text("half", encoding="utf-8")
+    with pytest.raises(Began):
+        train(recipes, [SMALL], copied)
+    assert [path.name for path in folder.glob(".*")] == [".notes.of.mine"]
+
+
 def test_jobs_and_checkpoints_are_not_part_of_a_run(
     copied: TrainingOptions, recipes: RecipeSet, began: list[Any]
 ) -> None:

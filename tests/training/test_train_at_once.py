@@ -194,7 +194,7 @@ def test_where_one_is_killed_the_other_ends_and_the_same_command_makes_it_whole(
     with together.started() as parent:
         wait_for_epochs(parent, f"{TWIN:<15} head 1/1")
         started_last(processes_below(parent)).kill()
-        told = parent.communicate(timeout=120)[1]
+        told = parent.communicate()[1]
     assert parent.returncode == 1
     assert f"{TWIN}: failed: The worker process was killed" in told
     last = told[told.index("error: ") :]
@@ -223,7 +223,7 @@ def test_interrupted_both_end_in_order(command: Callable[..., Command], number: 
         # A terminal sends Ctrl-C to all of them, a service manager SIGTERM to the parent alone.
         send = os.killpg if number == signal.SIGINT else os.kill
         send(parent.pid, number)
-        told = parent.communicate(timeout=60)[1]
+        told = parent.communicate()[1]
         _, alive = psutil.wait_procs(children, timeout=20)
         assert not alive
     assert parent.returncode == 128 + number

@@ -17,7 +17,14 @@ from toolkit.data.holdout import Prepared, prepare
 from toolkit.data.labelled import load_labelled
 from toolkit.data.reading import AUTO, Reading
 from toolkit.errors import ToolkitError, UsageError, listing, nearest
-from toolkit.files import held, remove_folder, sha256_file, sha256_json, write_text
+from toolkit.files import (
+    held,
+    remove_folder,
+    remove_half_written,
+    sha256_file,
+    sha256_json,
+    write_text,
+)
 from toolkit.processes import Call, Outcome, import_quietly, in_own_process, in_own_processes
 from toolkit.progress import SILENT, Relayed, Reporter, Works, counted
 from toolkit.training.at_once import (
@@ -373,10 +380,10 @@ def _train(
 
 
 def _at_once(recipes: Sequence[Recipe], backend: str, jobs: int | None, reporter: Reporter) -> int:
-    count, needs = len(recipes), [training_memory(recipe) for recipe in recipes]
-    at_once = min(jobs, count) if jobs else trainings_at_once(needs, backend)
+    needs = [training_memory(recipe) for recipe in recipes]
+    at_once = min(jobs, len(needs)) if jobs else trainings_at_once(needs, backend)
     if at_once > 1:
-        reporter.say(f"{count} networks to train, {at_once} at the same time")
+        reporter.say(f"{len(needs)} networks to train, {at_once} at the same time")
         if how_many_fit(needs) < at_once:
             needed, free = sum(sorted(needs)[-at_once:]), available_memory()
             reporter.say(
@@ -414,6 +421,7 @@ def _begin(plan: _Plan, options: TrainingOptions, reporter: Reporter) -> None:
     if options.fresh:
         remove_folder(plan.folder)
     plan.folder.mkdir(parents=True, exist_ok=True)
+    remove_half_written(plan.folder)
     if not (plan.folder / PROGRESS).is_file():
         write_text(plan.folder / RECIPE, plan.recipe.to_yaml())
     start = "ImageNet weights" if plan.start.pretrained else "random weights"
