@@ -16,7 +16,7 @@ import click
 import pytest
 import yaml
 
-from toolkit.cli.main import COMMANDS
+from toolkit.cli.main import COMMANDS, in_options
 from toolkit.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
@@ -243,7 +243,9 @@ def message_templates() -> Iterator[tuple[int, re.Pattern[str]]]:
                 parts = [node.value]
             else:
                 continue
-            words = [part.rstrip("\n") if isinstance(part, str) else None for part in parts]
+            words = [
+                in_options(part.rstrip("\n")) if isinstance(part, str) else None for part in parts
+            ]
             size = sum(len(word) for word in words if word)
             if size > 15:
                 pattern = "".join(".*" if word is None else re.escape(word) for word in words)

@@ -91,7 +91,7 @@ class TestEvaluate:
         assert f"{Path('data/test_upload/zzz.jpg')}: no such file" in told.err
 
     def test_photos_that_lie_elsewhere_are_asked_for(self, toolkit, home: Path) -> None:
-        (home / "labels.csv").write_text("Id,Category\n1.png,2\n2.png,10\n", encoding="utf-8")
+        (home / "labels.csv").write_text("Id,Category\nx1.png,2\nx2.png,10\n", encoding="utf-8")
         told = toolkit("evaluate", "--labels", "labels.csv")
         assert (told.code, told.out) == (1, "")
         assert "None of the 2 labelled photos is there; the first is looked for at " in told.err

@@ -628,6 +628,15 @@ LAYOUTS = {
         2,
         warned=("submission.csv: looks like a sample submission, not used",),
     ),
+    "a folder that contradicts the table": Layout(
+        lambda: {
+            **photos("train/a/1.png", "train/a/2.png", "train/b/3.png", "train/a/4.png"),
+            "train.csv": table("id,label", *ROWS),
+        },
+        AB,
+        ("3 in the folder of the class, 1 by name in a deeper folder",),
+        warned=("1 photos lie in the folder of another class than the table says",),
+    ),
     "few photos are not there": Layout(
         lambda: {**TRAIN, "train.csv": table("id,label", *BARE, "5,b")},
         {"a": 2, "b": 3},
@@ -734,6 +743,14 @@ REFUSED: dict[str, tuple[Callable[[], Files], tuple[str, ...]]] = {
             "'train/1.png'",
             "--photos DIR",
         ),
+    ),
+    "photos that are elsewhere, in a table called labels": (
+        lambda: {**TRAIN, "labels.csv": table("id,breed", "x1,a", "x2,b")},
+        ("labels.csv: names 2 photos, such as 'x1'", "train/ with 4 photos"),
+    ),
+    "a list of paths and numbers without a header": (
+        lambda: {**TRAIN, "train.txt": table(*(f"train/{n}.png 0" for n in FOUR))},
+        ("train.txt: has no header, for its first line is 'train/1.png 0'",),
     ),
     "conflicting rows": (
         lambda: {**TRAIN, "train.csv": table("id,label", *BARE, "1,b", "2,a")},
@@ -860,3 +877,25 @@ def test_on_media_that_cannot_be_written_archives_go_below_the_cache(here: Path)
         assert [place for place, _ in found.tree.all_photos()] == ["train/a/1.png", "train/b/2.png"]
         assert all(path.is_relative_to(cache_folder()) for _, path in found.tree.all_photos())
     assert [path.name for path in (here / "data").iterdir()] == ["train.zip"]
+
+
+def test_a_cache_that_cannot_be_written_is_named_with_the_way_out(
+    toolkit, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(here / "data", photos("a/1.png", "b/2.png"))
+    (here / "file").write_bytes(b"")
+    monkeypatch.setenv("TOOLKIT_CACHE", str(here / "file" / "cache"))
+    told = toolkit("data")
+    assert told.code == 1
+    assert "file/cache: the cache cannot be written (Not a directory). Set TOOLKIT" in told.err
+
+
+def test_a_home_folder_may_be_written_as_a_tilde(
+    toolkit, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(here / "data", photos("a/1.png", "b/2.png"))
+    monkeypatch.setenv("HOME", str(here / "me"))
+    monkeypatch.setenv("TOOLKIT_CACHE", "~/photos")
+    assert toolkit("data").code == 0
+    assert (here / "me" / "photos" / "survey").is_dir()
+    assert not (here / "~").exists()

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from toolkit.cli import complete, options
 from toolkit.cli.terminal import print_json, print_line
 
+if TYPE_CHECKING:
+    from toolkit.data.reading import Reading
+
 
 @click.command("augment")
 @options.recipes
 @options.data
+@options.reading("labels", "id_column", "label_column")
 @click.option(
     "--backbone",
     shell_complete=complete.backbones,
@@ -36,6 +41,7 @@ from toolkit.cli.terminal import print_json, print_line
 def command(
     recipes: str,
     data: Path,
+    reading: Reading,
     backbone: str | None,
     preview: Path,
     photos: int,
@@ -50,7 +56,9 @@ def command(
 
     chosen = load_set(recipes)
     recipe = chosen.recipe(backbone or next(iter(chosen.recipes)))
-    drawn = draw_augmentor(recipe, data, preview, photos=photos, versions=versions, seed=seed)
+    drawn = draw_augmentor(
+        recipe, data, preview, reading=reading, photos=photos, versions=versions, seed=seed
+    )
     if as_json:
         print_json({"file": str(preview), "photos": drawn, "versions": versions, "seed": seed})
         return

@@ -51,6 +51,7 @@ def command(
 
     Single-stream reports the 90th percentile of latency at batch 1; offline reports throughput.
     """
+    from toolkit.data.reading import AUTO
     from toolkit.data.request import load_request
     from toolkit.files import write_json
     from toolkit.inference.bench import offline, single_stream
@@ -61,7 +62,8 @@ def command(
     if scenario == "single-stream":
         settings["batch"] = 1
     ensemble = Ensemble.load(bundle, **settings)
-    photos = load_request(data).paths
+    reading = AUTO.completed(ensemble.bundle.data.get("reading", {}), data)
+    photos = load_request(data, reading, reporter).paths
     for note in ensemble.notes:
         reporter.say(note)
     for line in ensemble.details:

@@ -56,7 +56,7 @@ class Catalogue:
             json += [folder.path / name for name in folder.others if name.lower().endswith(".json")]
             for path in _tables(folder, here):
                 found.setdefault(_use(path), []).append(path)
-        others = sorted(found.get("", []), key=lambda path: not _is_telling(path))
+        others = sorted(found.get("", []), key=lambda path: not is_telling(path))
         uses = ("sample", "doubtful", "train", "validation", "test")
         samples, doubtful, train, validation, test = (tuple(found.get(use, [])) for use in uses)
         return cls(
@@ -99,7 +99,8 @@ def _use(path: Path) -> str:
     return "doubtful" if may_be_sample(path) else ""
 
 
-def _is_telling(path: Path) -> bool:
+def is_telling(path: Path) -> bool:
+    """Return whether a table's name says that it may hold labels."""
     return any(word in stem(path).lower() for word in _TELLING)
 
 

@@ -8,12 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from toolkit.data.catalogue import is_telling
 from toolkit.data.columns import SAMPLED
 from toolkit.data.dataset import Dataset, Photo, class_order
 from toolkit.data.labels import LabelTable, NoLabelsError, label_table
 from toolkit.data.layout import Role
 from toolkit.data.reading import WARN_SHARE, Found, Reading
-from toolkit.data.resolver import Resolution
+from toolkit.data.resolver import CLASS_FOLDER, Resolution
 from toolkit.data.source import Source
 from toolkit.data.tables import read_table
 from toolkit.data.tree import contents
@@ -40,7 +41,7 @@ def dataset_of_tables(source: Source, reading: Reading) -> Dataset | None:
     for paths in (catalogue.train, catalogue.others):
         tables = list(_candidates(paths, source, reading, remarks))
         found = [table for table in tables if source.resolver.share(table.ids[:SAMPLED])]
-        lost += [table for table in tables if table not in found and table.path in catalogue.train]
+        lost += [table for table in tables if table not in found]
         if not found:
             continue
         chosen = _chosen(found, source)
@@ -76,21 +77,23 @@ def _candidates(
             remarks.append(str(error))
             continue
         frame, share = table.frame, source.resolver.share
-        if not is_named_so and not any(share(list(frame[c][:SAMPLED])) for c in frame.columns):
+        # With photos in no folder of a class, a table must be what has their labels.
+        must = is_named_so or (is_telling(path) and not source.has_class_folders)
+        if not must and not any(share(list(frame[c][:SAMPLED])) for c in frame.columns):
             continue  # What it is about is not here: names of classes, for one.
         try:
-            yield label_table(table, reading, share, _wanted(source))
+            yield label_table(table, reading, share, _wanted(source, reading))
         except NoLabelsError as error:
             remarks.append(str(error))
 
 
 def _read(path: Path, source: Source, reading: Reading) -> LabelTable:
-    return label_table(read_table(path), reading, source.resolver.share, _wanted(source))
+    return label_table(read_table(path), reading, source.resolver.share, _wanted(source, reading))
 
 
-def _wanted(source: Source) -> tuple[str, ...]:
+def _wanted(source: Source, reading: Reading) -> tuple[str, ...]:
     """Return the columns that the sample submission has beside its ids."""
-    samples = source.catalogue.samples
+    samples = (reading.sample,) if reading.sample else source.catalogue.samples
     return read_table(samples[0]).columns[1:] if len(samples) == 1 else ()
 
 
@@ -194,4 +197,23 @@ def _found(
         if unlabelled > WARN_SHARE * there and source.layout.train:
             warnings.append(line)
     passed_over += source.left
+    contradictions = _contradictions(tables, resolution)
+    if contradictions:
+        warnings.append(
+            f"{len(contradictions):,} photos lie in the folder of another class than the table "
+            f"says, and the table is followed: {contradictions[0]}"
+        )
     return Found(tuple(rows), tuple(passed_over), tuple(warnings))
+
+
+def _contradictions(tables: Sequence[LabelTable], resolution: Resolution) -> list[str]:
+    """Return the photos that lie in the folder of another class."""
+    if CLASS_FOLDER not in resolution.rules:
+        return []
+    labels = [label for table in tables for label in table.labels]
+    classes = set(labels)
+    return [
+        f"{path} ('{label}')"
+        for path, label in zip(resolution.paths, labels, strict=True)
+        if path is not None and path.parent.name != label and path.parent.name in classes
+    ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.data.catalogue import Catalogue
-from toolkit.data.layout import Layout, find_layout, unwrapped
+from toolkit.data.layout import Layout, class_folders, find_layout, unwrapped
 from toolkit.data.reading import Reading
 from toolkit.data.resolver import Resolver
 from toolkit.data.tree import Folder, check_folder, scan
@@ -53,6 +53,11 @@ class Source:
     def said(self) -> str:
         """The folders of photos, in words."""
         return ", ".join(f"{folder.place or folder.path}/" for folder in self.folders)
+
+    @property
+    def has_class_folders(self) -> bool:
+        """Whether photos lie in folders that may be classes."""
+        return any(class_folders(folder) for folder in self.folders)
 
     @property
     def left(self) -> list[str]:

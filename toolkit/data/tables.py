@@ -88,7 +88,7 @@ def read_table(path: Path) -> Table:
         raise ToolkitError(f"{path}: cannot be read ({reason}).") from None
     if name.lower().endswith(".parquet"):
         return _from_parquet(path, content)
-    return _from_text(path, content)
+    return _from_text(path, name, content)
 
 
 def _content(path: Path) -> tuple[str, bytes]:
@@ -134,7 +134,7 @@ def _as_text(value: Any) -> str:
     return "" if pd.isna(value) else str(value).strip()
 
 
-def _from_text(path: Path, content: bytes) -> Table:
+def _from_text(path: Path, name: str, content: bytes) -> Table:
     try:
         text = _decoded(content)
     except UnicodeDecodeError:
@@ -143,7 +143,9 @@ def _from_text(path: Path, content: bytes) -> Table:
     blank = len(list(takewhile(lambda line: not line.strip(), lines)))
     if blank == len(lines):
         raise ToolkitError(f"{path}: cannot be read as CSV (the file is empty).")
-    between = separator(lines[blank : blank + _SNIFFED_LINES])
+    # Lists for older tools are lines such as 'images/1.jpg 3'.
+    known = (*SEPARATORS, " ") if name.lower().endswith(".txt") else SEPARATORS
+    between = separator(lines[blank : blank + _SNIFFED_LINES], known)
     try:
         # Everything stays text: '007.jpg' and the label '01' must come out as they went in.
         frame = pd.read_csv(
@@ -172,15 +174,16 @@ def _from_text(path: Path, content: bytes) -> Table:
     return Table(path, _without_index_column(frame), lines[blank].strip(), between)
 
 
-def separator(lines: Sequence[str]) -> str:
+def separator(lines: Sequence[str], known: Sequence[str] = SEPARATORS) -> str:
     """Return what separates the values of a CSV: what cuts all its lines into as many.
 
     Args:
         lines: The first lines, header first.
+        known: What may separate them, the likeliest first.
     """
     filled = [line for line in lines if line.strip()]
     best, most = ",", 1
-    for candidate in SEPARATORS:
+    for candidate in known:
         widths = [len(row) for row in csv.reader(filled, delimiter=candidate)]
         # The last line may be one that was cut within quotes.
         if widths and widths[0] > most and set(widths[:-1] or widths) == {widths[0]}:
@@ -188,7 +191,7 @@ def separator(lines: Sequence[str]) -> str:
     if most > 1:
         return best
     # Rows of unequal length are told with what the header is cut by.
-    return max(SEPARATORS, key=filled[0].count) if filled else ","
+    return max(known, key=filled[0].count) if filled else ","
 
 
 def _decoded(content: bytes) -> str:

@@ -8,8 +8,10 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from toolkit.data.reading import AUTO
 from toolkit.data.request import load_request
 from toolkit.errors import UsageError
+from toolkit.inference.bundle import load_bundle
 from toolkit.inference.certificate import exact_from_the_start, sample_size
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.plan import Plan
@@ -74,7 +76,10 @@ def make_and_draw(
         raise UsageError(
             f"--out {out}: Expected a name that ends in .json. The picture beside it ends in .png."
         )
-    count = len(load_request(data).ids) if photos is None else photos
+    if photos is None:
+        reading = AUTO.completed(load_bundle(bundle).data.get("reading", {}), data)
+        photos = len(load_request(data, reading, reporter).ids)
+    count = photos
     ensemble = Ensemble.load(bundle, **settings)
     for note in ensemble.notes:
         reporter.say(note)

@@ -21,6 +21,7 @@ from toolkit.data.augmentor import Augmentor, photo_seed
 from toolkit.data.labelled import load_labelled
 from toolkit.data.overview import Overview
 from toolkit.data.pixels import load
+from toolkit.data.reading import AUTO, Reading
 from toolkit.progress import SILENT, Reporter
 from toolkit.reporting.pictures import draw_class_histogram
 from toolkit.reporting.style import (
@@ -72,7 +73,14 @@ def draw_overview(found: Overview, folder: Path, reporter: Reporter = SILENT) ->
 
 
 def draw_augmentor(
-    recipe: Recipe, data: Path, path: Path, *, photos: int, versions: int, seed: int
+    recipe: Recipe,
+    data: Path,
+    path: Path,
+    *,
+    reading: Reading = AUTO,
+    photos: int,
+    versions: int,
+    seed: int,
 ) -> int:
     """Draw originals beside augmented versions, as training would see them.
 
@@ -80,6 +88,7 @@ def draw_augmentor(
         recipe: Its augmentor and image size are used.
         data: A data folder with labelled photos.
         path: The PNG to write.
+        reading: How the data folder is to be read, where that cannot be found by itself.
         photos: Rows at the most.
         versions: Augmented versions a photo.
         seed: Decides which photos, and which changes.
@@ -92,7 +101,7 @@ def draw_augmentor(
         ToolkitError: The data folder is not as expected, or a photo is broken.
     """
     check_picture(path)
-    available = load_labelled(data).photos
+    available = load_labelled(data, reading).photos
     picked = np.random.default_rng(seed).permutation(len(available))[:photos]
     originals = [load(available[index].path, recipe.image_size) for index in picked]
     augmentor = Augmentor(recipe.augmentor)
