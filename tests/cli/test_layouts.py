@@ -632,7 +632,6 @@ LAYOUTS = {
         lambda: {**TRAIN, "train.csv": table("id,label", *BARE, "5,b")},
         {"a": 2, "b": 3},
         ("1 not found",),
-        warned=("1 of 5 labelled photos are not there",),
     ),
     "photos that a table does not name": Layout(
         lambda: {**TRAIN, **photos("train/5.png"), "train.csv": table("id,label", *BARE)},

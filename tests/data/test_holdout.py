@@ -15,6 +15,7 @@ from PIL import Image
 from toolkit.data.dataset import Dataset
 from toolkit.data.holdout import Prepared, prepare
 from toolkit.data.labelled import load_labelled
+from toolkit.data.reading import Reading
 from toolkit.errors import ToolkitError
 from toolkit.progress import Reporter
 
@@ -75,6 +76,69 @@ def test_broken_photos_are_left_out_where_that_is_asked(data: Path) -> None:
     assert prepared.left_out == ("bus/broken0.jpg", "bus/broken1.jpg", "bus/broken2.jpg")
     assert prepared.dataset == sound
     assert len(prepared.facts) == len(prepared.labels) == len(prepared.groups) == 20
+
+
+@pytest.mark.parametrize("skip_broken", [False, True])
+def test_photos_none_of_which_can_be_read_are_refused(data: Path, skip_broken: bool) -> None:
+    for path in data.rglob("*.jpg"):
+        path.write_bytes(b"no photo")
+    with pytest.raises(ToolkitError, match="none of the 20 labelled photos can be read") as caught:
+        prepare(load_labelled(data), skip_broken=skip_broken)
+    assert "--skip-broken" not in str(caught.value)
+
+
+def test_many_broken_photos_are_a_warning(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    break_photos(data, 1)
+    prepare(load_labelled(data), skip_broken=True)
+    assert capsys.readouterr().err == ""
+    break_photos(data, 3)
+    prepare(load_labelled(data), skip_broken=True)
+    expected = "warning: 3 of 23 labelled photos are left out as broken\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_what_the_data_holds_out_is_held_out(data: Path) -> None:
+    for number in range(2, 5):
+        target = data / "valid" / "bus" / f"{number}.jpg"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (data / "train" / "bus" / f"{number}.jpg").rename(target)
+    prepared = prepare(load_labelled(data), skip_broken=False)
+    assert prepared.given is not None
+    held_out = {prepared.dataset.photos[index].id for index in np.flatnonzero(prepared.given)}
+    assert held_out == {"valid/bus/2.jpg", "valid/bus/3.jpg", "valid/bus/4.jpg"}
+
+
+def test_a_class_that_is_only_held_out_is_refused(data: Path) -> None:
+    (data / "train" / "bus").rename(data / "bus")
+    (data / "valid").mkdir()
+    (data / "bus").rename(data / "valid" / "bus")
+    with pytest.raises(ToolkitError, match="holds out all photos of 1 classes"):
+        prepare(load_labelled(data), skip_broken=False)
+
+
+def test_copies_of_training_photos_among_those_held_out_are_a_warning(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data / "valid" / "bus").mkdir(parents=True)
+    (data / "train" / "bus" / "9.jpg").rename(data / "valid" / "bus" / "9.jpg")
+    prepare(load_labelled(data), skip_broken=False)
+    assert (
+        "warning: 1 of the 1 photos that the data holds out are near-d" in capsys.readouterr().err
+    )
+
+
+def test_groups_of_the_data_are_joined_with_near_duplicates(data: Path) -> None:
+    # Photos 0, 8 and 9 are alike; 8 and 3 are of one patient, 3 and 5 are not.
+    rows = [
+        f"{c}/{n}.jpg,{c},{'p' if (c, n) in (('bus', 8), ('bus', 3)) else f'{c}{n}'}"
+        for c in ("bus", "car")
+        for n in range(10)
+    ]
+    (data / "train.csv").write_text("\n".join(["path,label,patient", *rows]), encoding="utf-8")
+    dataset = load_labelled(data, Reading(group_column="patient"))
+    groups = prepare(dataset, skip_broken=False).groups
+    assert len(set(groups[[0, 3, 8, 9]])) == 1
+    assert len(set(groups)) == 15
 
 
 def test_one_class_is_nothing_to_train_on(data: Path) -> None:

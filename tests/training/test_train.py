@@ -509,3 +509,41 @@ def assert_same_run(first: Run, second: Run) -> None:
     assert other is not None
     np.testing.assert_array_equal(one.ids, other.ids)
     np.testing.assert_array_equal(one.probabilities, other.probabilities)
+
+
+def test_how_the_data_was_read_is_kept_with_the_run_and_read_again(
+    began: list[Any], recipes: RecipeSet, trained: Trained, tmp_path: Path
+) -> None:
+    from toolkit.data.reading import Reading
+    from toolkit.exporting.members import Photos
+
+    data = tmp_path / "data"
+    (data / "tables").mkdir(parents=True)
+    shutil.copytree(trained.data / "train", data / "frames")
+    known = load_labelled(trained.data)
+    rows = [f"{p.id},{known.classes[p.label]},{n % 5 == 0}" for n, p in enumerate(known.photos)]
+    table = "\n".join(["what,which,is_valid", *rows])
+    (data / "tables" / "second.csv").write_text(table, encoding="utf-8")
+    (data / "first.csv").write_text(table.replace("which", "label"), encoding="utf-8")
+    reading = Reading(
+        labels=data / "tables" / "second.csv",
+        label_column="which",
+        photos=data / "frames",
+    )
+    options = TrainingOptions(data=data, reading=reading, runs=tmp_path / "runs")
+    with pytest.raises(Began):
+        train(recipes, [SMALL], options)
+    (plan,) = began
+    seen = plan[0].data if isinstance(plan, tuple) else plan.data
+    assert seen.reading == {
+        "labels": "tables/second.csv",
+        "label_column": "which",
+        "photos": "frames",
+    }
+    assert seen.split_by == "data"
+    assert seen.validation_photos == sum(n % 5 == 0 for n in range(len(rows)))
+    # Moved, and without the options, the same photos are found.
+    data.rename(tmp_path / "moved")
+    run = dataclasses.replace(trained.runs[0], data=dataclasses.replace(seen, validation_photos=0))
+    found = Photos.find([run], tmp_path / "moved", Reporter())
+    assert len(found.paths) == len(rows)

@@ -74,7 +74,7 @@ class Prepared:
             )
 
     def tell_split(self, held_out: NDArray[np.bool_], wanted: float, reporter: Reporter) -> None:
-        """Say how many photos are held out, and which classes are not judged, or not learnt.
+        """Say how many photos are held out, and which classes are not judged.
 
         Args:
             held_out: Shape (photos,), True where a photo is held out; some are.
@@ -84,20 +84,13 @@ class Prepared:
         count, classes = int(held_out.sum()), self.dataset.classes
         share = count / len(held_out)
         line = f"held out {count} of {len(held_out)} photos ({share:.1%})"
-        missing, unlearnt = (
-            [classes[n] for n in np.flatnonzero(np.bincount(some, minlength=len(classes)) == 0)]
-            for some in (self.labels[held_out], self.labels[~held_out])
-        )
+        counts = np.bincount(self.labels[held_out], minlength=len(classes))
+        missing = [classes[number] for number in np.flatnonzero(counts == 0)]
         if missing:
             line += f"; {len(missing)} of {len(classes)} classes have none: {_first(missing)}"
         doubtful = doubt(count, len(classes) - len(missing), len(classes))
         tell = reporter.warn if doubtful else reporter.say
         tell(f"{line}. Do not rely on figures of them: {doubtful}" if doubtful else line)
-        if unlearnt:
-            reporter.warn(
-                f"{len(unlearnt)} classes are not learnt, for all their photos are held out: "
-                f"{_first(unlearnt)}"
-            )
         if abs(share - wanted) > FAR:
             reporter.warn(
                 f"{share:.0%} of the photos are held out, not {wanted:.0%}: groups of photos that "
@@ -147,21 +140,45 @@ def prepare(dataset: Dataset, *, skip_broken: bool, reporter: Reporter = SILENT)
     if not counts.all():
         empty = kept.classes[int(np.flatnonzero(counts == 0)[0])]
         raise ToolkitError(f"{dataset.root}: class '{empty}' has no readable photo.")
+    labels = np.array([photo.label for photo in kept.photos], dtype=np.int64)
+    near = near_groups([fact.perceptual_hash for fact in sound])
     return Prepared(
         dataset=kept,
         facts=sound,
-        labels=np.array([photo.label for photo in kept.photos], dtype=np.int64),
-        groups=joined_groups(
-            near_groups([fact.perceptual_hash for fact in sound]),
-            [photo.group for photo in kept.photos],
-        ),
+        labels=labels,
+        groups=joined_groups(near, [photo.group for photo in kept.photos]),
         left_out=tuple(photo.id for photo, _ in broken),
-        given=(
-            np.array([photo.held_out for photo in kept.photos], dtype=np.bool_)
-            if dataset.has_validation
-            else None
-        ),
+        given=_given(kept, labels, near, reporter) if dataset.has_validation else None,
     )
+
+
+def _given(
+    dataset: Dataset, labels: NDArray[np.int64], near: NDArray[np.int64], reporter: Reporter
+) -> NDArray[np.bool_]:
+    """Return which photos the data itself holds out, shape (photos,).
+
+    Raises:
+        ToolkitError: None of them can be read, or a class has no others.
+    """
+    given = np.array([photo.held_out for photo in dataset.photos], dtype=np.bool_)
+    if not given.any():
+        raise ToolkitError(
+            f"{dataset.root}: no photo that the data holds out for validation can be read."
+        )
+    training = np.bincount(labels[~given], minlength=len(dataset.classes))
+    if not training.all():
+        lacking = [dataset.classes[index] for index in np.flatnonzero(training == 0)]
+        raise ToolkitError(
+            f"{dataset.root}: the data holds out all photos of {len(lacking)} classes, so that "
+            f"nothing can be learnt of them:\n{listing(lacking)}"
+        )
+    like = int(np.isin(near[given], near[~given]).sum())
+    if like:
+        reporter.warn(
+            f"{like} of the {int(given.sum())} photos that the data holds out are near-duplicates "
+            "of training photos: figures on them are too good"
+        )
+    return given
 
 
 def _first(names: Sequence[str], most: int = 8) -> str:

@@ -185,8 +185,6 @@ def _found(
     passed_over = [*remarks, *(remark for table in tables for remark in table.remarks)]
     warnings = []
     count = len(resolution.paths)
-    if resolution.missing > WARN_SHARE * count:
-        warnings.append(f"{resolution.missing:,} of {count:,} labelled photos are not there")
     there = sum(folder.count for folder in source.folders)
     unlabelled = there - (count - resolution.missing)
     if unlabelled > 0:

@@ -163,10 +163,7 @@ def _request(
         for id, path in zip(ids, resolution.paths, strict=True)
     )
     rows = (*rows, ("test photos", f"{place.said} ({resolution.described})"))
-    warnings: tuple[str, ...] = ()
-    if resolution.missing > WARN_SHARE * len(ids):
-        warnings = (f"{resolution.missing:,} of {len(ids):,} photos to predict are not there",)
-    return Request(ids, paths, columns, sample, Found(rows, (), warnings))
+    return Request(ids, paths, columns, sample, Found(rows))
 
 
 def _of_photos(root: Path, place: _Place, layout: Layout, reading: Reading) -> Request:

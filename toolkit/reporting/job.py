@@ -115,9 +115,6 @@ def submit(
     manifest = load_bundle(bundle)
     reading = reading.completed(manifest.data.get("reading", {}), data)
     request = load_request(data, reading, reporter)
-    reporter.say(f"{data}: {request.found.line}")
-    for warning in request.found.warnings:
-        reporter.warn(warning)
     wanted = choose_format(request, manifest.classes, manifest.names, answer)
     if fast and wanted.needs_probabilities:
         raise UsageError(
@@ -125,6 +122,9 @@ def submit(
             f"those are wanted ({wanted.said}). Leave the plan out."
         )
     ensemble = _loaded(bundle, request, settings, reporter, fast=fast is not None)
+    reporter.say(f"{data}: {request.found.line}")
+    for warning in request.found.warnings:
+        reporter.warn(warning)
     reporter.say(f"answer: {wanted.said}")
     photos, classes = len(request.ids), len(ensemble.classes)
     job = job_identity(ensemble, request, **{key: settings[key] for key in ANSWER_SETTINGS})
