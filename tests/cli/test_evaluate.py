@@ -65,8 +65,10 @@ class TestEvaluate:
         assert f"{Path('data/test_upload/zzz.jpg')}: no such file" in told.err
 
     def test_photos_that_lie_elsewhere_are_asked_for(self, toolkit, home: Path) -> None:
-        (home / "labels.csv").write_text("Id,Category\n1.png,2\n2.png,10\n", encoding="utf-8")
-        told = toolkit("evaluate", "--labels", "labels.csv")
+        (home / "other").mkdir()
+        labels = home / "other" / "labels.csv"
+        labels.write_text("Id,Category\n1.png,2\n2.png,10\n", encoding="utf-8")
+        told = toolkit("evaluate", "--labels", "other/labels.csv")
         assert (told.code, told.out) == (1, "")
         assert "None of the 2 labelled photos is there; the first is looked for at " in told.err
         assert "Name their folder with --photos" in told.err
