@@ -404,7 +404,10 @@ class TestReadingBack:
         ("rows", "complaint"),
         [
             ([["id", "label"], ["a", "cat"], ["b", "dog"]], "has no row for 'c'"),
-            ([["id", "label"], ["a", "cat"], ["a", "dog"]], "in several rows in different ways"),
+            (
+                [["id", "label"], ["a", "cat"], ["a", "dog"]],
+                "1 ids have several rows with",
+            ),
             (
                 [["id", "cat", "dog"], *([i, "0.5", "0.5"] for i in "abc")],
                 "classes without a column: cow",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -251,3 +252,12 @@ def test_photos_that_cannot_carry_a_figure_are_doubted(
     found = score(np.full((photos, classes), 1 / classes), labels)
     assert said in found.doubt
     assert bool(found.doubt) is bool(said)
+
+
+def test_the_option_offers_every_metric() -> None:
+    from toolkit.cli import options
+    from toolkit.training.recipe import WholeMetric
+
+    assert tuple(METRICS) == options.METRICS
+    watched = {f"val_{metric.key}" for metric in METRICS.values()} - {"val_accuracy"}
+    assert set(get_args(WholeMetric)) == watched

@@ -248,7 +248,8 @@ class TestSubmission:
     ) -> None:
         path = written(tmp_path / "submission.csv", [*self.ROWS, ("2.jpg", "2")])
         with pytest.raises(
-            ToolkitError, match=r"submission\.csv: 1 ids stand in .*\n  '2\.jpg': 10 \(line 3\), 2 "
+            ToolkitError,
+            match=r"submission\.csv: 1 ids have several rows .*\n  2\.jpg",
         ):
             evaluated(path, labels)
 
@@ -265,7 +266,8 @@ class TestSubmission:
                 evaluated(path, labelled)
 
     @pytest.mark.parametrize(
-        ("content", "complaint"), [("Id\n1.jpg\n", "and so no labels"), ("", "cannot be read")]
+        ("content", "complaint"),
+        [("Id\n1.jpg\n", "no column beside the ids"), ("", "cannot be read")],
     )
     def test_a_file_that_is_no_table_of_answers_is_refused(
         self, tmp_path: Path, labels: LabelledPhotos, content: str, complaint: str

@@ -74,7 +74,7 @@ class Prepared:
             )
 
     def tell_split(self, held_out: NDArray[np.bool_], wanted: float, reporter: Reporter) -> None:
-        """Say how many photos are held out, and which classes are not judged, or not learnt.
+        """Say how many photos are held out, and which classes are not judged.
 
         Args:
             held_out: Shape (photos,), True where a photo is held out; some are.
@@ -84,20 +84,13 @@ class Prepared:
         count, classes = int(held_out.sum()), self.dataset.classes
         share = count / len(held_out)
         line = f"held out {count} of {len(held_out)} photos ({share:.1%})"
-        missing, unlearnt = (
-            [classes[n] for n in np.flatnonzero(np.bincount(some, minlength=len(classes)) == 0)]
-            for some in (self.labels[held_out], self.labels[~held_out])
-        )
+        counts = np.bincount(self.labels[held_out], minlength=len(classes))
+        missing = [classes[number] for number in np.flatnonzero(counts == 0)]
         if missing:
             line += f"; {len(missing)} of {len(classes)} classes have none: {_first(missing)}"
         doubtful = doubt(count, len(classes) - len(missing), len(classes))
         tell = reporter.warn if doubtful else reporter.say
         tell(f"{line}. Do not rely on figures of them: {doubtful}" if doubtful else line)
-        if unlearnt:
-            reporter.warn(
-                f"{len(unlearnt)} classes are not learnt, for all their photos are held out: "
-                f"{_first(unlearnt)}"
-            )
         if abs(share - wanted) > FAR:
             reporter.warn(
                 f"{share:.0%} of the photos are held out, not {wanted:.0%}: groups of photos that "

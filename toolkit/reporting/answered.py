@@ -111,7 +111,7 @@ def _each_id_once(path: Path, sample: Sample) -> Sample:
     repeated = table[sample.id_column][table[sample.id_column].duplicated()].unique()
     if len(repeated):
         raise ToolkitError(
-            f"{path}: answers {len(repeated)} ids in several rows in different ways:\n"
+            f"{path}: {len(repeated)} ids have several rows with different answers:\n"
             f"{listing(repeated)}"
         )
     values = table.drop(columns=sample.id_column).reset_index(drop=True)
@@ -138,6 +138,8 @@ def _recognised(
 ) -> tuple[tuple[str, ...], AnswerFormat]:
     """Tell the format of a file from its columns, its values and the labels that are known."""
     others = [name for name in sample.columns if name != sample.id_column]
+    if not others:
+        raise ToolkitError(f"{sample.path}: has no column beside the ids '{sample.id_column}'.")
     classes = class_order(labels)
     numeric = [name for name in others if _are_numbers(sample.values[name])]
     if len(numeric) > 1:
@@ -170,9 +172,7 @@ def _without_labels(
     sample: Sample, others: Sequence[str], positive: str | None
 ) -> tuple[tuple[str, ...], AnswerFormat]:
     """Tell the format of a file of a single column without knowing the classes."""
-    column = others[-1] if others else ""
-    if not column:
-        raise ToolkitError(f"{sample.path}: has no column beside the ids '{sample.id_column}'.")
+    column = others[-1]
     values = sample.values[column]
     if _are_numbers(values) and any(float(value) % 1 for value in values):
         raise ToolkitError(
