@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from toolkit.data import survey as module
-from toolkit.data.pixels import decode
+from toolkit.data.decoder import Decoded, read_photo
 from toolkit.data.survey import survey
 from toolkit.progress import Advance, Reporter
 
@@ -31,11 +31,11 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The photos that were decoded since, in no fixed order."""
     seen: list[Path] = []
 
-    def noting(path: Path) -> Image.Image:
+    def noting(path: Path) -> Decoded:
         seen.append(path)
-        return decode(path)
+        return read_photo(path)
 
-    monkeypatch.setattr(module, "decode", noting)
+    monkeypatch.setattr(module, "read_photo", noting)
     return seen
 
 
@@ -135,12 +135,11 @@ def test_a_photo_that_could_not_be_opened_is_tried_again(
     photos: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A mended permission changes neither the size nor the time of a file.
-    def refuse(path: Path) -> bytes:
+    def refuse(path: Path, flags: int) -> int:
         raise PermissionError(13, "Permission denied")
 
     with monkeypatch.context() as locked:
-        locked.setattr(Path, "read_bytes", refuse)
-        locked.setattr("os.access", lambda path, mode: False)
+        locked.setattr("toolkit.data.photo_file.os.open", refuse)
         assert "Permission denied" in survey(photos)[0].broken
     assert not survey(photos)[0].broken
 

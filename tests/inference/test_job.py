@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from toolkit.data.dataset import Request
-from toolkit.data.pixels import BrokenPhotoError, decode
+from toolkit.data.pixels import BrokenPhotoError, read_photo
 from toolkit.errors import ToolkitError
 from toolkit.inference import engine
 from toolkit.inference import job as module
@@ -161,12 +161,12 @@ class TestBrokenPhotos:
         photos: list[Path],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        def hiccup(photo: Path) -> Any:
+        def hiccup(photo: Path, ranges: Any) -> Any:
             if photo == photos[2]:
                 raise BrokenPhotoError(str(photo), "Stale file handle")
-            return decode(photo)
+            return read_photo(photo, ranges)
 
-        monkeypatch.setattr(engine, "decode", hiccup)
+        monkeypatch.setattr(engine, "read_photo", hiccup)
         request = request_for(photos[:4])
         with pytest.raises(
             ToolkitError, match=r"Stale file handle, and a moment later .* the same command again"

@@ -51,6 +51,8 @@ def command(data: Path, pictures: Path | None, as_json: bool, reporter: Reporter
             f"sizes: {sizes['smallest']} to {sizes['largest']} pixels, median {sizes['median']}"
         )
     _print_list("broken photos", [f"{path}: {reason}" for path, reason in found.broken])
+    if found.notes:
+        _print_list("warnings of the decoder", [f"{path}: {note}" for path, note in found.notes])
     _print_list("groups of near-duplicates", [_joined(group) for group in found.duplicates])
     _print_list("of them with different labels", [_joined(group) for group in found.conflicts])
     _print_list("near-duplicates between train and test", [_joined(pair) for pair in found.overlap])
@@ -86,6 +88,7 @@ def _as_json(found: Overview) -> dict[str, Any]:
         "names": found.dataset.names,
         "sizes": _sizes(found),
         "broken": {str(path): reason for path, reason in found.broken},
+        "warnings": [{"photo": str(path), "warning": note} for path, note in found.notes],
         "duplicates": [[str(path) for path in group] for group in found.duplicates],
         "conflicts": [[str(path) for path in group] for group in found.conflicts],
         "overlap": [[str(path) for path in pair] for pair in found.overlap],

@@ -6,11 +6,12 @@ import contextlib
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from toolkit.data.pixels import DECODER_VERSION, DEFINITION, load
+from toolkit.data.pixels import DECODER_VERSION, PixelDefinition, Square, load
 from toolkit.errors import ToolkitError
 from toolkit.files import cache_folder, held, sha256_json, written_whole
 from toolkit.machine import usable_cores
@@ -18,14 +19,19 @@ from toolkit.progress import SILENT, Reporter
 
 
 def decoded_photos(
-    paths: Sequence[Path], hashes: Sequence[str], size: int, reporter: Reporter = SILENT
+    paths: Sequence[Path],
+    hashes: Sequence[str],
+    square: Square,
+    definition: PixelDefinition,
+    reporter: Reporter = SILENT,
 ) -> Path:
     """Decode photos into one file, or find the file made before from the same bytes.
 
     Args:
         paths: The photos.
         hashes: SHA-256 of each; the file is found again by them, not by the paths.
-        size: Side of the square in pixels.
+        square: What each becomes.
+        definition: Of the pixels; its ranges scale photos of more than 8 bits.
         reporter: Where progress is told.
 
     Returns:
@@ -36,7 +42,8 @@ def decoded_photos(
         BrokenPhotoError: A photo cannot be read.
         ToolkitError: The disk is too full.
     """
-    key = sha256_json([DEFINITION, DECODER_VERSION, size, list(hashes)])
+    size = square.size
+    key = sha256_json([definition.settings, DECODER_VERSION, asdict(square), list(hashes)])
     path = cache_folder() / "photos" / f"{key[:32]}-{size}px.npy"
     if path.is_file():
         return path
@@ -46,7 +53,7 @@ def decoded_photos(
         contextlib.ExitStack() as afterwards,
         written_whole(path) as temporary,
         ThreadPoolExecutor(usable_cores()) as pool,
-        reporter.track(f"decoding at {size} px", len(paths)) as advance,
+        reporter.track(f"decoding at {square}", len(paths)) as advance,
     ):
         # Held before the file is there, and until it has its name.
         afterwards.enter_context(_held(temporary))
@@ -56,7 +63,7 @@ def decoded_photos(
 
         def decode_into(index: int) -> None:
             # Each thread writes its own row, so that no finished photo waits in memory.
-            photos[index] = load(paths[index], size)
+            photos[index] = load(paths[index], square, definition.ranges)
 
         for _ in pool.map(decode_into, range(len(paths))):
             advance(1)

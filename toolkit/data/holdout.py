@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +10,12 @@ from numpy.typing import NDArray
 
 from toolkit.data.dataset import Dataset
 from toolkit.data.duplicates import near_groups
+from toolkit.data.pixels import PixelDefinition
+from toolkit.data.ranges import looks_black, ranges_of
 from toolkit.data.split import validation_mask
-from toolkit.data.survey import PhotoFacts, survey
+from toolkit.data.survey import PhotoFacts, report_notes, survey
 from toolkit.errors import ToolkitError, listing
-from toolkit.progress import SILENT, Reporter
+from toolkit.progress import SILENT, Reporter, counted
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Prepared:
         labels: Shape (photos,), class indices.
         groups: Shape (photos,); near-duplicates share a number.
         left_out: Ids of broken photos.
+        pixels: How they become pixels: the range of each kind is theirs.
     """
 
     dataset: Dataset
@@ -32,6 +36,7 @@ class Prepared:
     labels: NDArray[np.int64]
     groups: NDArray[np.int64]
     left_out: tuple[str, ...]
+    pixels: PixelDefinition
 
     def held_out(self, fraction: float, split_seed: int) -> NDArray[np.bool_]:
         """Return which photos are for validation, shape (photos,)."""
@@ -69,14 +74,40 @@ def prepare(dataset: Dataset, *, skip_broken: bool, reporter: Reporter = SILENT)
         )
     kept = dataset.without(photo.id for photo, _ in broken)
     sound = tuple(fact for fact in facts if not fact.broken)
+    report_notes(((photo.path, note) for photo, fact in looked_at for note in fact.notes), reporter)
     counts = np.bincount([photo.label for photo in kept.photos], minlength=len(kept.classes))
     if not counts.all():
         empty = kept.classes[int(np.flatnonzero(counts == 0)[0])]
         raise ToolkitError(f"{dataset.root}: class '{empty}' has no readable photo.")
+    pixels = PixelDefinition(
+        ranges=ranges_of((fact.kind, fact.found) for fact in sound if fact.kind)
+    )
+    _report_ranges(kept, sound, pixels, reporter)
     return Prepared(
         dataset=kept,
         facts=sound,
         labels=np.array([photo.label for photo in kept.photos], dtype=np.int64),
         groups=near_groups([fact.perceptual_hash for fact in sound]),
         left_out=tuple(photo.id for photo, _ in broken),
+        pixels=pixels,
     )
+
+
+def _report_ranges(
+    dataset: Dataset, facts: Sequence[PhotoFacts], pixels: PixelDefinition, reporter: Reporter
+) -> None:
+    """Report how photos of more than 8 bits are scaled, and where most of a kind look black."""
+    for kind, scale in pixels.ranges.items():
+        looked_at = zip(dataset.photos, facts, strict=True)
+        own = [(photo, fact) for photo, fact in looked_at if fact.kind == kind]
+        reporter.say(
+            f"{counted(len(own), 'photo')} of {kind}: values from {scale.low:g} to {scale.high:g} "
+            "become 0 to 255, here and wherever the networks are used"
+        )
+        black = sum(looks_black(fact.found, scale) for _, fact in own)
+        if 2 * black >= len(own):
+            photo, fact = max(own, key=lambda one: one[1].high)
+            reporter.say(
+                f"{black} of them will look black: {photo.path} has the value {fact.high:g}. "
+                "Remove or fix it if that is no real brightness"
+            )

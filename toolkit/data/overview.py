@@ -33,6 +33,7 @@ class Overview:
         conflicts: Those groups whose photos have different labels.
         overlap: For each test photo that is a near-duplicate of labelled ones, the most like of
             them, and itself.
+        notes: Path and warning of the decoder for photos that it could read, test photos too.
         passed_over: Files in folders of photos that are not taken for photos.
     """
 
@@ -44,6 +45,7 @@ class Overview:
     duplicates: list[list[Path]]
     conflicts: list[list[Path]]
     overlap: list[tuple[Path, Path]]
+    notes: list[tuple[Path, str]] = field(default_factory=list)
     passed_over: list[Path] = field(default_factory=list)
 
 
@@ -86,5 +88,10 @@ def overview(root: Path, reporter: Reporter = SILENT) -> Overview:
         duplicates=[[paths[index] for index in group] for group in groups],
         conflicts=[[paths[index] for index in group] for group in conflicting],
         overlap=[(paths[sound[b]], test_paths[test_sound[a]]) for a, b in pairs.tolist()],
+        notes=[
+            (path, note)
+            for path, fact in zip([*paths, *test_paths], facts, strict=True)
+            for note in fact.notes
+        ],
         passed_over=passed_over(root),
     )

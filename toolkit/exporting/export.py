@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from toolkit.data.pixels import DECODER_VERSION, DEFINITION
+from toolkit.data.pixels import PixelDefinition
 from toolkit.errors import ToolkitError, UsageError, nearest
 from toolkit.exporting.members import VERSIONED, Photos, export_members
 from toolkit.exporting.precision import Lowered, lower_members, parse_precisions
@@ -144,7 +144,7 @@ def _build(
         classes=seen.classes,
         names=photos.names,
         class_prior=tuple(count / seen.training_photos for count in seen.class_counts),
-        pixels={**DEFINITION, "decoder_version": DECODER_VERSION},
+        pixels=PixelDefinition(ranges=seen.pixels.ranges),
         data={
             "fingerprint": seen.fingerprint,
             "split_seed": seen.split_seed,

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.data.pixels import BrokenPhotoError, Pixels, decode
+from toolkit.data.pixels import BrokenPhotoError, Pixels
+from toolkit.data.ranges import Ranges
 from toolkit.errors import ToolkitError
 from toolkit.inference.bundle import Bundle
 from toolkit.inference.devices import Device
-from toolkit.inference.engine import Engine, Source
+from toolkit.inference.engine import Engine, Source, seen_as
 from toolkit.inference.measured import ROUNDS, keep, kept, kept_file, machine_key, turns
 from toolkit.inference.sessions import Sessions
 from toolkit.inference.threads import Threads
@@ -147,7 +148,7 @@ def measure_threads(
         engine(default_threads())
         note = f"the members run on {device.name}: how the processor's cores are used is not tuned"
         return ThreadPlan(default_threads(), note=note)
-    images = _readable(photos[:batch])
+    images = _readable(photos[:batch], bundle.pixels.ranges)
     members = sum(weight > 0 for weight in voting.weights)
     engines = [engine(threads) for threads in candidates(usable_cores(), members)]
     samples: list[list[float]] = [[] for _ in engines]
@@ -193,13 +194,13 @@ def threads_file(bundle: Bundle, voting: Voting, *, views: int, device: Device, 
     return kept_file("threads", _threads_key(bundle, voting, views, device, batch))
 
 
-def _readable(photos: Sequence[Source]) -> list[Pixels]:
+def _readable(photos: Sequence[Source], ranges: Ranges) -> list[Pixels]:
     """Decode photos, leaving out the broken ones as long as there are others."""
     images: list[Pixels] = []
     broken: BrokenPhotoError | None = None
     for photo in photos:
         try:
-            images.append(np.asarray(decode(photo)) if isinstance(photo, Path) else photo)
+            images.append(np.asarray(seen_as(photo, ranges)[0]))
         except BrokenPhotoError as error:
             broken = broken or error
     if not images:

@@ -9,7 +9,7 @@ import numpy as np
 from toolkit.data.augmentor import Augmentor, photo_seed
 from toolkit.data.dataset import load_labelled
 from toolkit.data.overview import Overview
-from toolkit.data.pixels import load
+from toolkit.data.pixels import Square, decode, load
 from toolkit.progress import SILENT, Reporter
 from toolkit.reporting.photo_sheets import draw_augmentation_sheet, draw_sample_sheet
 from toolkit.reporting.pictures import check_picture, draw_class_histogram
@@ -35,7 +35,8 @@ def draw_overview(found: Overview, folder: Path, reporter: Reporter = SILENT) ->
             for photo, fact in zip(found.dataset.photos, found.facts, strict=True)
             if photo.label == index and not fact.broken
         ]
-        samples[labelled(category)] = [load(path, SHEET_SIZE) for path in paths[:SHEET_PHOTOS]]
+        square = Square(SHEET_SIZE)
+        samples[labelled(category)] = [load(path, square) for path in paths[:SHEET_PHOTOS]]
     counts = {labelled(category): count for category, count in found.counts.items()}
     draw_class_histogram(counts, folder / "classes.png")
     if any(samples.values()):
@@ -67,11 +68,12 @@ def draw_augmentor(
     check_picture(path)
     available = load_labelled(data).photos
     picked = np.random.default_rng(seed).permutation(len(available))[:photos]
-    originals = [load(available[index].path, recipe.image_size) for index in picked]
-    augmentor = Augmentor(recipe.augmentor)
+    decoded = [decode(available[index].path) for index in picked]
+    originals = [recipe.square(photo) for photo in decoded]
+    augmentor = Augmentor(recipe.augmentor, recipe.image_size)
     augmented = [
-        [augmentor(original, photo_seed(seed, version, row)) for version in range(versions)]
-        for row, original in enumerate(originals)
+        [augmentor(stored, photo_seed(seed, version, row)) for version in range(versions)]
+        for row, stored in enumerate(map(recipe.stored_square, decoded))
     ]
     draw_augmentation_sheet(originals, augmented, f"Augmentor of '{recipe.set}'", path)
     return len(originals)

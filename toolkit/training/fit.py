@@ -62,7 +62,8 @@ class Job:
         recipe: Its settings.
         data: Which photos it sees.
         identity: What must be equal for the run to be the same.
-        photos: `.npy` file of all decoded photos at the recipe's size.
+        photos: `.npy` file of all decoded photos as the network looks at them.
+        stored: `.npy` file of all decoded photos as the augmentor gets them; often the same.
         ids: Of all photos.
         labels: Shape (photos,), class indices.
         groups: Shape (photos,), near-duplicate groups.
@@ -82,6 +83,7 @@ class Job:
     data: DataSeen
     identity: dict[str, Any]
     photos: Path
+    stored: Path
     ids: tuple[str, ...]
     labels: NDArray[np.int64]
     groups: NDArray[np.int64]
@@ -158,12 +160,12 @@ def _fit_stage(job: Job, progress: Progress, model: keras.Model, photos: Pixels)
         extra += [keras.callbacks.TensorBoard(job.folder / "tensorboard" / stage.name)]
     classes, batch_size = len(job.data.classes), job.recipe.batch_size
     training = TrainingBatches(
-        photos,
+        np.load(job.stored, mmap_mode="r"),
         job.labels,
         np.flatnonzero(~job.held_out),
         classes=classes,
         batch_size=batch_size,
-        augmentor=Augmentor(job.recipe.augmentor),
+        augmentor=Augmentor(job.recipe.augmentor, job.recipe.image_size),
         seed=job.seed,
         epoch=len(progress.history),
         workers=job.workers,

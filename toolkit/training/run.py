@@ -14,12 +14,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from toolkit.data.pixels import PixelDefinition
 from toolkit.errors import ToolkitError
-from toolkit.files import read_json, write_json, write_text, written_whole
+from toolkit.files import read_json, sha256_json, write_json, write_text, written_whole
 from toolkit.training.recipe import Recipe
 from toolkit.training.recipe_files import recipe_from_yaml
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST, RECIPE, MODEL = "run.json", "recipe.yaml", "model.keras"
 HISTORY, VALIDATION, CURVES = "history.csv", "validation.npz", "curves.png"
 PROGRESS, CHECKPOINTS = "progress.json", "checkpoints"
@@ -48,6 +49,7 @@ class DataSeen:
         held_out: Hash of the held-out photos' ids. They depend on which photos are near-duplicates
             too, so neither the seed nor the fingerprint says which they are.
         photos_sha256: Hash of the bytes of all photos, in their order.
+        pixels: How they became pixels, before they were made square.
     """
 
     folder: str
@@ -61,11 +63,13 @@ class DataSeen:
     left_out: tuple[str, ...] = ()
     held_out: str = ""
     photos_sha256: str = ""
+    pixels: PixelDefinition = field(default_factory=PixelDefinition)
 
     @property
     def split(self) -> tuple[str, ...]:
         """What must be equal for two runs to be members of one bundle."""
-        return self.fingerprint, self.photos_sha256, self.held_out, *self.left_out
+        pixels = sha256_json(self.pixels.settings)
+        return self.fingerprint, self.photos_sha256, self.held_out, pixels, *self.left_out
 
 
 @dataclass(frozen=True)
@@ -229,6 +233,7 @@ def load_run(folder: Path) -> Run:
     data = content["data"]
     for key in ("classes", "class_counts", "left_out"):
         data[key] = tuple(data[key])
+    data["pixels"] = PixelDefinition.read(data["pixels"])
     return Run(
         folder=folder,
         recipe=recipe_from_yaml(folder / RECIPE),

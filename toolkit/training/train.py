@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from toolkit.data.augmentor import Augmentor
 from toolkit.data.cache import decoded_photos
 from toolkit.data.dataset import load_labelled
 from toolkit.data.holdout import Prepared, prepare
@@ -105,6 +106,8 @@ def train(
     starts = [_weights_start(recipe, options) for recipe in chosen]
     backend = choose_backend()
     _check_name(options.name)
+    for recipe in chosen:
+        _check_augmentor(recipe)
     if options.mixed_precision:
         in_own_process(_check_sixteen_bits, environment={"KERAS_BACKEND": backend})
     busy = f"{options.runs}: another process is training here. Wait for it, or pass another --runs."
@@ -176,6 +179,15 @@ def _weights_start(recipe: Recipe, options: TrainingOptions) -> _WeightsStart:
     )
 
 
+def _check_augmentor(recipe: Recipe) -> None:
+    try:
+        Augmentor(recipe.augmentor, recipe.image_size).check(recipe.stored_square.size)
+    except ToolkitError as error:
+        raise ToolkitError(
+            f"{recipe.set}/{recipe.backbone} at image_size {recipe.image_size}: {error}"
+        ) from None
+
+
 def _check_name(name: str | None) -> None:
     if name is not None and not re.fullmatch(r"\w[\w.-]*", name):
         raise UsageError(f"--name {name}: Expected letters, digits, '_', '.' and '-'.")
@@ -212,11 +224,13 @@ def _plan(
         left_out=prepared.left_out,
         held_out=_hash_of_held_out(prepared, held_out),
         photos_sha256=sha256_json([fact.sha256 for fact in prepared.facts]),
+        pixels=prepared.pixels,
     )
     identity = {
         "recipe": recipe.settings,
         "data": data.fingerprint,
         "photos_sha256": data.photos_sha256,
+        "pixels": data.pixels.settings,
         "split_seed": options.split_seed,
         "validation_fraction": fraction,
         "held_out": data.held_out,
@@ -277,11 +291,12 @@ def _trained_on(prepared: Prepared, held_out: np.ndarray[Any, np.dtype[np.bool_]
 
 
 def _train(plan: _Plan, prepared: Prepared, options: TrainingOptions, reporter: Reporter) -> Run:
-    photos = decoded_photos(
-        [photo.path for photo in prepared.dataset.photos],
-        [fact.sha256 for fact in prepared.facts],
-        plan.recipe.image_size,
-        reporter,
+    paths = [photo.path for photo in prepared.dataset.photos]
+    hashes = [fact.sha256 for fact in prepared.facts]
+    # Usually the same twice, which is then found again.
+    photos, stored = (
+        decoded_photos(paths, hashes, square, prepared.pixels, reporter)
+        for square in (plan.recipe.square, plan.recipe.stored_square)
     )
     if options.fresh:
         remove_folder(plan.folder)
@@ -291,7 +306,7 @@ def _train(plan: _Plan, prepared: Prepared, options: TrainingOptions, reporter: 
     start = "ImageNet weights" if plan.start.pretrained else "random weights"
     reporter.say(
         f"{plan.folder}: {counted(plan.data.training_photos, 'photo')} at "
-        f"{plan.recipe.image_size} px, at most {counted(plan.recipe.epochs, 'epoch')} from {start}"
+        f"{plan.recipe.square}, at most {counted(plan.recipe.epochs, 'epoch')} from {start}"
     )
     _say_what_is_dropped(plan, reporter)
     for key in ("backend", "seed", "split_seed", "pretrained"):
@@ -301,6 +316,7 @@ def _train(plan: _Plan, prepared: Prepared, options: TrainingOptions, reporter: 
         _fit_in_child,
         plan,
         photos,
+        stored,
         prepared,
         options,
         reporter,
@@ -323,7 +339,12 @@ def _say_what_is_dropped(plan: _Plan, reporter: Reporter) -> None:
 
 
 def _fit_in_child(
-    plan: _Plan, photos: Path, prepared: Prepared, options: TrainingOptions, reporter: Reporter
+    plan: _Plan,
+    photos: Path,
+    stored: Path,
+    prepared: Prepared,
+    options: TrainingOptions,
+    reporter: Reporter,
 ) -> Run:
     # Keras is imported here, in the child, and nowhere in the parent.
     import_quietly("keras")
@@ -336,6 +357,7 @@ def _fit_in_child(
             data=plan.data,
             identity=plan.identity,
             photos=photos,
+            stored=stored,
             ids=tuple(photo.id for photo in prepared.dataset.photos),
             labels=prepared.labels,
             groups=prepared.groups,
