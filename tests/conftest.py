@@ -125,6 +125,12 @@ def hostile_photos(
 
 
 @pytest.fixture(scope="session")
+def stored() -> Callable[[int], Image.Image]:
+    """A function that returns the four quarters as a camera of an EXIF orientation stores them."""
+    return lambda orientation: Image.fromarray(stored_as(four_quarters(), orientation))
+
+
+@pytest.fixture(scope="session")
 def cars10(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the real cars, extracted."""
     archive = Path(os.environ.get("TOOLKIT_CARS10", CARS10)).resolve()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -135,11 +136,15 @@ def test_a_photo_that_could_not_be_opened_is_tried_again(
     photos: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A mended permission changes neither the size nor the time of a file.
-    def refuse(path: Path, flags: int) -> int:
-        raise PermissionError(13, "Permission denied")
+    opened = os.open
+
+    def refuse(path: str | Path, *flags: int, **others: int) -> int:
+        if path in photos:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *flags, **others)
 
     with monkeypatch.context() as locked:
-        locked.setattr("toolkit.data.photo_file.os.open", refuse)
+        locked.setattr("os.open", refuse)
         assert "Permission denied" in survey(photos)[0].broken
     assert not survey(photos)[0].broken
 

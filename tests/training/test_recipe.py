@@ -156,6 +156,8 @@ def test_a_recipe_is_the_published_one(recipe_set: str, backbone: str) -> None:
         "set": recipe_set,
         "backbone": backbone,
         "image_size": size,
+        "resize": "stretch",
+        "store_size": None,
         "batch_size": batch,
         "validation_fraction": 0.2,
         "seed": 42,

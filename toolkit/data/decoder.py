@@ -293,7 +293,7 @@ def _unidentified(source: Path | bytes) -> str:
     for format, signature in _SIGNATURES.items():
         if format not in FORMATS and signature.match(start):
             return f"a {format} photo, which needs another package: pip install {_PACKAGES[format]}"
-    return f"not a photo in a known format ({', '.join(FORMATS)})"
+    return "not a photo in a known format"
 
 
 def _register() -> tuple[str, ...]:

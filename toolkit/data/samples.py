@@ -23,7 +23,7 @@ from toolkit.data.ranges import (
     natural,
 )
 
-_BAND_PIXELS = 2**22
+_BAND_PIXELS = 2**19
 _WHITE = (255, 255, 255, 255)
 _GREY_MODES = {
     **dict.fromkeys(("I;16", "I;16B", "I;16L", "I;16N"), GREY_16),
@@ -43,8 +43,11 @@ _LOW_BYTES = {
 _GREY_ALPHA = "LA;16B"
 _LOW_BYTES[_GREY_ALPHA] = "RGBA"  # High and low byte of grey, then of alpha.
 
-_HIDDEN = 16
-"""Where no high byte reaches this and the low ones cannot be had, a photo is refused."""
+_HIDDEN = 17
+"""Where no high byte reaches this and the low ones are out of reach, a photo is refused.
+
+12 bits in 16 are below it, also where a format rounds them.
+"""
 
 
 class UnknownRangeError(ValueError):
@@ -177,11 +180,10 @@ class Samples:
             values = _unsigned(np.asarray(band), self.image)
             return Image.fromarray(self.scale.levels(values)).convert("RGB")
         if low is not None and self.scale:
-            high = np.asarray(band).astype(np.int64)
-            alpha = high[..., 3:].astype(np.uint8)
-            rest = np.asarray(low).astype(np.int64)
+            high, rest = np.asarray(band), np.asarray(low)
+            alpha = high[..., 3:]
             rest = rest[..., :3] if rest.ndim == 3 else rest[..., None]
-            levels = self.scale.levels(256 * high[..., :3] + rest)
+            levels = self.scale.levels(high[..., :3].astype(np.uint16) << 8 | rest)
             band = Image.fromarray(np.concatenate([levels, alpha], axis=2))
         if band.has_transparency_data:
             on_white = Image.new("RGBA", band.size, _WHITE)
@@ -206,8 +208,8 @@ def _scale(kind: str, found: Range, ranges: Ranges | None) -> Range:
     if kind in (GREY_16, COLOUR_16) and own == Range(0.0, float(FULL_16)):
         return own
     raise UnknownRangeError(
-        f"has {kind} values up to {found.high:g}, and no photo trained on has such: which of them "
-        "is white is unknown; save it with 8 bits"
+        f"has {kind} values up to {found.high:g}, and no photo that was trained on has such: which "
+        "value is white is unknown; save it with 8 bits"
     )
 
 
