@@ -101,8 +101,8 @@ def warned(draw_photo: Callable[..., Image.Image]) -> Callable[[Path], None]:
 
     def write(path: Path) -> None:
         draw_photo(7).save(path, "JPEG", exif=CUT_OFF_EXIF)
-        with pytest.warns(UserWarning, match="Corrupt EXIF data"):
-            Image.open(path).getexif()
+        with pytest.warns(UserWarning, match="Corrupt EXIF data"), Image.open(path) as image:
+            image.getexif()
 
     return write
 

@@ -74,8 +74,12 @@ _SIGNATURES = {
 """How files of the formats begin that a package of its own may bring."""
 
 _MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
-_FORMAT_BYTES = {"WEBP": 12, "AVIF": 12, "HEIF": 12, "JXL": 16, "JPEG2000": 16, "TIFF": 8}
+_OTHER_MODE_BYTES = 4
+_FORMAT_BYTES = {"WEBP": 12, "AVIF": 12, "HEIF": 12, "JXL": 16, "JPEG2000": 16}
 """Bytes a pixel that a decoder takes beside the image."""
+
+_STRIP_BYTES = 4
+"""Likewise, of a compressed TIFF, all of which may be one strip."""
 
 _PROGRESSIVE_BYTES = 6
 """Likewise, of a progressive JPEG, and of its pixels before they are scaled down."""
@@ -256,9 +260,11 @@ def _affordable(name: str, image: Image.Image, full_pixels: int) -> int:
     Raises:
         BrokenPhotoError: That is more than all threads may have together.
     """
-    each = _MODE_BYTES.get(image.mode, 4) + _FORMAT_BYTES.get(image.format or "", 0)
+    each = _MODE_BYTES.get(image.mode, _OTHER_MODE_BYTES) + _FORMAT_BYTES.get(image.format or "", 0)
+    if image.format == "TIFF" and image.tile and image.tile[0].codec_name == "libtiff":
+        each += _STRIP_BYTES
     if Packing.of(image).low_bytes:
-        each += 4
+        each += _OTHER_MODE_BYTES
     pixels = image.width * image.height
     needed = each * pixels + _RESULT_BYTES * pixels // _factor(image) ** 2
     if image.info.get("progressive"):
