@@ -261,9 +261,10 @@ def _affordable(name: str, image: Image.Image, full_pixels: int) -> int:
         BrokenPhotoError: That is more than all threads may have together.
     """
     each = _MODE_BYTES.get(image.mode, _OTHER_MODE_BYTES) + _FORMAT_BYTES.get(image.format or "", 0)
-    if image.format == "TIFF" and image.tile and image.tile[0].codec_name == "libtiff":
+    packing = Packing.of(image)
+    if packing.codec == "libtiff":
         each += _STRIP_BYTES
-    if Packing.of(image).low_bytes:
+    if packing.low_bytes:
         each += _OTHER_MODE_BYTES
     pixels = image.width * image.height
     needed = each * pixels + _RESULT_BYTES * pixels // _factor(image) ** 2

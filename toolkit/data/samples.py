@@ -61,15 +61,17 @@ class Packing:
     Attributes:
         way: Pillow's name of it; empty where its parts differ.
         largest: The largest value as the file declares it; 0 where it declares none.
+        codec: Pillow's name of what unpacks it.
     """
 
     way: str = ""
     largest: int = 0
+    codec: str = ""
 
     @classmethod
     def of(cls, image: Image.Image) -> Packing:
         """Read it off an image that was opened."""
-        found = {_packing(tile[3]) for tile in getattr(image, "tile", ())}
+        found = {_packing(tile[0], tile[3]) for tile in getattr(image, "tile", ())}
         return found.pop() if len(found) == 1 else cls()
 
     @property
@@ -192,11 +194,11 @@ class Samples:
         return band.convert("RGB")
 
 
-def _packing(arguments: Any) -> Packing:
+def _packing(codec: str, arguments: Any) -> Packing:
     parts = arguments if isinstance(arguments, tuple) else (arguments,)
     way = parts[0] if parts and isinstance(parts[0], str) else ""
     is_declared = len(parts) == 2 and isinstance(parts[1], int)  # Of PPM.
-    return Packing(way, int(parts[1]) if is_declared else 0)
+    return Packing(way, int(parts[1]) if is_declared else 0, codec)
 
 
 def _scale(kind: str, found: Range, ranges: Ranges | None) -> Range:
