@@ -50,6 +50,9 @@ def command(data: Path, pictures: Path | None, as_json: bool, reporter: Reporter
         print_line(
             f"sizes: {sizes['smallest']} to {sizes['largest']} pixels, median {sizes['median']}"
         )
+    for kind, scale in found.ranges.items():
+        count = sum(fact.kind == kind for fact in found.facts)
+        print_line(f"{kind}: {count}, values from {scale.low:g} to {scale.high:g} become 0 to 255")
     _print_list("broken photos", [f"{path}: {reason}" for path, reason in found.broken])
     if found.notes:
         _print_list("warnings of the decoder", [f"{path}: {note}" for path, note in found.notes])
@@ -87,6 +90,7 @@ def _as_json(found: Overview) -> dict[str, Any]:
         "classes": found.counts,
         "names": found.dataset.names,
         "sizes": _sizes(found),
+        "ranges": {kind: [scale.low, scale.high] for kind, scale in found.ranges.items()},
         "broken": {str(path): reason for path, reason in found.broken},
         "warnings": [{"photo": str(path), "warning": note} for path, note in found.notes],
         "duplicates": [[str(path) for path in group] for group in found.duplicates],

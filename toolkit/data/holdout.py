@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from toolkit.data.dataset import Dataset
 from toolkit.data.duplicates import near_groups
 from toolkit.data.pixels import PixelDefinition
-from toolkit.data.ranges import looks_black, ranges_of
+from toolkit.data.ranges import looks_black
 from toolkit.data.split import validation_mask
-from toolkit.data.survey import PhotoFacts, report_notes, survey
+from toolkit.data.survey import PhotoFacts, ranges_among, report_notes, survey
 from toolkit.errors import ToolkitError, listing
 from toolkit.progress import SILENT, Reporter, counted
 
@@ -79,9 +79,7 @@ def prepare(dataset: Dataset, *, skip_broken: bool, reporter: Reporter = SILENT)
     if not counts.all():
         empty = kept.classes[int(np.flatnonzero(counts == 0)[0])]
         raise ToolkitError(f"{dataset.root}: class '{empty}' has no readable photo.")
-    pixels = PixelDefinition(
-        ranges=ranges_of((fact.kind, fact.found) for fact in sound if fact.kind)
-    )
+    pixels = PixelDefinition(ranges=ranges_among(sound))
     _report_ranges(kept, sound, pixels, reporter)
     return Prepared(
         dataset=kept,

@@ -15,7 +15,8 @@ from toolkit.data.dataset import (
     passed_over,
 )
 from toolkit.data.duplicates import near_groups, near_matches
-from toolkit.data.survey import PhotoFacts, survey
+from toolkit.data.ranges import Range
+from toolkit.data.survey import PhotoFacts, ranges_among, survey
 from toolkit.progress import SILENT, Reporter
 
 
@@ -47,6 +48,11 @@ class Overview:
     overlap: list[tuple[Path, Path]]
     notes: list[tuple[Path, str]] = field(default_factory=list)
     passed_over: list[Path] = field(default_factory=list)
+
+    @property
+    def ranges(self) -> dict[str, Range]:
+        """Of labelled photos of more than 8 bits, by kind; see `toolkit.data.ranges`."""
+        return ranges_among(self.facts)
 
 
 def overview(root: Path, reporter: Reporter = SILENT) -> Overview:

@@ -12,7 +12,7 @@ import imagehash
 
 from toolkit.data.photo_file import photo_sha256
 from toolkit.data.pixels import DECODER_VERSION, DEFINITION, BrokenPhotoError, read_photo
-from toolkit.data.ranges import Range
+from toolkit.data.ranges import Range, ranges_of
 from toolkit.files import cache_folder, held, sha256_json, write_json
 from toolkit.machine import usable_cores
 from toolkit.progress import SILENT, Reporter, counted
@@ -87,6 +87,11 @@ def survey(paths: Sequence[Path], reporter: Reporter = SILENT) -> list[PhotoFact
                 _remember(store, found)
         known.update(found)
     return [known[key] for key in keys]
+
+
+def ranges_among(facts: Iterable[PhotoFacts]) -> dict[str, Range]:
+    """Return the range of each kind of photos of more than 8 bits; see `toolkit.data.ranges`."""
+    return ranges_of((fact.kind, fact.found) for fact in facts if fact.kind)
 
 
 def report_notes(notes: Iterable[tuple[object, str]], reporter: Reporter) -> None:

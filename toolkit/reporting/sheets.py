@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from toolkit.data.augmentor import Augmentor, photo_seed
-from toolkit.data.dataset import load_labelled
+from toolkit.data.dataset import Photo, load_labelled
 from toolkit.data.overview import Overview
-from toolkit.data.pixels import Square, decode, load
+from toolkit.data.pixels import Square, decode, load, read_photo
+from toolkit.data.survey import ranges_among, survey
 from toolkit.progress import SILENT, Reporter
 from toolkit.reporting.photo_sheets import draw_augmentation_sheet, draw_sample_sheet
 from toolkit.reporting.pictures import check_picture, draw_class_histogram
@@ -36,7 +39,9 @@ def draw_overview(found: Overview, folder: Path, reporter: Reporter = SILENT) ->
             if photo.label == index and not fact.broken
         ]
         square = Square(SHEET_SIZE)
-        samples[labelled(category)] = [load(path, square) for path in paths[:SHEET_PHOTOS]]
+        samples[labelled(category)] = [
+            load(path, square, found.ranges) for path in paths[:SHEET_PHOTOS]
+        ]
     counts = {labelled(category): count for category, count in found.counts.items()}
     draw_class_histogram(counts, folder / "classes.png")
     if any(samples.values()):
@@ -68,7 +73,7 @@ def draw_augmentor(
     check_picture(path)
     available = load_labelled(data).photos
     picked = np.random.default_rng(seed).permutation(len(available))[:photos]
-    decoded = [decode(available[index].path) for index in picked]
+    decoded = _decoded([available[index].path for index in picked], available)
     originals = [recipe.square(photo) for photo in decoded]
     augmentor = Augmentor(recipe.augmentor, recipe.image_size)
     augmented = [
@@ -77,3 +82,12 @@ def draw_augmentor(
     ]
     draw_augmentation_sheet(originals, augmented, f"Augmentor of '{recipe.set}'", path)
     return len(originals)
+
+
+def _decoded(paths: Sequence[Path], all_photos: Sequence[Photo]) -> list[Image.Image]:
+    """Decode some photos; where one has more than 8 bits, all are looked at for their range."""
+    photos = [read_photo(path) for path in paths]
+    if not any(photo.kind for photo in photos):
+        return [photo.image for photo in photos]
+    ranges = ranges_among(survey([photo.path for photo in all_photos]))
+    return [decode(path, ranges) for path in paths]

@@ -149,7 +149,7 @@ def _augmented(found: Overview, album: Album, recipe: Recipe) -> tuple[tuple[str
     rows: list[tuple[str, ...]] = []
     for index in np.random.default_rng(0).permutation(len(found.dataset.photos)):
         try:
-            photo = decode(found.dataset.photos[index].path)
+            photo = decode(found.dataset.photos[index].path, found.ranges)
         except BrokenPhotoError:
             continue
         seeds = [photo_seed(0, version, len(rows)) for version in range(VERSIONS)]
