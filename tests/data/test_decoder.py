@@ -351,6 +351,21 @@ class TestWarnings:
             read_photo(warned)
             warnings.warn("ours", stacklevel=1)
 
+    def test_a_broken_tiff_prints_nothing_of_its_own(
+        self, stored: Callable[..., Image.Image]
+    ) -> None:
+        content = bytearray(saved(stored(1), "TIFF", compression="tiff_lzw"))
+        content[40:60] = b"\xff" * 20
+        program = (
+            "from toolkit.data.decoder import BrokenPhotoError, decode\n"
+            f"try: decode({bytes(content)!r})\n"
+            "except BrokenPhotoError as error: print(error.reason)"
+        )
+        command = [sys.executable, "-c", program]
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert run.stdout.startswith("cannot be decoded")
+        assert run.stderr == ""
+
     def test_nothing_reaches_standard_error(self, warned: bytes, tmp_path: Path) -> None:
         (tmp_path / "photo.jpg").write_bytes(warned)
         program = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import importlib.metadata
 import io
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import PIL
-from PIL import ExifTags, Image, features
+from PIL import ExifTags, Image, _imaging, features
 
 from toolkit.data.budget import MemoryBudget
 from toolkit.data.photo_file import BrokenPhotoError, opened
@@ -322,6 +323,12 @@ def _register() -> tuple[str, ...]:
     )
 
 
+def _silence_libtiff() -> None:
+    """Keep libtiff from printing on standard error what Pillow raises as well."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
+
+
 def _version() -> str:
     """Name all that may decode a photo otherwise in another version."""
     plugins = [
@@ -336,6 +343,8 @@ def _version() -> str:
 FORMATS = _register()
 DECODER_VERSION = _version()
 """Pillow and the packages that bring more formats; part of what is remembered of a photo."""
+
+_silence_libtiff()
 
 # Pillow warns, then refuses, by a limit of its own; ours is the one that a user reads of.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
