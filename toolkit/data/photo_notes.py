@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 import warnings
@@ -20,7 +21,7 @@ _taking_turns = threading.Lock()
 
 @contextmanager
 def heard() -> Iterator[list[str]]:
-    """Collect the decoder's warnings in the block, of this thread alone.
+    """Collect what the decoder warns of or logs in the block, in this thread alone.
 
     `warnings.catch_warnings` would take those of all threads, and give each only the first of its
     kind.
@@ -54,10 +55,26 @@ def _take(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
+    if not _noted(str(message)):
+        _otherwise(message, category, filename, lineno, file, line)
+
+
+def _noted(text: str) -> bool:
+    """Take note of a text where this thread listens; return whether it does."""
     notes = getattr(_listening, "notes", None)
     if notes is None:
-        _otherwise(message, category, filename, lineno, file, line)
-        return
-    note = " ".join(str(message).split())
+        return False
+    note = " ".join(text.split())
     if note not in notes:
         notes.append(note)
+    return True
+
+
+class _Log(logging.Handler):
+    """Takes what Pillow logs; without a handler Python prints it on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _noted(record.getMessage())
+
+
+logging.getLogger("PIL").addHandler(_Log(logging.WARNING))
