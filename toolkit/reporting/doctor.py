@@ -14,6 +14,7 @@ import onnxruntime
 import psutil
 
 import toolkit
+from toolkit.data.decoder import DECODER_VERSION, FORMATS
 from toolkit.files import cache_folder
 from toolkit.inference.devices import obstacle
 from toolkit.machine import package_versions, processor_name, usable_cores
@@ -86,6 +87,7 @@ def _machine() -> dict[str, Any]:
         "system": platform.platform(),
         "processor": processor_name(),
         "cores": f"{usable_cores()} usable of {os.cpu_count()}",
+        "photos": f"{DECODER_VERSION} reads {', '.join(FORMATS)}",
         "memory": f"{memory.available / 2**30:.1f} GiB free of {memory.total / 2**30:.1f}",
     }
 
