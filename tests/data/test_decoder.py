@@ -21,14 +21,13 @@ from PIL import Image, features
 
 from toolkit.data.budget import MemoryBudget
 from toolkit.data.decoder import (
-    DECODER_VERSION,
     DECODING_BYTES,
-    FORMATS,
     MAX_SIDE,
     BrokenPhotoError,
     decode,
     read_photo,
 )
+from toolkit.data.formats import DECODER_VERSION, FORMATS
 
 HAS_HEIF = importlib.util.find_spec("pillow_heif") is not None
 needs_heif = pytest.mark.skipif(not HAS_HEIF, reason="pillow-heif is not installed")
@@ -206,7 +205,7 @@ class TestFormats:
     ) -> None:
         program = (
             "import sys; sys.modules.update(pillow_heif=None, pillow_jxl=None)\n"
-            "from toolkit.data.decoder import DECODER_VERSION, BrokenPhotoError, decode\n"
+            "from toolkit.data.pixels import DECODER_VERSION, BrokenPhotoError, decode\n"
             "assert 'pillow-' not in DECODER_VERSION\n"
             f"try: decode({content!r})\n"
             "except BrokenPhotoError as error: print(error.reason)"

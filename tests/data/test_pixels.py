@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, features
 
-from toolkit.data.decoder import MAX_PIXELS
+from toolkit.data.formats import MAX_PIXELS
 from toolkit.data.pixels import (
     DRAFT_SIDE,
     BrokenPhotoError,

@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import importlib
-import importlib.metadata
 import io
-import re
 import struct
-import sys
 import threading
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import PIL
-from PIL import ExifTags, Image, _imaging, features
+from PIL import ExifTags, Image
 
 from toolkit.data.budget import MemoryBudget
+from toolkit.data.formats import FORMATS, MAX_PIXELS, missing_package
 from toolkit.data.photo_file import BrokenPhotoError, opened
 from toolkit.data.photo_notes import heard
 from toolkit.data.ranges import Range, Ranges, clipping
 from toolkit.data.samples import Packing, Samples, UnknownRangeError
 
-MAX_PIXELS = 200_000_000
-"""A photo of more pixels is refused."""
-
 MAX_SIDE = 65_535
-"""So is a longer one; JPEG ends here too."""
+"""A longer photo is refused, as one of more than `MAX_PIXELS` is; JPEG ends here too."""
 
 DRAFT_SIDE = 1024
 """A larger photo is scaled down to no less than this many pixels a side.
@@ -42,37 +34,6 @@ DECODING_BYTES = 2 * 2**30
 
 LARGE_FILE = 32 * 2**20
 """Larger files are read one at a time: some decoders take all of a file into memory."""
-
-_FORMATS = {
-    "JPEG": "JpegImagePlugin",
-    "PNG": "PngImagePlugin",
-    "WEBP": "WebPImagePlugin",
-    "AVIF": "AvifImagePlugin",
-    "HEIF": "",
-    "JXL": "",
-    "TIFF": "TiffImagePlugin",
-    "GIF": "GifImagePlugin",
-    "BMP": "BmpImagePlugin",
-    "DIB": "BmpImagePlugin",
-    "JPEG2000": "Jpeg2KImagePlugin",
-    "PPM": "PpmImagePlugin",
-    "TGA": "TgaImagePlugin",  # Last, because its files begin with nothing of their own.
-}
-"""Formats that are read, with Pillow's module; those without one come by a package of their own.
-
-Pillow has more, and one of them starts another program.
-"""
-
-_PLUGINS = {"HEIF": "pillow_heif", "AVIF": "pillow_avif", "JXL": "pillow_jxl"}
-_PACKAGES = {"HEIF": "pillow-heif", "AVIF": "pillow-avif-plugin", "JXL": "pillow-jxl-plugin"}
-
-_HEIF_BRANDS = ("heic", "heix", "hevc", "hevx", "heim", "heis", "mif1", "msf1")
-_SIGNATURES = {
-    "HEIF": re.compile(rb"(?s).{4}ftyp(" + "|".join(_HEIF_BRANDS).encode() + b")"),
-    "AVIF": re.compile(rb"(?s).{4}ftypavi[fs]"),
-    "JXL": re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "),
-}
-"""How files of the formats begin that a package of its own may bring."""
 
 _MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
 _OTHER_MODE_BYTES = 4
@@ -295,57 +256,6 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _unidentified(source: Path | bytes) -> str:
-    """Say why Pillow does not know a format, and what would read it."""
+    """Say why no format fits, and what would read it."""
     with _opened(source) as file:
-        start = file.read(32)
-    for format, signature in _SIGNATURES.items():
-        if format not in FORMATS and signature.match(start):
-            return f"a {format} photo, which needs another package: pip install {_PACKAGES[format]}"
-    return "not a photo in a known format"
-
-
-def _register() -> tuple[str, ...]:
-    """Make Pillow and the packages for more formats ready; return the formats that are read."""
-    for module in filter(None, _FORMATS.values()):
-        importlib.import_module(f"PIL.{module}")
-    for format, module in _PLUGINS.items():
-        if format == "AVIF" and features.check("avif"):
-            continue
-        with contextlib.suppress(ImportError):
-            plugin = importlib.import_module(module)
-            if format == "HEIF":
-                plugin.register_heif_opener()
-    without_avif = not features.check("avif") and _PLUGINS["AVIF"] not in sys.modules
-    return tuple(
-        format
-        for format in _FORMATS
-        if format in Image.OPEN and not (format == "AVIF" and without_avif)
-    )
-
-
-def _silence_libtiff() -> None:
-    """Keep libtiff from printing on standard error what Pillow raises as well."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
-
-
-def _version() -> str:
-    """Name all that may decode a photo otherwise in another version."""
-    plugins = [
-        f"{_PACKAGES[format]} {importlib.metadata.version(_PACKAGES[format])}"
-        for format in FORMATS
-        if sys.modules.get(_PLUGINS.get(format, ""))
-    ]
-    missing = [f"without {format}" for format in ("AVIF", "WEBP") if format not in FORMATS]
-    return ", ".join([f"Pillow {PIL.__version__}", *plugins, *missing])
-
-
-FORMATS = _register()
-DECODER_VERSION = _version()
-"""Pillow and the packages that bring more formats; part of what is remembered of a photo."""
-
-_silence_libtiff()
-
-# Pillow warns, then refuses, by a limit of its own; ours is the one that a user reads of.
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+        return missing_package(file.read(32)) or "not a photo in a known format"

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from toolkit.data.decoder import DECODER_VERSION, DRAFT_SIDE, decode, read_photo, scaled_down
+from toolkit.data.decoder import DRAFT_SIDE, decode, read_photo, scaled_down
+from toolkit.data.formats import DECODER_VERSION
 from toolkit.data.photo_file import BrokenPhotoError
 from toolkit.data.ranges import Range, Ranges
 from toolkit.errors import ToolkitError

@@ -14,7 +14,7 @@ import onnxruntime
 import psutil
 
 import toolkit
-from toolkit.data.decoder import DECODER_VERSION, FORMATS
+from toolkit.data.formats import DECODER_VERSION, FORMATS
 from toolkit.files import cache_folder
 from toolkit.inference.devices import obstacle
 from toolkit.machine import package_versions, processor_name, usable_cores
