@@ -45,6 +45,16 @@ def test_data_lists_a_pipe_among_the_broken_photos(toolkit, pipe: Path) -> None:
     assert "5.png: is a named pipe, not a file" in told.out
 
 
+def test_training_names_a_pipe_before_it_begins(toolkit, home: Path) -> None:
+    path = home / "data" / "train" / "2" / "t0.png"
+    path.unlink()
+    os.mkfifo(path)
+    told = toolkit("train-all", "--recipes", "demo")
+    assert told.code == 1
+    assert "t0.png: " in told.err
+    assert not list(Path("runs").glob("*/*/run.json"))
+
+
 def test_evaluate_names_a_device_under_the_name_of_a_photo(toolkit, home: Path) -> None:
     photos = home / "data" / "train" / "2"
     (photos / "t0.png").unlink()

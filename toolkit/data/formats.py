@@ -76,7 +76,7 @@ def _register() -> tuple[str, ...]:
             if format == "HEIF":
                 plugin.register_heif_opener()
             able.add(format)
-    return tuple(format for format in _FORMATS if format in able)
+    return tuple(format for format in _FORMATS if format in able and format in Image.OPEN)
 
 
 def _is_built_in(format: str) -> bool:
