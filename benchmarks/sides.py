@@ -22,7 +22,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from toolkit.data.labels import read_labels
-from toolkit.data.pixels import Pixels, load
+from toolkit.data.pixels import Pixels, Square, load
 from toolkit.data.request import Request
 from toolkit.errors import ToolkitError
 from toolkit.inference.batching import chunks, padded
@@ -130,18 +130,18 @@ class Side(Protocol):
 
 
 class Photos(keras.utils.PyDataset):  # type: ignore[misc]
-    """One view of photos in one size, decoded a batch at a time."""
+    """one view of photos as one kind of square, decoded a batch at a time."""
 
-    def __init__(self, paths: Sequence[Path], size: int, view: int, batch: int) -> None:
+    def __init__(self, paths: Sequence[Path], square: Square, view: int, batch: int) -> None:
         super().__init__()
-        self._paths, self._size, self._view, self._batch = paths, size, view, batch
+        self._paths, self._square, self._view, self._batch = paths, square, view, batch
 
     def __len__(self) -> int:
         return math.ceil(len(self._paths) / self._batch)
 
     def __getitem__(self, index: int) -> tuple[Pixels]:
         part = self._paths[index * self._batch : (index + 1) * self._batch]
-        return (np.stack([VIEWS[self._view](load(path, self._size)) for path in part]),)
+        return (np.stack([VIEWS[self._view](load(path, self._square)) for path in part]),)
 
     def batches(self) -> Iterator[Pixels]:
         """Give the images without the tuples that Keras asks for."""
@@ -232,7 +232,7 @@ class Voter:
     """A member's network, its input and its weight."""
 
     network: Network
-    size: int
+    square: Square
     weight: float
 
 
@@ -269,7 +269,7 @@ class LoopSide:
         """Load the members that have a vote."""
         started = perf_counter()
         voters = [
-            Voter(network(member), member.image_size, weight)
+            Voter(network(member), member.square, weight)
             for member, weight in zip(bundle.members, voting.weights, strict=True)
             if weight > 0
         ]
@@ -278,7 +278,7 @@ class LoopSide:
     def warm_up(self, work: Work) -> None:
         """Predict one batch both ways, so that tracing and first runs are over."""
         for voter in self.voters:
-            photos = Photos(work.request.paths[: self.batch], voter.size, 0, self.batch)
+            photos = Photos(work.request.paths[: self.batch], voter.square, 0, self.batch)
             voter.network.stream(photos)
             voter.network.arrays(photos[0][0])
 
@@ -289,7 +289,7 @@ class LoopSide:
         mixed = np.zeros((len(request.ids), len(self.classes)))
         for voter in self.voters:
             for view in range(self.views):
-                photos = Photos(request.paths, voter.size, view, self.batch)
+                photos = Photos(request.paths, voter.square, view, self.batch)
                 mixed += voter.weight / self.views * voter.network.stream(photos)
         labels = [self.classes[index] for index in mixed.argmax(axis=1)]
         columns = zip(request.columns, (request.ids, labels), strict=True)
@@ -302,7 +302,7 @@ class LoopSide:
         # In the loop's own order: waiting threads of one session disturb another.
         for voter in self.voters:
             for view in range(self.views):
-                photos = Photos(work.request.paths, voter.size, view, self.batch)
+                photos = Photos(work.request.paths, voter.square, view, self.batch)
                 images = np.concatenate(list(photos.batches()))
                 started = perf_counter()
                 voter.network.arrays(images)

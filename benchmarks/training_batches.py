@@ -49,15 +49,16 @@ def main(
     recipe = load_set(recipes).recipe(backbone)
     dataset = load_labelled(data)
     chosen = dataset.photos[:: max(1, len(dataset.photos) // count)][:count]
-    photos = np.stack([load(photo.path, recipe.image_size) for photo in chosen])
+    photos = np.stack([load(photo.path, recipe.square) for photo in chosen])
+    stored = np.stack([load(photo.path, recipe.stored_square) for photo in chosen])
     labels = np.array([photo.label for photo in chosen])
     batches = TrainingBatches(
-        photos,
+        stored,
         labels,
         np.arange(len(photos)),
         classes=len(dataset.classes),
         batch_size=recipe.batch_size,
-        augmentor=Augmentor(recipe.augmentor),
+        augmentor=Augmentor(recipe.augmentor, recipe.image_size),
         seed=0,
         epoch=0,
         workers=workers,

@@ -125,6 +125,12 @@ def hostile_photos(
 
 
 @pytest.fixture(scope="session")
+def stored() -> Callable[[int], Image.Image]:
+    """A function that returns the four quarters as a camera of an EXIF orientation stores them."""
+    return lambda orientation: Image.fromarray(stored_as(four_quarters(), orientation))
+
+
+@pytest.fixture(scope="session")
 def cars10(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the real cars, extracted."""
     archive = Path(os.environ.get("TOOLKIT_CARS10", CARS10)).resolve()
@@ -298,7 +304,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> TinyBundle:
     'uniform' for an odd one. Random views of alpha and beta are drawn, those of gamma are mirrored.
     """
     pytest.importorskip("onnx")
-    from toolkit.data.pixels import DECODER_VERSION, DEFINITION
+    from toolkit.data.pixels import PixelDefinition
     from toolkit.files import sha256_file
     from toolkit.inference import bundle as module
 
@@ -338,7 +344,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> TinyBundle:
             classes=TINY_CLASSES,
             names={"2": "two"},
             class_prior=(0.2, 0.5, 0.3),
-            pixels={**DEFINITION, "decoder_version": DECODER_VERSION},
+            pixels=PixelDefinition(),
             data={
                 "fingerprint": "of other photos",
                 "split_seed": 42,
@@ -422,7 +428,7 @@ def plannable(
     """
     from dataclasses import replace
 
-    from toolkit.data.pixels import from_array, resize
+    from toolkit.data.pixels import from_array
     from toolkit.files import sha256_file
     from toolkit.inference import bundle as module
     from toolkit.inference.devices import Device
@@ -463,7 +469,7 @@ def plannable(
     photos = [from_array(np.asarray(draw_photo(5000 + n, (40, 30)))) for n in range(160)]
     device, said = Device("cpu", "processor"), {}
     for member in members:
-        seen = [resize(photo, member.image_size) for photo in photos]
+        seen = [member.square(photo) for photo in photos]
         for precision in ("fp32", *(variant.precision for variant in member.variants)):
             session = open_session(folder, member, precision, device, 1, 16)
             views = [np.stack([view(photo) for photo in seen]) for view in VIEWS]

@@ -294,6 +294,22 @@ def test_ten_lines_answer_as_the_ensemble_does(snippet_folder: Path) -> None:
     assert len(names["squares"]) == 2
 
 
+@pytest.mark.parametrize("size", [(200, 150), (61, 97), (3, 400), (64, 64)])
+def test_squares_of_the_page_are_those_of_the_toolkit(size: tuple[int, int]) -> None:
+    import numpy as np
+    from PIL import Image
+
+    from toolkit.data.pixels import Square
+
+    (code,) = [code for _, code in blocks("deploying.md", "python") if "def letterboxed" in code]
+    names: dict[str, Any] = {"np": np, "Image": Image}
+    exec(compile(code, "docs/deploying.md", "exec"), names)
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    photo = Image.fromarray(pixels)
+    for name, resize in (("letterboxed", "letterbox"), ("center_cropped", "center_crop")):
+        np.testing.assert_array_equal(names[name](photo, 50), Square(50, resize)(photo))
+
+
 def test_pages_fetch_nothing_when_they_are_read() -> None:
     described = importlib.util.spec_from_file_location("hooks", DOCS / "hooks.py")
     assert described and described.loader

@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from toolkit import Ensemble
+from toolkit.data.pixels import DEFINITION
 from toolkit.inference import devices, plans
 from toolkit.inference.bundle import load_bundle, save_bundle
 from toolkit.inference.costs import Costs
@@ -58,7 +59,7 @@ def made(folder: Path) -> set[str]:
 def with_pixels(folder: Path, **changes: Any) -> None:
     """Make a bundle's pixels be of another definition."""
     bundle = load_bundle(folder)
-    save_bundle(replace(bundle, pixels={**bundle.pixels, **changes}))
+    save_bundle(replace(bundle, pixels=replace(bundle.pixels, **changes)))
 
 
 def expected_probabilities(folder: Path, **options: Any) -> np.ndarray:
@@ -238,7 +239,7 @@ class TestRefusals:
         assert "alpha.onnx: the file was changed after the export" in told.err
 
     def test_a_bundle_of_another_pixel_definition(self, toolkit, home: Path) -> None:
-        with_pixels(home / "bundle", draft_side=512)
+        with_pixels(home / "bundle", rules={**DEFINITION, "draft_side": 512})
         told = toolkit("ensemble")
         assert (told.code, told.out) == (1, "")
         assert "bundle: its pixels have another definition (draft_side: Expected 1024" in told.err

@@ -18,6 +18,7 @@ from PIL import Image
 from scipy import ndimage, stats
 
 from toolkit.data.augmentor import Augmentor, photo_seed
+from toolkit.data.pixels import Square
 from toolkit.errors import ToolkitError
 from toolkit.training.recipe_files import load_set
 
@@ -165,6 +166,43 @@ def test_a_step_that_changes_the_size_is_refused() -> None:
     augmentor = Augmentor([{"RandomCrop": {"height": 20, "width": 30}}])
     with pytest.raises(ToolkitError, match=r"Expected shape \(64, 64, 3\).*\(20, 30, 3\)"):
         augmentor(colour_noise(64), 1)
+
+
+class TestFromALargerPhoto:
+    CROP = ({"RandomResizedCrop": {"size": [48, 48], "scale": [0.2, 0.9]}},)
+
+    def test_a_crop_comes_from_the_pixels_that_are_there(self) -> None:
+        photo = colour_noise(96)
+        photo[:] = np.arange(96, dtype=np.uint8)[:, None, None]
+        steps = [{"RandomCrop": {"height": 48, "width": 48}}]
+        crop = Augmentor(steps, 48)(photo, 1)
+        assert crop.shape == (48, 48, 3)
+        np.testing.assert_array_equal(np.diff(crop[:, 0, 0].astype(int)), 1)
+
+    def test_a_random_resized_crop_ends_at_the_size(self) -> None:
+        augmentor = Augmentor(self.CROP, 48)
+        for seed in range(20):
+            assert augmentor(colour_noise(128), seed).shape == (48, 48, 3)
+
+    def test_steps_that_keep_the_size_are_followed_by_the_resize_of_photos(self) -> None:
+        photo = colour_noise(96)
+        augmentor = Augmentor([{"HorizontalFlip": {"p": 1.0}}], 48)
+        expected = Square(48)(Image.fromarray(np.ascontiguousarray(photo[:, ::-1])))
+        np.testing.assert_array_equal(augmentor(photo, 1), expected)
+
+    def test_another_size_is_refused_with_both_that_are_right(self) -> None:
+        augmentor = Augmentor([{"RandomCrop": {"height": 60, "width": 60}}], 48)
+        with pytest.raises(
+            ToolkitError, match=r"Expected shape \(48, 48, 3\) or \(96, 96, 3\).*\(60, 60, 3\)"
+        ):
+            augmentor(colour_noise(96), 1)
+
+    @pytest.mark.parametrize("p", [0.5, 1.0])
+    def test_a_check_finds_it_before_training(self, p: float) -> None:
+        step = {"CenterCrop": {"height": 60, "width": 60, "p": p}}
+        with pytest.raises(ToolkitError, match=r"received \(60, 60, 3\)"):
+            Augmentor([step], 48).check(96)
+        Augmentor(self.CROP, 48).check(96)
 
 
 # How often each published step is taken.

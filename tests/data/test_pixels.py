@@ -13,14 +13,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, features
 
+from toolkit.data.formats import MAX_PIXELS
 from toolkit.data.pixels import (
     DRAFT_SIDE,
-    MAX_PIXELS,
     BrokenPhotoError,
+    Square,
     decode,
     from_array,
     load,
-    resize,
 )
 from toolkit.errors import ToolkitError
 
@@ -89,13 +89,13 @@ def test_what_is_transparent_becomes_white(hostile_photos: Path) -> None:
 
 def test_one_pixel_fills_the_square(hostile_photos: Path) -> None:
     np.testing.assert_array_equal(
-        load(hostile_photos / "one_pixel.png", 32), np.full((32, 32, 3), RED)
+        load(hostile_photos / "one_pixel.png", Square(32)), np.full((32, 32, 3), RED)
     )
 
 
 @pytest.mark.parametrize("name", ["huge.jpg", "huge.png"])
 def test_huge_photos_are_read(hostile_photos: Path, name: str) -> None:
-    pixels = load(hostile_photos / name, 64).astype(np.int64)
+    pixels = load(hostile_photos / name, Square(64)).astype(np.int64)
     assert pixels.shape == (64, 64, 3)
     assert np.abs(pixels - BLUE).max() <= 4
 
@@ -127,7 +127,7 @@ def test_broken_photos_say_which_and_why_in_one_line(
 
 def test_bytes_are_read_like_the_file(hostile_photos: Path) -> None:
     path = hostile_photos / "exif_6.jpg"
-    np.testing.assert_array_equal(load(path.read_bytes(), 40), load(path, 40))
+    np.testing.assert_array_equal(load(path.read_bytes(), Square(40)), load(path, Square(40)))
     with pytest.raises(BrokenPhotoError, match=r"^photo: "):
         decode(b"no photo")
 
@@ -156,7 +156,7 @@ def test_a_large_jpeg_scaled_down_while_decoded_is_close_to_a_full_decode(
     assert DRAFT_SIDE <= min(quick.size) < 3100
     full = np.asarray(Image.open(tmp_path / "large.jpg").convert("RGB"))
     for size in (80, 240):
-        difference = np.abs(resize(quick, size) - resize(Image.fromarray(full), size).astype(float))
+        difference = np.abs(Square(size)(quick) - Square(size)(Image.fromarray(full)).astype(float))
         assert difference.mean() < 1
         assert difference.max() <= 8
 
@@ -164,7 +164,7 @@ def test_a_large_jpeg_scaled_down_while_decoded_is_close_to_a_full_decode(
 def test_resize_of_a_soft_photo_is_the_area_average(draw_photo: Callable[..., Image.Image]) -> None:
     photo = draw_photo(1, (240, 180))
     average = np.asarray(photo).reshape(60, 3, 60, 4, 3).mean(axis=(1, 3))
-    difference = np.abs(resize(photo, 60) - average)
+    difference = np.abs(Square(60)(photo) - average)
     assert difference.mean() < 1
     assert difference.max() < 6
 
@@ -172,7 +172,7 @@ def test_resize_of_a_soft_photo_is_the_area_average(draw_photo: Callable[..., Im
 def test_resize_blends_fine_stripes_instead_of_picking_pixels() -> None:
     stripes = np.zeros((160, 160, 3), dtype=np.uint8)
     stripes[:, ::2] = 255
-    inner = resize(Image.fromarray(stripes), 40)[2:-2, 2:-2].astype(float)
+    inner = Square(40)(Image.fromarray(stripes))[2:-2, 2:-2].astype(float)
     # A resize without antialiasing would show some of the stripes: 0 or 255.
     assert np.abs(inner - 127.5).max() <= 2
 
@@ -184,7 +184,7 @@ def test_resize_weighs_pixels_by_a_triangle_as_wide_as_the_shrinking(
     photo = np.random.default_rng(5).integers(0, 256, (height, width, 3), dtype=np.uint8)
     rows, columns = triangle_weights(height, size), triangle_weights(width, size)
     expected = np.einsum("yh,xw,hwc->yxc", rows, columns, photo.astype(float))
-    assert np.abs(resize(Image.fromarray(photo), size) - expected).max() <= 1.1
+    assert np.abs(Square(size)(Image.fromarray(photo)) - expected).max() <= 1.1
 
 
 def triangle_weights(length: int, size: int) -> NDArray[np.float64]:
@@ -204,7 +204,10 @@ def test_all_image_sizes_are_made_from_the_same_decoded_photo(
 ) -> None:
     # Were the decoder's scaling chosen by the wanted size, the small one would be another picture.
     draw_photo(8, (2400, 2400)).save(tmp_path / "large.jpg", quality=60)
-    small, large = load(tmp_path / "large.jpg", 32), load(tmp_path / "large.jpg", 512)
+    small, large = (
+        load(tmp_path / "large.jpg", Square(32)),
+        load(tmp_path / "large.jpg", Square(512)),
+    )
     average = large.reshape(32, 16, 32, 16, 3).mean(axis=(1, 3))
     assert np.abs(small - average).mean() < 1.5
 
@@ -214,7 +217,7 @@ def test_an_array_takes_the_place_of_a_decoded_photo() -> None:
     lossless = io.BytesIO()
     Image.fromarray(pixels).save(lossless, "PNG")
     np.testing.assert_array_equal(
-        resize(from_array(pixels), 16), resize(decode(lossless.getvalue()), 16)
+        Square(16)(from_array(pixels)), Square(16)(decode(lossless.getvalue()))
     )
 
 

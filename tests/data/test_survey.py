@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from toolkit.data import survey as module
-from toolkit.data.pixels import decode
+from toolkit.data.decoder import Decoded, read_photo
 from toolkit.data.survey import survey
 from toolkit.errors import ToolkitError
 from toolkit.progress import Advance, Reporter
@@ -36,11 +36,11 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The photos that were decoded since, in no fixed order."""
     seen: list[Path] = []
 
-    def noting(path: Path) -> Image.Image:
+    def noting(path: Path) -> Decoded:
         seen.append(path)
-        return decode(path)
+        return read_photo(path)
 
-    monkeypatch.setattr(module, "decode", noting)
+    monkeypatch.setattr(module, "read_photo", noting)
     return seen
 
 
@@ -140,12 +140,15 @@ def test_a_photo_that_could_not_be_opened_is_tried_again(
     photos: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A mended permission changes neither the size nor the time of a file.
-    def refuse(path: Path) -> bytes:
-        raise PermissionError(13, "Permission denied")
+    opened = os.open
+
+    def refuse(path: str | Path, *flags: int, **others: int) -> int:
+        if path in photos:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *flags, **others)
 
     with monkeypatch.context() as locked:
-        locked.setattr(Path, "read_bytes", refuse)
-        locked.setattr("os.access", lambda path, mode: False)
+        locked.setattr("os.open", refuse)
         assert "Permission denied" in survey(photos)[0].broken
     assert not survey(photos)[0].broken
 

@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 from PIL import Image
 
 from toolkit.cli.main import main
-from toolkit.data.pixels import Pixels, load
+from toolkit.data.pixels import Pixels, Square, load
 from toolkit.errors import ToolkitError, UsageError
 from toolkit.exporting import fused as module
 from toolkit.exporting.fused import TOLERANCE, Fused, fuse
@@ -66,7 +66,7 @@ def answers(file: Path | bytes, images: dict[int, Pixels]) -> NDArray[np.float32
 
 
 def resized(photos: list[Path], sizes: tuple[int, ...] = SIZES) -> dict[int, Pixels]:
-    return {size: np.stack([load(photo, size) for photo in photos]) for size in sizes}
+    return {size: np.stack([load(photo, Square(size)) for photo in photos]) for size in sizes}
 
 
 def revoted(folder: Path, weights: tuple[float, ...], temperature: float) -> Bundle:
@@ -199,7 +199,7 @@ class TestViewsInTheGraph:
 def views_graph(size: int, views: tuple[View, ...]) -> bytes:
     """The part of the fused graph that makes views, alone."""
     graph = Graph()
-    seen = add_views(graph, size, views)
+    seen = add_views(graph, Square(size), views)
     kind, shape = onnx.TensorProto.UINT8, ["batch", size, size, 3]
     name = f"images_{size}"
     made = helper.make_graph(

@@ -152,7 +152,7 @@ class TestWhatIsAccepted:
         (path,) = (trained.data / "train").rglob(str(validation.ids[3]))
         from toolkit.data.pixels import load
 
-        views = FixedViews(len(VIEWS))(load(path, member.image_size), 3)
+        views = FixedViews(len(VIEWS))(load(path, member.square), 3)
         np.testing.assert_allclose(
             session.run(session.place(views), len(VIEWS)),
             load_validation(lowered).variants[member.name, "int8"][3],

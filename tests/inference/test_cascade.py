@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from toolkit.data.pixels import from_array, resize
+from toolkit.data.pixels import Square, from_array
 from toolkit.errors import ToolkitError
 from toolkit.inference import cascade as module
+from toolkit.inference import engine
 from toolkit.inference.bundle import Bundle, load_bundle, load_validation
 from toolkit.inference.cascade import BROKEN, Cascade, Window
 from toolkit.inference.devices import Device
@@ -346,17 +347,19 @@ class TestWindows:
             with lock:
                 alive -= 1
 
-        def counted(image: Any, size: int) -> Any:
+        made = Square.__call__
+
+        def counted(square: Square, image: Any) -> Any:
             nonlocal alive, most
-            pixels = resize(image, size)
-            if size == 32:  # The first step's; larger ones are made for few.
+            pixels = made(square, image)
+            if square.size == 32:  # The first step's; larger ones are made for few.
                 with lock:
                     alive += 1
                     most = max(most, alive)
                 weakref.finalize(pixels, gone)
             return pixels
 
-        monkeypatch.setattr(module, "resize", counted)
+        monkeypatch.setattr(Square, "__call__", counted)
         for _ in cascade(bundle, SOME, batch=self.BATCH).predict(held_out[:60]):
             pass
         assert self.LENGTH < most <= 2 * self.LENGTH
@@ -373,7 +376,7 @@ class TestWindows:
                 waited.append(answered.wait(timeout=5))
             return from_array(photo)
 
-        monkeypatch.setattr(module, "from_array", look)
+        monkeypatch.setattr(engine, "from_array", look)
         windows = cascade(bundle, SOME, batch=self.BATCH).predict(
             held_out[: self.BATCH + self.LENGTH]
         )
@@ -392,7 +395,7 @@ class TestWindows:
             decoded.append(1)
             return from_array(photo)
 
-        monkeypatch.setattr(module, "from_array", look)
+        monkeypatch.setattr(engine, "from_array", look)
         windows = cascade(bundle, SOME, batch=self.BATCH).predict(held_out)
         next(windows)
         windows.close()  # type: ignore[attr-defined]

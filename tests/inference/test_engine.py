@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from toolkit.data.augmentor import Augmentor, photo_seed
-from toolkit.data.pixels import BrokenPhotoError, load
+from toolkit.data.pixels import BrokenPhotoError, Square, load
 from toolkit.errors import ToolkitError, UsageError
 from toolkit.inference import engine as module
 from toolkit.inference.bundle import load_bundle
@@ -40,7 +40,7 @@ def by_hand(tiny_bundle: Any, photos: list[Path], tta: int, voting: str) -> NDAr
     for photo in photos:
         mixed = np.zeros(3)
         for name, weight in zip(SIZES, chosen.weights, strict=True):
-            pixels = load(photo, SIZES[name])
+            pixels = load(photo, Square(SIZES[name]))
             for view in VIEWS[:tta]:
                 mixed += weight / tta * tiny_bundle.reference(name, view(pixels)[None])[0]
         powers = mixed ** (1 / chosen.temperature)
@@ -165,13 +165,13 @@ def test_each_photo_is_decoded_once_for_all_sizes_and_views(
     tiny_bundle, photos: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: Counter[Path] = Counter()
-    real = module.decode
+    real = module.read_photo
 
-    def decode(path: Path) -> Any:
+    def decode(path: Path, ranges: Any) -> Any:
         decoded[path] += 1
-        return real(path)
+        return real(path, ranges)
 
-    monkeypatch.setattr(module, "decode", decode)
+    monkeypatch.setattr(module, "read_photo", decode)
     loaded(tiny_bundle, tta=4, voting="uniform", batch=4).predict(photos)
     assert decoded == dict.fromkeys(photos, 1)
 
@@ -266,7 +266,7 @@ class TestRandomViews:
         for name, size in SIZES.items():
             augmentor = Augmentor(members[name].augmentor)
             for number, photo in enumerate(photos):
-                pixels = load(photo, size)
+                pixels = load(photo, Square(size))
                 drawn = [augmentor(pixels, photo_seed(1, view, number)) for view in range(3)]
                 np.testing.assert_allclose(
                     answer.members[name][number],
@@ -279,7 +279,7 @@ class TestRandomViews:
     ) -> None:
         (answer,) = self.ensemble(tiny_bundle, batch=11).answers(photos)
         for number, photo in enumerate(photos):
-            mirrored = tiny_bundle.reference("gamma", load(photo, 48)[None, :, ::-1])
+            mirrored = tiny_bundle.reference("gamma", load(photo, Square(48))[None, :, ::-1])
             seen = answer.members["gamma"][number]
             np.testing.assert_allclose(seen, mirrored.repeat(3, axis=0), atol=1e-5)
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from toolkit.data.pixels import BrokenPhotoError, decode
+from toolkit.data.pixels import BrokenPhotoError, read_photo
 from toolkit.data.request import Request
 from toolkit.errors import ToolkitError, UsageError
-from toolkit.inference import cascade, fast, plans
+from toolkit.inference import cascade, engine, fast, plans
 from toolkit.inference.bundle import load_bundle
 from toolkit.inference.costs import Costs
 from toolkit.inference.ensemble import Ensemble
@@ -313,13 +313,13 @@ class TestInterrupted:
         sitting = sit(plan)
         sample = [sitting.request.paths[number] for number in sampled(sitting.job)]
 
-        def gone(photo: Path) -> Any:
+        def gone(photo: Path, ranges: Any) -> Any:
             if decided and photo == sample[1]:
                 raise BrokenPhotoError(str(photo), "no such file")
-            return decode(photo)
+            return read_photo(photo, ranges)
 
         with monkeypatch.context() as patched:
-            patched.setattr(cascade, "decode", gone)
+            patched.setattr(engine, "read_photo", gone)
             for skip_broken in (False, True):
                 with pytest.raises(
                     ToolkitError, match=r"\.png: no such file, and it could be read when it got"

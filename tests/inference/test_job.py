@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from toolkit.data.pixels import BrokenPhotoError, decode
+from toolkit.data.pixels import BrokenPhotoError, read_photo
 from toolkit.data.request import Request
 from toolkit.errors import ToolkitError
 from toolkit.inference import engine
@@ -161,12 +161,12 @@ class TestBrokenPhotos:
         photos: list[Path],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        def hiccup(photo: Path) -> Any:
+        def hiccup(photo: Path, ranges: Any) -> Any:
             if photo == photos[2]:
                 raise BrokenPhotoError(str(photo), "Stale file handle")
-            return decode(photo)
+            return read_photo(photo, ranges)
 
-        monkeypatch.setattr(engine, "decode", hiccup)
+        monkeypatch.setattr(engine, "read_photo", hiccup)
         request = request_for(photos[:4])
         with pytest.raises(
             ToolkitError, match=r"Stale file handle, and a moment later .* the same command again"

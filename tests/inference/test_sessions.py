@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from toolkit.data.pixels import load
+from toolkit.data.pixels import Square, load
 from toolkit.errors import ToolkitError
 from toolkit.inference import devices, sessions
 from toolkit.inference.bundle import Variant, load_bundle
@@ -152,7 +152,7 @@ class TestGpu:
         assert cuda.uploads == [(4, 32, 32, 3), (4, 48, 48, 3)] * 2
         assert cuda.runs == [(4, 32, 32, 3), (4, 32, 32, 3), (4, 48, 48, 3)] * 2
         for name, size in {"alpha": 32, "beta": 32, "gamma": 48}.items():
-            seen = np.stack([load(photo, size) for photo in photos[:6]])
+            seen = np.stack([load(photo, Square(size)) for photo in photos[:6]])
             answered = np.concatenate([answer.members[name][:, 0] for answer in answers])
             np.testing.assert_allclose(answered, tiny_bundle.reference(name, seen), atol=1e-5)
 

@@ -256,21 +256,21 @@ class TestRandomViews:
         return np.asarray(draw_photo(4, (32, 32)))
 
     def test_the_seed_and_the_photos_number_decide(self, pixels: Pixels) -> None:
-        views = RandomViews(4, self.STEPS, seed=1)
+        views = RandomViews(4, self.STEPS, seed=1, size=32)
         first = views(pixels, 0)
         assert first.shape == (4, 32, 32, 3)
         assert (views(pixels, 1) != first).any(), "another photo is seen in another way"
-        np.testing.assert_array_equal(RandomViews(4, self.STEPS, seed=1)(pixels, 0), first)
-        assert (RandomViews(4, self.STEPS, seed=2)(pixels, 0) != first).any()
+        np.testing.assert_array_equal(RandomViews(4, self.STEPS, seed=1, size=32)(pixels, 0), first)
+        assert (RandomViews(4, self.STEPS, seed=2, size=32)(pixels, 0) != first).any()
 
     def test_views_of_a_photo_differ(self, pixels: Pixels) -> None:
-        seen = RandomViews(8, self.STEPS, seed=0)(pixels, 0)
+        seen = RandomViews(8, self.STEPS, seed=0, size=32)(pixels, 0)
         assert len({view.tobytes() for view in seen}) == 8
 
     def test_more_views_begin_with_the_same_ones(self, pixels: Pixels) -> None:
-        few, many = (RandomViews(count, self.STEPS, seed=0)(pixels, 3) for count in (2, 5))
+        few, many = (RandomViews(count, self.STEPS, seed=0, size=32)(pixels, 3) for count in (2, 5))
         np.testing.assert_array_equal(many[:2], few)
 
     def test_the_given_augmentor_makes_them(self, pixels: Pixels) -> None:
-        seen = RandomViews(2, ({"HorizontalFlip": {"p": 1.0}},), seed=0)(pixels, 0)
+        seen = RandomViews(2, ({"HorizontalFlip": {"p": 1.0}},), seed=0, size=32)(pixels, 0)
         np.testing.assert_array_equal(seen, [pixels[:, ::-1]] * 2)

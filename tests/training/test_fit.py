@@ -90,6 +90,7 @@ def job(folder: Path, recipe: Recipe, reporter: Reporter = SILENT, **changes: An
         "data": data,
         "identity": {"recipe": recipe.model_dump(mode="json")},
         "photos": photos,
+        "stored": photos,
         "ids": tuple(f"{number}.jpg" for number in range(PHOTOS)),
         "labels": labels,
         "groups": np.arange(PHOTOS),

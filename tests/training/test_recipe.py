@@ -159,6 +159,8 @@ def test_a_recipe_is_the_published_one(recipe_set: str, backbone: str) -> None:
         "set": recipe_set,
         "backbone": backbone,
         "image_size": size,
+        "resize": "stretch",
+        "store_size": None,
         "batch_size": batch,
         "validation_fraction": 0.2,
         "seed": 42,
@@ -264,6 +266,9 @@ def test_a_set_of_one_backbone_says_what_it_has(edited: Edit) -> None:
         ("efficientnetb3.yaml", "average", "mean", "head.pooling: .*'max' or 'average'.*'mean'"),
         # What does not fit together.
         ("set.yaml", "size: 150", "size: 70", "image_size: .*at least 71 for xception"),
+        ("set.yaml", "size: 150", "size: 150\nstore_size: 149", "store_size: .*least the image_s"),
+        ("set.yaml", "size: 150", "size: 150\nstore_size: 1025", "store_size: .*equal to 1024"),
+        ("set.yaml", "size: 150", "size: 150\nresize: pad", "resize: .*'letterbox' or 'center_c"),
         ("inceptionv3.yaml", "pub", "image_size: 74\npub", "image_size: .*at least 75 for"),
         ("efficientnetb3.yaml", "exponential_decay: null\n", "", "only one of exponential_decay"),
         (

@@ -59,7 +59,12 @@ def command(
         print_line(
             f"sizes: {sizes['smallest']} to {sizes['largest']} pixels, median {sizes['median']}"
         )
+    for kind, scale in found.ranges.items():
+        count = sum(fact.kind == kind for fact in found.facts)
+        print_line(f"{kind}: {count}, values from {scale.low:g} to {scale.high:g} become 0 to 255")
     _print_list("broken photos", [f"{path}: {reason}" for path, reason in found.broken])
+    if found.notes:
+        _print_list("warnings of the decoder", [f"{path}: {note}" for path, note in found.notes])
     _print_list("groups of near-duplicates", [_joined(group) for group in found.duplicates])
     _print_list("of them with different labels", [_joined(group) for group in found.conflicts])
     _print_list("near-duplicates between train and test", [_joined(pair) for pair in found.overlap])
@@ -92,7 +97,9 @@ def _as_json(found: Overview) -> dict[str, Any]:
         "classes": found.counts,
         "names": found.dataset.names,
         "sizes": _sizes(found),
+        "ranges": {kind: [scale.low, scale.high] for kind, scale in found.ranges.items()},
         "broken": {str(path): reason for path, reason in found.broken},
+        "notes": [{"photo": str(path), "note": note} for path, note in found.notes],
         "duplicates": [[str(path) for path in group] for group in found.duplicates],
         "conflicts": [[str(path) for path in group] for group in found.conflicts],
         "overlap": [[str(path) for path in pair] for pair in found.overlap],

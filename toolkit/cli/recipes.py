@@ -73,7 +73,7 @@ def _print_sets(sets: list[RecipeSet], as_json: bool) -> None:
 
 
 def _figures(recipes: RecipeSet) -> dict[str, Any]:
-    shown = ("image_size", "batch_size", "epochs", "pixels", "published_accuracy")
+    shown = ("image_size", "resize", "batch_size", "epochs", "pixels", "published_accuracy")
     return {
         "description": recipes.description,
         "recipes": {

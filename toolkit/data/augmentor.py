@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import pydantic
 
-from toolkit.data.pixels import Pixels
+from toolkit.data.pixels import Pixels, Square, from_array
 from toolkit.errors import ToolkitError, suggestion
 
 LARGEST_NUMBER = 4096
@@ -32,20 +32,24 @@ MOST_TRANSFORMS = 1000
 Step = Mapping[str, Mapping[str, Any] | None]
 """One step: albumentations' name of the transform, and its parameters by its own names."""
 
+_CHECKS = 8
+"""Steps may be taken or not; so many draws show most of what they leave."""
+
 
 class Augmentor:
     """Changes photos at random, decided by a seed for each photo alone."""
 
-    def __init__(self, steps: Sequence[Step]) -> None:
+    def __init__(self, steps: Sequence[Step], size: int | None = None) -> None:
         """Build the pipeline.
 
         Args:
             steps: The transforms in order, as in a recipe's `augmentor.yaml`.
+            size: Side in pixels of what comes out; None takes that of what goes in.
 
         Raises:
             ToolkitError: A transform or parameter is unknown, or a value is not allowed.
         """
-        self._steps = list(steps)
+        self._steps, self._size = list(steps), size
         count = sum(_transforms_a_photo(step) for step in self._steps)
         if count > MOST_TRANSFORMS:
             raise ToolkitError(
@@ -59,25 +63,41 @@ class Augmentor:
         """Augment one photo.
 
         Args:
-            pixels: Shape (size, size, 3), uint8, RGB. It is not changed.
+            pixels: Shape (side, side, 3), uint8, RGB. It is not changed.
             seed: Decides all that is random.
 
         Returns:
-            A new array of the same shape and dtype.
+            A new array of shape (size, size, 3), uint8. Where the last step leaves the photo as
+            large as it came, it is brought to `size` as photos are: bilinear, antialiased.
+
+        Raises:
+            ToolkitError: The last step leaves another shape or dtype.
         """
         pipeline = self._pipeline()
         # albumentations' own set_random_seed gives every step the same numbers, so that steps of
         # equal p would always be taken together.
         pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
         changed: Pixels = pipeline(image=pixels)["image"]
-        if np.shares_memory(changed, pixels):
-            changed = changed.copy()  # No step applied.
-        if changed.shape != pixels.shape or changed.dtype != np.uint8:
+        size = self._size or len(pixels)
+        if changed.dtype != np.uint8 or changed.shape not in (pixels.shape, (size, size, 3)):
+            allowed = " or ".join(str((side, side, 3)) for side in sorted({size, len(pixels)}))
             raise ToolkitError(
-                f"augmentor: Expected shape {pixels.shape} and dtype uint8 after the last step, "
+                f"augmentor: Expected shape {allowed} and dtype uint8 after the last step, "
                 f"received {changed.shape} and {changed.dtype}."
             )
-        return changed
+        if len(changed) != size:
+            return Square(size)(from_array(changed))
+        # Where no step applied, it is what came in.
+        return changed.copy() if np.shares_memory(changed, pixels) else changed
+
+    def check(self, side: int) -> None:
+        """Refuse steps that leave photos of a side in another shape than they should.
+
+        Raises:
+            ToolkitError: Some do.
+        """
+        for seed in range(_CHECKS):
+            self(np.zeros((side, side, 3), dtype=np.uint8), seed)
 
     def _pipeline(self) -> albumentations.Compose:
         # A pipeline holds the state of its random generator, so threads cannot share one.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from toolkit.capacity import free_disk
-from toolkit.data.pixels import DECODER_VERSION, DEFINITION, load
+from toolkit.data.pixels import DECODER_VERSION, PixelDefinition, Square, load
 from toolkit.errors import ToolkitError
 from toolkit.files import cache_folder, held, sha256_json, written_whole
 from toolkit.machine import usable_cores
@@ -18,14 +19,20 @@ from toolkit.progress import SILENT, Reporter
 
 
 def decoded_photos(
-    paths: Sequence[Path], hashes: Sequence[str], size: int, reporter: Reporter = SILENT
+    paths: Sequence[Path],
+    hashes: Sequence[str],
+    square: Square,
+    definition: PixelDefinition,
+    reporter: Reporter = SILENT,
 ) -> Path:
     """Decode photos into one file, or find the file made before from the same bytes.
 
     Args:
         paths: The photos.
         hashes: SHA-256 of each; the file is found again by them, not by the paths.
-        size: Side of the square in pixels.
+        square: What each becomes.
+        definition: Of the pixels; its ranges scale photos of more than 8 bits.
+        reporter: Where progress is told.
 
     Returns:
         A `.npy` file of shape (photos, size, size, 3), uint8, RGB: open it with
@@ -35,7 +42,7 @@ def decoded_photos(
         BrokenPhotoError: A photo cannot be read.
         ToolkitError: The disk is too full.
     """
-    path = _file(hashes, size)
+    path, size = _file(hashes, square, definition), square.size
     if path.is_file():
         return path
     _remove_left_behind(path.parent)
@@ -44,7 +51,7 @@ def decoded_photos(
         contextlib.ExitStack() as afterwards,
         written_whole(path) as temporary,
         ThreadPoolExecutor(usable_cores()) as pool,
-        reporter.track(f"decoding at {size} px", len(paths)) as advance,
+        reporter.track(f"decoding at {square}", len(paths)) as advance,
     ):
         # Held before the file is there, and until it has its name.
         afterwards.enter_context(_held(temporary))
@@ -54,7 +61,7 @@ def decoded_photos(
 
         def decode_into(index: int) -> None:
             # Each thread writes its own row, so that no finished photo waits in memory.
-            photos[index] = load(paths[index], size)
+            photos[index] = load(paths[index], square, definition.ranges)
 
         for _ in pool.map(decode_into, range(len(paths))):
             advance(1)
@@ -72,15 +79,17 @@ def decoded_bytes(count: int, sizes: Iterable[int]) -> int:
     return sum(count * size * size * 3 for size in set(sizes))
 
 
-def bytes_to_decode(hashes: Sequence[str], sizes: Iterable[int]) -> int:
-    """Return what `decoded_photos` has still to write for photos at different sizes."""
-    missing = [size for size in sizes if not _file(hashes, size).is_file()]
-    return decoded_bytes(len(hashes), missing)
+def bytes_to_decode(
+    hashes: Sequence[str], squares: Iterable[Square], definition: PixelDefinition
+) -> int:
+    """Return what `decoded_photos` has still to write for photos as different squares."""
+    missing = {each for each in squares if not _file(hashes, each, definition).is_file()}
+    return sum(decoded_bytes(len(hashes), [square.size]) for square in missing)
 
 
-def _file(hashes: Sequence[str], size: int) -> Path:
-    key = sha256_json([DEFINITION, DECODER_VERSION, size, list(hashes)])
-    return decoded_folder() / f"{key[:32]}-{size}px.npy"
+def _file(hashes: Sequence[str], square: Square, definition: PixelDefinition) -> Path:
+    key = sha256_json([definition.settings, DECODER_VERSION, asdict(square), list(hashes)])
+    return decoded_folder() / f"{key[:32]}-{square.size}px.npy"
 
 
 def _remove_left_behind(folder: Path) -> None:

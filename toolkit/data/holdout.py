@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from toolkit.data.dataset import Dataset
 from toolkit.data.duplicates import joined_groups, near_groups
+from toolkit.data.pixels import PixelDefinition
+from toolkit.data.ranges import looks_black
 from toolkit.data.reading import WARN_SHARE
 from toolkit.data.split import validation_mask
-from toolkit.data.survey import PhotoFacts, survey
+from toolkit.data.survey import PhotoFacts, ranges_among, report_notes, survey
 from toolkit.errors import ToolkitError, listing
 from toolkit.metrics import doubt
-from toolkit.progress import SILENT, Reporter
+from toolkit.progress import SILENT, Reporter, counted
 
 FAR = 0.05
 """How far the share that is held out may be from what was wanted before it is said."""
@@ -34,6 +36,7 @@ class Prepared:
         given: Shape (photos,): True where the data itself holds a photo out; None where it does
             not say.
         left_out: Ids of broken photos.
+        pixels: How they become pixels: the range of each kind is theirs.
     """
 
     dataset: Dataset
@@ -41,6 +44,7 @@ class Prepared:
     labels: NDArray[np.int64]
     groups: NDArray[np.int64]
     left_out: tuple[str, ...]
+    pixels: PixelDefinition
     given: NDArray[np.bool_] | None = None
 
     def held_out(self, fraction: float, split_seed: int) -> NDArray[np.bool_]:
@@ -135,12 +139,15 @@ def prepare(dataset: Dataset, *, skip_broken: bool, reporter: Reporter = SILENT)
     if len(broken) > WARN_SHARE * len(looked_at):
         reporter.warn(f"{len(broken)} of {len(looked_at)} labelled photos are left out as broken")
     sound = tuple(fact for fact in facts if not fact.broken)
+    report_notes(((photo.path, note) for photo, fact in looked_at for note in fact.notes), reporter)
     counts = np.bincount([photo.label for photo in kept.photos], minlength=len(kept.classes))
     if not counts.all():
         empty = kept.classes[int(np.flatnonzero(counts == 0)[0])]
         raise ToolkitError(f"{dataset.root}: class '{empty}' has no readable photo.")
     labels = np.array([photo.label for photo in kept.photos], dtype=np.int64)
     near = near_groups([fact.perceptual_hash for fact in sound])
+    pixels = PixelDefinition(ranges=ranges_among(sound))
+    _report_ranges(kept, sound, pixels, reporter)
     return Prepared(
         dataset=kept,
         facts=sound,
@@ -148,6 +155,7 @@ def prepare(dataset: Dataset, *, skip_broken: bool, reporter: Reporter = SILENT)
         groups=joined_groups(near, [photo.group for photo in kept.photos]),
         left_out=tuple(photo.id for photo, _ in broken),
         given=_given(kept, labels, near, reporter) if dataset.has_validation else None,
+        pixels=pixels,
     )
 
 
@@ -183,3 +191,23 @@ def _given(
 def _first(names: Sequence[str], most: int = 8) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def _report_ranges(
+    dataset: Dataset, facts: Sequence[PhotoFacts], pixels: PixelDefinition, reporter: Reporter
+) -> None:
+    """Report how photos of more than 8 bits are scaled, and where most of a kind look black."""
+    for kind, scale in pixels.ranges.items():
+        looked_at = zip(dataset.photos, facts, strict=True)
+        own = [(photo, fact) for photo, fact in looked_at if fact.kind == kind]
+        reporter.say(
+            f"{counted(len(own), 'photo')} of {kind}: values from {scale.low:g} to {scale.high:g} "
+            "become 0 to 255, here and wherever the networks are used"
+        )
+        black = sum(looks_black(fact.found, scale) for _, fact in own)
+        if 2 * black >= len(own):
+            photo, fact = max(own, key=lambda one: one[1].high)
+            reporter.say(
+                f"{black} of them will look black: {photo.path} has the value {fact.high:g}. "
+                "Remove or fix it if that is no real brightness"
+            )

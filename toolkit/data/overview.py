@@ -9,9 +9,10 @@ from pathlib import Path
 from toolkit.data.dataset import Dataset
 from toolkit.data.duplicates import near_groups, near_matches
 from toolkit.data.labelled import load_labelled
+from toolkit.data.ranges import Range
 from toolkit.data.reading import AUTO, Found, Reading
 from toolkit.data.request import NothingToPredictError, Request, load_request
-from toolkit.data.survey import PhotoFacts, survey
+from toolkit.data.survey import PhotoFacts, ranges_among, survey
 from toolkit.progress import SILENT, Reporter
 
 
@@ -30,6 +31,7 @@ class Overview:
         overlap: For each test photo that is a near-duplicate of labelled ones, the most like of
             them, and itself.
         found: How labels, photos and the photos to predict were found.
+        notes: Path and warning of the decoder for photos that it could read, test photos too.
     """
 
     dataset: Dataset
@@ -41,6 +43,12 @@ class Overview:
     conflicts: list[list[Path]]
     overlap: list[tuple[Path, Path]]
     found: Found = field(default=Found())
+    notes: list[tuple[Path, str]] = field(default_factory=list)
+
+    @property
+    def ranges(self) -> dict[str, Range]:
+        """Of labelled photos of more than 8 bits, by kind; see `toolkit.data.ranges`."""
+        return ranges_among(self.facts)
 
 
 def overview(root: Path, reading: Reading = AUTO, reporter: Reporter = SILENT) -> Overview:
@@ -88,4 +96,9 @@ def overview(root: Path, reading: Reading = AUTO, reporter: Reporter = SILENT) -
         conflicts=[[paths[index] for index in group] for group in conflicting],
         overlap=[(paths[sound[b]], test_paths[test_sound[a]]) for a, b in pairs.tolist()],
         found=dataset.found.joined(request.found) if request else dataset.found,
+        notes=[
+            (path, note)
+            for path, fact in zip([*paths, *test_paths], facts, strict=True)
+            for note in fact.notes
+        ],
     )

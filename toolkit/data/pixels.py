@@ -6,125 +6,145 @@ difference between them cannot be made.
 
 from __future__ import annotations
 
-import io
-import struct
-import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
-import PIL
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 
+from toolkit.data.decoder import DRAFT_SIDE, decode, read_photo, scaled_down
+from toolkit.data.formats import DECODER_VERSION
+from toolkit.data.photo_file import BrokenPhotoError
+from toolkit.data.ranges import Range, Ranges
 from toolkit.errors import ToolkitError
+
+__all__ = [
+    "DECODER_VERSION",
+    "DEFINITION",
+    "DRAFT_SIDE",
+    "LARGEST_IMAGE_SIZE",
+    "PADDING",
+    "RESIZES",
+    "BrokenPhotoError",
+    "PixelDefinition",
+    "Pixels",
+    "Resize",
+    "Square",
+    "decode",
+    "from_array",
+    "load",
+    "read_photo",
+]
 
 Pixels = NDArray[np.uint8]
 
-MAX_PIXELS = 200_000_000
-"""A photo of more pixels is refused: it would not fit in memory beside others."""
+LARGEST_IMAGE_SIZE = DRAFT_SIDE
 
-DRAFT_SIDE = 1024
-"""A larger JPEG is scaled down while it is decoded, to no less than this many pixels a side.
+Resize = Literal["stretch", "letterbox", "center_crop"]
+RESIZES: tuple[Resize, ...] = get_args(Resize)
 
-The figure must be the same for all image sizes: a photo is decoded once for all of them.
-"""
-
-LARGEST_IMAGE_SIZE = 1024
+PADDING = (124, 116, 104)
+"""What a letterbox is filled with: the mean colour of ImageNet."""
 
 DEFINITION: dict[str, Any] = {
-    "definition": 1,
+    "definition": 2,
     "decoder": "Pillow",
     "draft_side": DRAFT_SIDE,
+    "large": "JPEG scaled down while decoded, then k x k pixels averaged, k = short side // draft",
     "orientation": "EXIF applied",
-    "colour": "RGB uint8; alpha on white; 16 bits by their high byte; CMYK converted by formula",
-    "resize": "stretched to the square, bilinear antialiased (Pillow BILINEAR)",
+    "colour": "RGB uint8; alpha on white; CMYK converted by formula",
+    "more than 8 bits": "by the range of the kind; whole numbers floor, others rounded half up",
+    "resize": "bilinear antialiased (Pillow BILINEAR)",
+    "padding": list(PADDING),
 }
 """What travels with every run and bundle; its hash is part of the key of cached pixels."""
 
-DECODER_VERSION = f"Pillow {PIL.__version__}"
 
-_LYING = (5, 6, 7, 8)
-"""EXIF orientations that exchange width and height."""
-
-_WHITE = (255, 255, 255, 255)
-_SIXTEEN_BIT_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
-_DECODER_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    EOFError,
-    OverflowError,
-    RuntimeError,  # Of AVIF.
-    ZeroDivisionError,
-    struct.error,
-)
-
-
-class BrokenPhotoError(ToolkitError):
-    """A photo that cannot be read.
+@dataclass(frozen=True)
+class PixelDefinition:
+    """How the photos of a data set become pixels, as runs and bundles keep it.
 
     Attributes:
-        source: The file, or a name for bytes that came without one.
-        reason: What is wrong with it.
+        rules: `DEFINITION`, of the toolkit that wrote it.
+        decoder_version: What decoded the photos then.
+        ranges: By kind, of photos whose values have more than 8 bits; see `toolkit.data.ranges`.
     """
 
-    def __init__(self, source: str, reason: str) -> None:
-        super().__init__(f"{source}: {reason}")
-        self.source = source
-        self.reason = reason
+    rules: Mapping[str, Any] = field(default_factory=lambda: dict(DEFINITION))
+    decoder_version: str = DECODER_VERSION
+    ranges: Ranges = field(default_factory=dict)
 
-    def __reduce__(self) -> tuple[type[BrokenPhotoError], tuple[str, str]]:
-        return type(self), (self.source, self.reason)
+    @classmethod
+    def read(cls, content: Mapping[str, Any]) -> PixelDefinition:
+        """Take it from JSON, where `asdict` had put it."""
+        ranges = {kind: Range(**each) for kind, each in content["ranges"].items()}
+        return cls(content["rules"], content["decoder_version"], ranges)
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What must be equal for two networks to see the same photo alike, as JSON has it."""
+        content = asdict(self)
+        del content["decoder_version"]
+        return content
 
-def decode(source: Path | bytes) -> Image.Image:
-    """Decode a photo.
+    def decoder_note(self, when: str) -> str:
+        """Return what to report where another version decodes photos than then; else empty."""
+        if self.decoder_version == DECODER_VERSION:
+            return ""
+        return (
+            f"photos are decoded by {DECODER_VERSION}, {when} they were by "
+            f"{self.decoder_version}: probabilities may differ a little"
+        )
 
-    Args:
-        source: A file, or the bytes of one.
+    def check(self, owner: Path, remedy: str) -> None:
+        """Refuse networks that were given other pixels than they would be given now.
 
-    Returns:
-        An upright image of mode RGB. A large JPEG comes scaled down (see `DRAFT_SIDE`).
+        Args:
+            owner: The run or bundle.
+            remedy: What makes it anew, as a sentence.
 
-    Raises:
-        BrokenPhotoError: The bytes are no readable photo; the message says why.
-    """
-    name = str(source) if isinstance(source, Path) else "photo"
-    content = _read(source) if isinstance(source, Path) else source
-    if not content:
-        raise BrokenPhotoError(name, "the file is empty")
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise BrokenPhotoError(
-                    name,
-                    f"{image.width} x {image.height} pixels are more than the {MAX_PIXELS:,} "
-                    "that are read; scale it down",
+        Raises:
+            ToolkitError: The rules are others; the message names what differs.
+        """
+        for key in sorted({*self.rules, *DEFINITION}):
+            if self.rules.get(key) != DEFINITION.get(key):
+                raise ToolkitError(
+                    f"{owner}: its pixels have another definition ({key}: Expected "
+                    f"{DEFINITION.get(key)!r}, received {self.rules.get(key)!r}). {remedy}, or "
+                    "use the toolkit that made it."
                 )
-            image.draft("RGB", (DRAFT_SIDE, DRAFT_SIDE))
-            return _to_rgb(ImageOps.exif_transpose(image))
-    except Image.DecompressionBombError:
-        raise BrokenPhotoError(
-            name, f"more than twice the {MAX_PIXELS:,} pixels that are read; scale it down"
-        ) from None
-    except PIL.UnidentifiedImageError:
-        raise BrokenPhotoError(name, "not a photo in a known format") from None
-    except _DECODER_ERRORS as error:
-        raise BrokenPhotoError(name, f"cannot be decoded ({error})") from None
 
 
-def upright_size(path: Path) -> tuple[int, int]:
-    """Return width and height of a readable photo as its file has them, turned upright.
+@dataclass(frozen=True, order=True)
+class Square:
+    """How a decoded photo becomes the square that a network looks at.
 
-    Unlike a decoded image's, they are never scaled down.
+    Attributes:
+        size: Side in pixels.
+        resize: `stretch` changes the proportions. `letterbox` keeps them, and fills what is left
+            with `PADDING`. `center_crop` keeps them, and cuts off what is over.
     """
-    with Image.open(path) as image:
-        turned = image.getexif().get(ExifTags.Base.Orientation) in _LYING
-        return (image.height, image.width) if turned else image.size
+
+    size: int
+    resize: Resize = "stretch"
+
+    def __call__(self, image: Image.Image) -> Pixels:
+        """Make the square.
+
+        Args:
+            image: Mode RGB.
+
+        Returns:
+            Shape (size, size, 3), uint8, RGB.
+        """
+        made = {"letterbox": _letterboxed, "center_crop": _cropped}.get(self.resize, _stretched)
+        return np.asarray(made(image, self.size), dtype=np.uint8)
+
+    def __str__(self) -> str:
+        return f"{self.size} px" if self.resize == "stretch" else f"{self.size} px, {self.resize}"
 
 
 def from_array(pixels: Pixels) -> Image.Image:
@@ -134,7 +154,7 @@ def from_array(pixels: Pixels) -> Image.Image:
         pixels: Shape (height, width, 3), uint8, RGB.
 
     Returns:
-        The same as an image.
+        The same as an image; a large one is scaled down as a file's is.
 
     Raises:
         ToolkitError: It is no array, or has another shape or dtype.
@@ -146,52 +166,34 @@ def from_array(pixels: Pixels) -> Image.Image:
             "Expected an array of shape (height, width, 3) and dtype uint8 (RGB), "
             f"received shape {pixels.shape} and dtype {pixels.dtype}."
         )
-    return Image.fromarray(np.ascontiguousarray(pixels))
+    return scaled_down(Image.fromarray(np.ascontiguousarray(pixels)))
 
 
-def resize(image: Image.Image, size: int) -> Pixels:
-    """Stretch an image to a square.
+def load(source: Path | bytes, square: Square, ranges: Ranges | None = None) -> Pixels:
+    """Decode a photo and make a square of it: `square(decode(source, ranges))`."""
+    return square(decode(source, ranges))
 
-    Args:
-        image: Mode RGB.
-        size: Side of the square in pixels.
 
-    Returns:
-        Shape (size, size, 3), uint8, RGB.
+def _stretched(image: Image.Image, size: int) -> Image.Image:
+    return image.resize((size, size), Image.Resampling.BILINEAR)
+
+
+def _letterboxed(image: Image.Image, size: int) -> Image.Image:
+    """Bring the long side to `size`, and the photo to the middle.
+
+    The short side becomes `size` times the proportion, rounded half up, at least 1; of an odd rest
+    the larger part lies at the right or below.
     """
-    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR), dtype=np.uint8)
+    longest = max(image.size)
+    width, height = (max(1, (2 * size * side + longest) // (2 * longest)) for side in image.size)
+    whole = Image.new("RGB", (size, size), PADDING)
+    small = image.resize((width, height), Image.Resampling.BILINEAR)
+    whole.paste(small, ((size - width) // 2, (size - height) // 2))
+    return whole
 
 
-def load(source: Path | bytes, size: int) -> Pixels:
-    """Decode a photo and stretch it to a square: `resize(decode(source), size)`."""
-    return resize(decode(source), size)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise BrokenPhotoError(str(path), "no such file") from None
-    except OSError as error:
-        raise BrokenPhotoError(str(path), f"cannot be read ({error.strerror})") from None
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        image.load()
-        return image
-    if image.mode in _SIXTEEN_BIT_MODES:
-        high_bytes = np.clip(np.asarray(image, dtype=np.int64) >> 8, 0, 255).astype(np.uint8)
-        return Image.fromarray(high_bytes).convert("RGB")
-    if image.has_transparency_data:
-        on_white = Image.new("RGBA", image.size, _WHITE)
-        on_white.alpha_composite(image.convert("RGBA"))
-        return on_white.convert("RGB")
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no defined range; save as 8 or 16 bits")
-    return image.convert("RGB")
-
-
-# Pillow warns, then refuses, by a limit of its own; ours is the one that is told to the user.
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+def _cropped(image: Image.Image, size: int) -> Image.Image:
+    """Stretch the largest square in the middle; of an odd rest the larger part lies after it."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return _stretched(image.crop((left, top, left + side, top + side)), size)

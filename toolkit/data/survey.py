@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,10 +12,15 @@ import imagehash
 from pydantic import TypeAdapter, ValidationError
 
 from toolkit.data.fact_store import FactStore, FileState
-from toolkit.data.pixels import DECODER_VERSION, DEFINITION, BrokenPhotoError, decode, upright_size
-from toolkit.files import cache_folder, sha256_file, sha256_json
+from toolkit.data.photo_file import photo_sha256
+from toolkit.data.pixels import DECODER_VERSION, DEFINITION, BrokenPhotoError, read_photo
+from toolkit.data.ranges import Range, ranges_of
+from toolkit.files import cache_folder, sha256_json
 from toolkit.machine import usable_cores
-from toolkit.progress import SILENT, Reporter
+from toolkit.progress import SILENT, Reporter, counted
+
+NOTES_SHOWN = 5
+"""Notes on photos that are reported one by one."""
 
 _SCHEMA_VERSION = 2
 
@@ -26,11 +30,15 @@ class PhotoFacts:
     """What is known of one file after it was decoded once.
 
     Attributes:
-        sha256: Of its bytes; empty where the file is missing.
+        sha256: Of its bytes; empty where the file is missing or cannot be read at all.
         width: In pixels, upright; 0 for a broken one.
         height: Likewise.
         perceptual_hash: 64 bits (pHash of the decoded photo); 0 for a broken one.
         broken: Why it cannot be read; empty where it can.
+        kind: Of values that need a range (see `toolkit.data.ranges`); empty where they have 8 bits.
+        low: The smallest of such values, else 0.
+        high: The largest of such values, else 0.
+        notes: What the decoder warned of, in one line each.
     """
 
     sha256: str
@@ -38,6 +46,15 @@ class PhotoFacts:
     height: int
     perceptual_hash: int
     broken: str
+    kind: str = ""
+    low: float = 0.0
+    high: float = 0.0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def found(self) -> Range:
+        """The values of a photo that needs a range."""
+        return Range(self.low, self.high)
 
 
 _FACTS = TypeAdapter(PhotoFacts)
@@ -77,6 +94,25 @@ def survey(paths: Sequence[Path], reporter: Reporter = SILENT) -> list[PhotoFact
     return [known[state] for state in states]
 
 
+def ranges_among(facts: Iterable[PhotoFacts]) -> dict[str, Range]:
+    """Return the range of each kind of photos of more than 8 bits; see `toolkit.data.ranges`."""
+    return ranges_of((fact.kind, fact.found) for fact in facts if fact.kind)
+
+
+def report_notes(notes: Iterable[tuple[object, str]], reporter: Reporter) -> None:
+    """Report what was remarkable about photos: a line each of the first, and how many more.
+
+    Args:
+        notes: Name of a photo and what there is to say of it.
+        reporter: Where it is reported.
+    """
+    lines = [f"{name}: {note}" for name, note in notes]
+    for line in lines[:NOTES_SHOWN]:
+        reporter.say(line)
+    if len(lines) > NOTES_SHOWN:
+        reporter.say(f"... and {counted(len(lines) - NOTES_SHOWN, 'more such note')}")
+
+
 def _recall(store: FactStore, states: Sequence[FileState]) -> dict[FileState, PhotoFacts]:
     known = {}
     for state, text in store.find(states).items():
@@ -95,9 +131,19 @@ def _remember(store: FactStore, found: Mapping[FileState, PhotoFacts]) -> None:
 
 def _look(path: Path) -> PhotoFacts:
     try:
-        image = decode(path)
+        photo = read_photo(path)
     except BrokenPhotoError as error:
-        digest = sha256_file(path) if path.is_file() and os.access(path, os.R_OK) else ""
-        return PhotoFacts(digest, 0, 0, 0, error.reason)
-    bits = int(str(imagehash.phash(image)), 16)
-    return PhotoFacts(sha256_file(path), *upright_size(path), bits, "")
+        return PhotoFacts(photo_sha256(path), 0, 0, 0, error.reason)
+    bits = int(str(imagehash.phash(photo.image)), 16)
+    found = photo.found or Range(0.0, 0.0)
+    return PhotoFacts(
+        photo_sha256(path),
+        photo.width,
+        photo.height,
+        bits,
+        broken="",
+        kind=photo.kind,
+        low=found.low,
+        high=found.high,
+        notes=photo.notes,
+    )

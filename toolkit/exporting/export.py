@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from toolkit.capacity import Capacity
-from toolkit.data.pixels import DECODER_VERSION, DEFINITION
+from toolkit.data.pixels import PixelDefinition
 from toolkit.errors import ToolkitError, UsageError, nearest
 from toolkit.exporting.members import VERSIONED, Photos, export_members
 from toolkit.exporting.memory import refuse_too_little
@@ -124,7 +124,8 @@ def export(runs: Sequence[Run], options: ExportOptions, reporter: Reporter = SIL
             return existing
         photos = Photos.find(runs, options.data, reporter)
         recipes = [run.recipe for run in runs]
-        refuse_too_little(recipes, target, photos.hashes, Capacity.here(), reporter)
+        pixels = runs[0].data.pixels
+        refuse_too_little(recipes, target, photos.hashes, pixels, Capacity.here(), reporter)
         building.mkdir(exist_ok=True)
         try:
             (building / MANIFEST).unlink(missing_ok=True)  # Its files are about to change.
@@ -169,7 +170,7 @@ def _build(
         classes=seen.classes,
         names=photos.names,
         class_prior=tuple(count / seen.training_photos for count in seen.class_counts),
-        pixels={**DEFINITION, "decoder_version": DECODER_VERSION},
+        pixels=PixelDefinition(ranges=seen.pixels.ranges),
         data={
             "fingerprint": seen.fingerprint,
             "split_seed": seen.split_seed,

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from toolkit.data.pixels import decode, resize
+from toolkit.data.pixels import Square, decode
+from toolkit.data.ranges import Ranges
 from toolkit.errors import ToolkitError, UsageError
 from toolkit.exporting.members import VERSIONED, Photos
 from toolkit.exporting.rule import MARGIN
@@ -52,7 +53,7 @@ class Fused:
 
     Attributes:
         file: Where it lies.
-        inputs: Names of its inputs, `images_<size>`.
+        inputs: Names of its inputs; see `fuse`.
         members: Those in it.
         views: Views a photo.
         voting: Name of the weights.
@@ -115,8 +116,9 @@ def fuse(
 ) -> Fused:
     """Write a bundle's ensemble as one ONNX file that computes the same probabilities.
 
-    Its inputs are `images_<size>`, uint8 of shape (batch, size, size, 3), RGB, one a size that a
-    member wants: the same photos, resized. Its output is `probabilities`, float32 of shape (batch,
+    Its inputs are `images_<size>`, uint8 of shape (batch, size, size, 3), RGB, one for each square
+    that a member wants: the same photos, stretched. Where they are resized in another way its name
+    follows, as in `images_150_letterbox`. Its output is `probabilities`, float32 of shape (batch,
     classes).
 
     Args:
@@ -143,10 +145,10 @@ def fuse(
     del ensemble  # Else all members would be in memory twice.
     with written_whole(target) as temporary:
         _save(_model(bundle, members, chosen, views), temporary, target)
-        sizes = _sizes(members)
-        received = _probabilities(temporary, photos, sizes)
+        squares, ranges = _squares(members), bundle.pixels.ranges
+        received = _probabilities(temporary, photos, squares, ranges)
         difference = float(np.abs(received - expected).max())
-        plain = _probabilities(temporary, photos, sizes, fusions=False)
+        plain = _probabilities(temporary, photos, squares, ranges, fusions=False)
         noise_floor = float(np.abs(received - plain).max())
         allowed = TOLERANCE + MARGIN * noise_floor
         if not difference <= allowed:
@@ -156,7 +158,7 @@ def fuse(
                 f"which {MARGIN} times what rounding moves them by); use the bundle itself."
             )
         size = temporary.stat().st_size
-    inputs = tuple(input_name(each) for each in sizes)
+    inputs = tuple(input_name(each) for each in squares)
     figures = len(photos), difference, noise_floor
     return Fused(target, inputs, names, views, chosen.name, size, *figures)
 
@@ -170,7 +172,7 @@ def _model(
         if weight > 0
     }
     graph = Graph()
-    seen = {size: add_views(graph, size, VIEWS[:views]) for size in _sizes(members)}
+    seen = {square: add_views(graph, square, VIEWS[:views]) for square in _squares(members)}
     opsets: dict[str, int] = {}
     answers: dict[str, str] = {}
     ir_version = 0
@@ -185,15 +187,17 @@ def _model(
                 )
         prefix = f"members/{member.name}/"
         compose.add_prefix_graph(model.graph, prefix, inplace=True)
-        graph.add("Identity", [seen[member.image_size]], prefix + INPUT)
+        graph.add("Identity", [seen[member.square]], prefix + INPUT)
         graph.nodes.extend(model.graph.node)
         graph.constants.extend(model.graph.initializer)
         answers[member.name] = prefix + OUTPUT
     classes = len(bundle.classes)
     add_voting(graph, answers, weights, voting.temperature, views, classes)
     inputs = [
-        helper.make_tensor_value_info(input_name(size), TensorProto.UINT8, ["batch", size, size, 3])
-        for size in seen
+        helper.make_tensor_value_info(
+            input_name(square), TensorProto.UINT8, ["batch", square.size, square.size, 3]
+        )
+        for square in seen
     ]
     outputs = [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", classes])]
     fused: onnx.ModelProto = helper.make_model(
@@ -209,7 +213,8 @@ def _model(
         "toolkit.temperature": json.dumps(voting.temperature),
         "toolkit.bundle_sha256": bundle.sha256,
         "toolkit.versions": json.dumps(package_versions(VERSIONED)),
-        "toolkit.pixels": json.dumps(bundle.pixels),
+        "toolkit.pixels": json.dumps(asdict(bundle.pixels)),
+        "toolkit.inputs": json.dumps({input_name(square): asdict(square) for square in seen}),
     }
     helper.set_model_props(fused, metadata)
     return fused
@@ -224,7 +229,12 @@ def _save(model: onnx.ModelProto, path: Path, target: Path) -> None:
 
 
 def _probabilities(
-    path: Path, photos: Sequence[Path], sizes: list[int], *, fusions: bool = True
+    path: Path,
+    photos: Sequence[Path],
+    squares: list[Square],
+    ranges: Ranges,
+    *,
+    fusions: bool = True,
 ) -> NDArray[np.float32]:
     options = onnxruntime.SessionOptions()
     if not fusions:
@@ -235,9 +245,9 @@ def _probabilities(
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     answers: list[NDArray[np.float32]] = []
     for start in range(0, len(photos), _BATCH):
-        images = [decode(photo) for photo in photos[start : start + _BATCH]]
+        images = [decode(photo, ranges) for photo in photos[start : start + _BATCH]]
         feed = {
-            input_name(size): np.stack([resize(each, size) for each in images]) for size in sizes
+            input_name(square): np.stack([square(each) for each in images]) for square in squares
         }
         answers += session.run([OUTPUT], feed)
     return np.concatenate(answers)
@@ -253,5 +263,5 @@ def _check_size(bundle: Bundle, members: Sequence[Member]) -> None:
         )
 
 
-def _sizes(members: Sequence[Member]) -> list[int]:
-    return sorted({member.image_size for member in members})
+def _squares(members: Sequence[Member]) -> list[Square]:
+    return sorted({member.square for member in members})

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from toolkit.data.pixels import Square
 from toolkit.inference.bundle import INPUT, OUTPUT
 from toolkit.inference.views import View, taps
 
@@ -42,29 +43,31 @@ class Graph:
         return self.constant(np.float32(value), name)
 
 
-def input_name(size: int) -> str:
-    """Return the name of the fused file's input of a size."""
-    return f"{INPUT}_{size}"
+def input_name(square: Square) -> str:
+    """Return the name of the fused file's input for a square."""
+    name = f"{INPUT}_{square.size}"
+    return name if square.resize == "stretch" else f"{name}_{square.resize}"
 
 
-def add_views(graph: Graph, size: int, views: Sequence[View]) -> str:
+def add_views(graph: Graph, square: Square, views: Sequence[View]) -> str:
     """Add all views of a batch as one batch: all photos' first view, then their second, ...
 
     Args:
         graph: Where to.
-        size: Side of the photos in pixels, which are the input `input_name(size)`.
+        square: What the photos are, which are the input `input_name(square)`.
         views: The views.
 
     Returns:
         The name of the result, uint8 of shape (views * batch, size, size, 3).
     """
-    within = f"views/{size}"
-    crops: dict[tuple[float, str], str] = {(1.0, "centre"): input_name(size)}
+    size, source = square.size, input_name(square)
+    within = f"views/{source}"
+    crops: dict[tuple[float, str], str] = {(1.0, "centre"): source}
     seen: list[str] = []
     for number, view in enumerate(views):
         key = (view.fraction, view.anchor)
         if key not in crops:
-            crops[key] = _add_crop(graph, size, view, f"{within}/{number}")
+            crops[key] = _add_crop(graph, source, size, view, f"{within}/{number}")
         if view.mirrored:
             columns = graph.constant(np.arange(size)[::-1].copy(), f"{within}/{number}/columns")
             mirror = graph.add("Gather", [crops[key], columns], f"{within}/{number}/mirror", axis=2)
@@ -120,7 +123,7 @@ def add_voting(
     graph.add("Softmax", [graph.add("Mul", [logs, colder], "voting/logits")], OUTPUT, axis=1)
 
 
-def _add_crop(graph: Graph, size: int, view: View, within: str) -> str:
+def _add_crop(graph: Graph, source: str, size: int, view: View, within: str) -> str:
     """Add a crop brought back to size, byte for byte as `toolkit.inference.views.enlarge` does.
 
     With scale = 2 * size, the rows mixed by weights that sum to scale are whole numbers r up to
@@ -159,7 +162,7 @@ def _add_crop(graph: Graph, size: int, view: View, within: str) -> str:
         share = graph.add("Mul", [middle, f"{within}/unit"], f"{name}/share")
         return graph.add("Floor", [share], name)
 
-    floats = graph.add("Cast", [input_name(size)], f"{within}/floats", to=TensorProto.FLOAT)
+    floats = graph.add("Cast", [source], f"{within}/floats", to=TensorProto.FLOAT)
     rows = mixed(floats, 1, f"{within}/rows")
     whole = over_scale(rows, f"{within}/whole")
     scaled = graph.add("Mul", [whole, f"{within}/scale"], f"{within}/scaled")

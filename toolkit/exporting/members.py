@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from toolkit.capacity import how_many_fit
 from toolkit.data.cache import decoded_photos
 from toolkit.data.labelled import load_labelled
-from toolkit.data.pixels import DECODER_VERSION, DEFINITION
+from toolkit.data.pixels import DECODER_VERSION, PixelDefinition, Square
 from toolkit.data.reading import Reading
 from toolkit.data.survey import survey
 from toolkit.errors import ToolkitError, listing
@@ -57,12 +57,14 @@ class Photos:
     Attributes:
         paths: All labelled photos that the runs saw.
         hashes: SHA-256 of their files.
+        pixels: How they become pixels, before they are made square.
         chosen: Numbers of the held-out ones; without such, of some spread evenly over all.
         names: A readable name for some categories.
     """
 
     paths: list[Path]
     hashes: list[str]
+    pixels: PixelDefinition
     chosen: list[int]
     names: dict[str, str]
 
@@ -79,6 +81,8 @@ class Photos:
         """
         folder = data or Path(runs[0].data.folder)
         seen = runs[0].data
+        for run in runs:
+            run.data.pixels.check(run.folder, "Train it again with --fresh")
         reading = Reading.of_record(seen.reading, folder)
         dataset = load_labelled(folder, reading, reporter).without(seen.left_out)
         if dataset.fingerprint != seen.fingerprint:
@@ -108,11 +112,11 @@ class Photos:
             if validation
             else spread(len(ids), PHOTOS_WITHOUT_VALIDATION)
         )
-        return cls(paths, hashes, chosen, dataset.names)
+        return cls(paths, hashes, seen.pixels, chosen, dataset.names)
 
-    def decoded(self, size: int, reporter: Reporter) -> Path:
-        """Return the file of all photos at a size; see `decoded_photos`."""
-        return decoded_photos(self.paths, self.hashes, size, reporter)
+    def decoded(self, square: Square, reporter: Reporter) -> Path:
+        """Return the file of all photos as squares of a kind; see `decoded_photos`."""
+        return decoded_photos(self.paths, self.hashes, square, self.pixels, reporter)
 
 
 def export_members(
@@ -134,15 +138,15 @@ def export_members(
     """
     works = [_Work(name, run, photos, building) for name, run in named]
     missing = [work for work in works if not work.is_done]
-    pixels = {work.size: photos.decoded(work.size, reporter) for work in missing}
+    pixels = {work.square: photos.decoded(work.square, reporter) for work in missing}
     with ThreadPoolExecutor(_at_once(missing)) as pool:
         parities = []
         for work in missing:
             work.stamp.unlink(missing_ok=True)  # It would vouch for a file that is being replaced.
-            parities.append(pool.submit(work.convert, pixels[work.size], reporter))
+            parities.append(pool.submit(work.convert, pixels[work.square], reporter))
         try:
             for work, parity in zip(missing, parities, strict=True):
-                work.finish(parity.result(), pixels[work.size], reporter)
+                work.finish(parity.result(), pixels[work.square], reporter)
         except BaseException:
             # Those that have not begun first, or they would take the place of those that end.
             for parity in parities:
@@ -160,7 +164,7 @@ def answers_to_views(
     Args:
         work: What is being done, for people.
         session: The network.
-        pixels: `.npy` file of decoded photos at its size.
+        pixels: `.npy` file of decoded photos as its input has them.
         chosen: Numbers of the photos.
 
     Returns:
@@ -196,8 +200,8 @@ class _Work:
     building: Path
 
     @property
-    def size(self) -> int:
-        return self.run.recipe.image_size
+    def square(self) -> Square:
+        return self.run.recipe.square
 
     @property
     def file(self) -> Path:
@@ -220,6 +224,7 @@ class _Work:
             "model_sha256": self.run.model_sha256,
             "photos": self.photos.hashes,
             "versions": package_versions(VERSIONED),
+            "pixels": self.photos.pixels.settings,
             "decoder_version": DECODER_VERSION,
         }
 
@@ -233,7 +238,9 @@ class _Work:
             file=self.file.name,
             sha256=sha256_file(self.file),
             precision="fp32",
-            image_size=self.size,
+            image_size=self.square.size,
+            resize=self.square.resize,
+            store_size=self.run.recipe.store_size,
             augmentor=self.run.recipe.augmentor,
             score=self.run.score,
             parity=Parity(**read_json(self.stamp)["parity"]),
@@ -245,10 +252,11 @@ class _Work:
         reporter.say(f"{self.name}: to ONNX, and compared with Keras on {photos}")
         metadata = {
             "toolkit.classes": json.dumps(self.run.data.classes),
-            "toolkit.image_size": str(self.size),
+            "toolkit.image_size": str(self.square.size),
+            "toolkit.resize": self.square.resize,
             "toolkit.recipe": self.run.recipe.to_yaml(),
             "toolkit.versions": json.dumps({**self.run.versions, **package_versions(VERSIONED)}),
-            "toolkit.pixels": json.dumps(DEFINITION),
+            "toolkit.pixels": json.dumps(asdict(self.photos.pixels)),
         }
         try:
             return in_own_process(

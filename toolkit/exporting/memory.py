@@ -7,6 +7,7 @@ from pathlib import Path
 
 from toolkit.capacity import Capacity, Need, disk_needs, refuse_what_does_not_fit
 from toolkit.data.cache import bytes_to_decode, decoded_folder
+from toolkit.data.pixels import PixelDefinition
 from toolkit.progress import Reporter
 from toolkit.training.memory import weights_bytes
 from toolkit.training.recipe import Recipe
@@ -48,6 +49,7 @@ def refuse_too_little(
     recipes: Sequence[Recipe],
     bundle: Path,
     hashes: Sequence[str],
+    pixels: PixelDefinition,
     capacity: Capacity,
     reporter: Reporter,
 ) -> None:
@@ -57,6 +59,7 @@ def refuse_too_little(
         recipes: Of the networks.
         bundle: The folder that is going to be made.
         hashes: SHA-256 of each photo that the networks are compared on.
+        pixels: How photos are decoded.
         capacity: Of this machine.
         reporter: Where warnings are printed.
 
@@ -66,7 +69,7 @@ def refuse_too_little(
     for recipe in recipes:
         need = memory_need(recipe, capacity)
         refuse_what_does_not_fit(need, "Close other programs.", reporter)
-    decoded = bytes_to_decode(hashes, {recipe.image_size for recipe in recipes})
+    decoded = bytes_to_decode(hashes, {recipe.square for recipe in recipes}, pixels)
     wanted = {bundle.parent: export_disk(recipes), decoded_folder(): decoded}
     way_out = "Free some, or name other folders, for decoded photos by TOOLKIT_CACHE."
     for need in disk_needs("the export", wanted, capacity):

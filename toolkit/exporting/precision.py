@@ -109,7 +109,7 @@ def _lowered(
     known = read_json(stamp) if stamp.is_file() else {}
     if known.get("made_from") != made_from:
         stamp.unlink(missing_ok=True)  # It would vouch for files that are being replaced.
-        pixels = photos.decoded(member.image_size, reporter)
+        pixels = photos.decoded(member.square, reporter)
         bench = Bench(member, building, pixels, photos.chosen, calibration, reporter)
         rows, accepted = in_own_process(
             try_precisions, bench, precisions, told, environment=_NO_TELEMETRY

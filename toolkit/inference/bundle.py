@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.pixels import DECODER_VERSION, DEFINITION
+from toolkit.data.pixels import PixelDefinition, Resize, Square
 from toolkit.errors import ToolkitError
 from toolkit.files import read_json, sha256_file, sha256_json, write_json, written_whole
 
@@ -75,6 +75,8 @@ class Member:
         score: Validation figures (`toolkit.metrics.Score`), or empty.
         parity: How the ONNX file compares with Keras; None where it was not compared.
         variants: Lower precisions that were accepted, at most one a precision.
+        resize: How a photo becomes its input; see `toolkit.data.pixels.Square`.
+        store_size: Side in pixels of what its augmentor gets; None takes `image_size`.
     """
 
     name: str
@@ -89,6 +91,18 @@ class Member:
     score: Mapping[str, Any]
     parity: Parity | None
     variants: tuple[Variant, ...] = ()
+    resize: Resize = "stretch"
+    store_size: int | None = None
+
+    @property
+    def square(self) -> Square:
+        """What a photo becomes for its input."""
+        return Square(self.image_size, self.resize)
+
+    @property
+    def stored_square(self) -> Square:
+        """What a photo becomes for its augmentor."""
+        return Square(self.store_size or self.image_size, self.resize)
 
     def variant(self, precision: str) -> Variant | None:
         """Return the variant of a precision; None for the member itself.
@@ -157,7 +171,7 @@ class Bundle:
         classes: Category values in class order.
         names: A readable name for some categories.
         class_prior: Share of each class among the training photos.
-        pixels: The pixel definition, with the decoder's version.
+        pixels: How photos become pixels for all members, before they are made square.
         data: Fingerprint, split seed and validation fraction of what the members saw.
         members: The networks.
         voting: By number of views, 1 to 8.
@@ -173,7 +187,7 @@ class Bundle:
     classes: tuple[str, ...]
     names: Mapping[str, str]
     class_prior: tuple[float, ...]
-    pixels: Mapping[str, Any]
+    pixels: PixelDefinition
     data: Mapping[str, Any]
     members: tuple[Member, ...]
     voting: Mapping[int, VotingTable]
@@ -188,14 +202,8 @@ class Bundle:
 
     @property
     def decoder_note(self) -> str:
-        """What to tell where photos are now decoded by another version; else empty."""
-        exported = self.pixels.get("decoder_version")
-        if exported == DECODER_VERSION:
-            return ""
-        return (
-            f"photos are decoded by {DECODER_VERSION}, at export they were by {exported}: "
-            "probabilities may differ a little"
-        )
+        """What to report where photos are now decoded by another version; else empty."""
+        return self.pixels.decoder_note("at export")
 
     def check_pixels(self) -> None:
         """Refuse a bundle whose members were given other pixels than they would be given now.
@@ -203,13 +211,7 @@ class Bundle:
         Raises:
             ToolkitError: Its pixel definition is another; the message names what differs.
         """
-        for key in sorted({*self.pixels, *DEFINITION} - {"decoder_version"}):
-            if self.pixels.get(key) != DEFINITION.get(key):
-                raise ToolkitError(
-                    f"{self.folder}: its pixels have another definition ({key}: Expected "
-                    f"{DEFINITION.get(key)!r}, received {self.pixels.get(key)!r}). Export the "
-                    "bundle again, or use the toolkit that made it."
-                )
+        self.pixels.check(self.folder, "Export the bundle again")
 
     def check_files(self, members: list[Member] | None = None) -> None:
         """Refuse a bundle whose files are not the ones that were exported.
@@ -264,7 +266,7 @@ def load_bundle(folder: Path) -> Bundle:
         classes=tuple(content["classes"]),
         names=content["names"],
         class_prior=tuple(content["class_prior"]),
-        pixels=content["pixels"],
+        pixels=PixelDefinition.read(content["pixels"]),
         data=content["data"],
         members=tuple(
             Member(

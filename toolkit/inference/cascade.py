@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.pixels import BrokenPhotoError, Pixels, decode, from_array, resize
+from toolkit.data.pixels import BrokenPhotoError, Pixels, Square
 from toolkit.errors import ToolkitError
-from toolkit.inference.engine import Source
+from toolkit.inference.engine import Source, seen_as
 from toolkit.inference.exits import settled, settling_order
 from toolkit.inference.plan import (
     BATCHES_A_WINDOW,
@@ -32,6 +31,9 @@ from toolkit.machine import usable_cores
 
 BROKEN = -1
 
+_Look = tuple[dict[Square, Pixels], tuple[str, ...]]
+"""A photo's squares, and what was remarkable about it."""
+
 MOST_PHOTOS_A_WINDOW = 2048
 """Whatever the batch: two windows are in memory, decoded, 350 kB a photo at two sizes of 240."""
 
@@ -49,11 +51,13 @@ class Window:
         left: Step after which each photo left, shape (candidates, photos); the number of steps
             where the exact ensemble's label was settled, `BROKEN` where it could not be read.
         broken: Why a photo could not be read, by its number in the window.
+        notes: What was remarkable about a photo that was read, likewise.
     """
 
     probabilities: NDArray[np.float64]
     left: NDArray[np.int64]
     broken: Mapping[int, BrokenPhotoError]
+    notes: Mapping[int, tuple[str, ...]]
 
     def __len__(self) -> int:
         """Return how many photos it has."""
@@ -89,7 +93,8 @@ class Cascade:
         self._sessions, self._timings = sessions, sessions.timings
         self._classes = len(sessions.bundle.classes)
         self._weights = {name: w for name, w in plan.voting["weights"].items() if w > 0}
-        self._image_sizes = {member.name: member.image_size for member in sessions.bundle.members}
+        self._squares = {member.name: member.square for member in sessions.bundle.members}
+        self._ranges = sessions.bundle.pixels.ranges
         seen = {run for step in plan.steps for run in step}
         self._rest = settling_order(
             (run for run in exact_runs(self._weights, plan.views) if run not in seen),
@@ -125,7 +130,7 @@ class Cascade:
         """
         if not photos:
             return
-        first = self._sizes(self._plan.steps[:1]) if self._plan.steps else self._sizes([self._rest])
+        first = self._squares_of(self._plan.steps[:1] or [self._rest])
         windows = _windows(photos, self._sessions.batch)
         # Views have threads of their own: they would wait until all of the next window is decoded.
         with (
@@ -133,10 +138,10 @@ class Cascade:
             ThreadPoolExecutor(usable_cores(), "view") as viewers,
         ):
 
-            def submitted(window: Sequence[Source]) -> list[Future[dict[int, Pixels]]]:
+            def submitted(window: Sequence[Source]) -> list[Future[_Look]]:
                 return [pool.submit(self._look, photo, first, "decode") for photo in window]
 
-            ahead: list[Future[dict[int, Pixels]]] = []
+            ahead: list[Future[_Look]] = []
             try:
                 window = next(windows)
                 waiting = submitted(window)
@@ -149,27 +154,31 @@ class Cascade:
                 for left in ahead:
                     left.cancel()
 
-    def _look(self, photo: Source, sizes: frozenset[int], work: str) -> dict[int, Pixels]:
+    def _look(self, photo: Source, squares: frozenset[Square], work: str) -> _Look:
         started = perf_counter()
-        image = decode(photo) if isinstance(photo, Path) else from_array(photo)
-        seen = {size: resize(image, size) for size in sizes}
+        image, notes = seen_as(photo, self._ranges)
+        seen = {square: square(image) for square in squares}
         self._timings.add(work, milliseconds_since(started))
-        return seen
+        return seen, notes
 
-    def _sizes(self, steps: Sequence[Sequence[Run]]) -> frozenset[int]:
-        return frozenset(self._image_sizes[run.member] for step in steps for run in step)
+    def _squares_of(self, steps: Sequence[Sequence[Run]]) -> frozenset[Square]:
+        return frozenset(self._squares[run.member] for step in steps for run in step)
 
     def _answer(
         self,
         photos: Sequence[Source],
-        waiting: Sequence[Future[dict[int, Pixels]]],
+        waiting: Sequence[Future[_Look]],
         pool: ThreadPoolExecutor,
     ) -> Window:
-        seen: list[dict[int, Pixels]] = []
+        seen: list[dict[Square, Pixels]] = []
         broken: dict[int, BrokenPhotoError] = {}
+        notes: dict[int, tuple[str, ...]] = {}
         for number, future in enumerate(waiting):
             try:
-                seen.append(future.result())
+                squares, remarkable = future.result()
+                seen.append(squares)
+                if remarkable:
+                    notes[number] = remarkable
             except BrokenPhotoError as error:
                 broken[number] = error
         sound = np.array([number for number in range(len(photos)) if number not in broken], int)
@@ -203,7 +212,7 @@ class Cascade:
             for candidate in range(len(self._thresholds)):
                 undecided = left[candidate, staying] == self._settled
                 probabilities[candidate, staying[undecided]] = exact[undecided]
-        return Window(probabilities, left, broken)
+        return Window(probabilities, left, broken, notes)
 
     def _settle(self, kept: _Seen, pool: ThreadPoolExecutor) -> NDArray[np.float64]:
         """Run what remains until each photo's label is certain.
@@ -229,28 +238,29 @@ class Cascade:
     def _complete(
         self, kept: _Seen, photos: Sequence[Source], number: int, pool: ThreadPoolExecutor
     ) -> None:
-        """Bring photos to the sizes of all steps to come, when they come to the second one.
+        """Make the squares of all steps to come, when photos come to the second one.
 
-        Decoding again the few that are left costs less than bringing all to every size.
+        Decoding again the few that are left costs less than making every square of all.
         """
         here = [*self._plan.steps, self._rest][number]
-        if self._sizes([here]) <= kept.sizes:
+        if self._squares_of([here]) <= kept.squares:
             return
-        rest = self._sizes([*self._plan.steps[number:], *([self._rest] if self._exact else [])])
-        missing = rest - kept.sizes
+        last = [self._rest] if self._exact else []
+        rest = self._squares_of([*self._plan.steps[number:], *last])
+        missing = rest - kept.squares
         for known, more in zip(
             kept.photos,
             pool.map(lambda photo: self._look(photo, missing, "decode again"), photos),
             strict=True,
         ):
-            known.update(more)
+            known.update(more[0])
 
     def _run(self, run: Run, kept: _Seen, pool: ThreadPoolExecutor) -> NDArray[np.float32]:
-        size, session = self._image_sizes[run.member], self._sessions[run.member, run.precision]
+        square, session = self._squares[run.member], self._sessions[run.member, run.precision]
         answers: list[NDArray[np.float32]] = []
         for start in range(0, len(kept.photos), session.batch):
             started = perf_counter()
-            seen = [photo[size] for photo in kept.photos[start : start + session.batch]]
+            seen = [photo[square] for photo in kept.photos[start : start + session.batch]]
             images = np.stack(list(pool.map(VIEWS[run.view], seen)))
             self._timings.add("view", milliseconds_since(started) / len(images))
             started = perf_counter()
@@ -294,7 +304,7 @@ class _Seen:
         self,
         weights: Mapping[str, float],
         views: int,
-        photos: list[dict[int, Pixels]],
+        photos: list[dict[Square, Pixels]],
         classes: int,
     ) -> None:
         self.photos = photos
@@ -305,7 +315,7 @@ class _Seen:
         self._shares = {name: weight / views for name, weight in weights.items()}
 
     @property
-    def sizes(self) -> frozenset[int]:
+    def squares(self) -> frozenset[Square]:
         return frozenset(self.photos[0])
 
     def add(self, run: Run, answer: NDArray[np.float32]) -> None:

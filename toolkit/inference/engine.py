@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from toolkit.data.pixels import BrokenPhotoError, Pixels, decode, from_array, resize
+from toolkit.data.pixels import BrokenPhotoError, Pixels, Square, from_array, read_photo
+from toolkit.data.ranges import Ranges
 from toolkit.errors import ToolkitError
 from toolkit.files import sha256_json
 from toolkit.inference.bundle import Member
@@ -28,8 +30,11 @@ Source = Path | Pixels
 BATCHES_AHEAD = 2
 """Batches that are decoded before they are needed."""
 
-Input = tuple[int, str]
-"""What members share: image size, and hash of the augmentor where it makes the views."""
+Input = tuple[Square, int, str]
+"""What members share: the square that views are made from, their size, and the augmentor's hash.
+
+The hash is empty where the views are the fixed ones.
+"""
 
 
 @dataclass(frozen=True)
@@ -40,11 +45,13 @@ class Answer:
         probabilities: Shape (photos, classes); a broken photo's row is NaN.
         members: By member name, shape (photos, views, classes); broken photos are NaN.
         broken: Why a photo could not be read, by its number in the batch.
+        notes: What was remarkable about a photo that was read, likewise.
     """
 
     probabilities: NDArray[np.float64]
     members: Mapping[str, NDArray[np.float32]]
     broken: Mapping[int, BrokenPhotoError]
+    notes: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,8 +59,21 @@ class _Seen:
     """One photo as the members will see it: by input, shape (views, size, size, 3)."""
 
     views: dict[Input, Pixels]
+    notes: tuple[str, ...]
     decode_ms: float
     views_ms: float
+
+
+def seen_as(photo: Source, ranges: Ranges) -> tuple[Image.Image, tuple[str, ...]]:
+    """Return a photo as an RGB image, and what was remarkable about it.
+
+    Raises:
+        BrokenPhotoError: It cannot be read.
+    """
+    if not isinstance(photo, Path):
+        return from_array(photo), ()
+    decoded = read_photo(photo, ranges)
+    return decoded.image, decoded.notes
 
 
 class Engine:
@@ -92,7 +112,7 @@ class Engine:
         self._weights = [weight for _, weight in chosen]
         self._temperature = voting.temperature
         self._classes, self._batch = len(sessions.bundle.classes), sessions.batch
-        self._decoders = decoders
+        self._decoders, self._ranges = decoders, sessions.bundle.pixels.ranges
         networks = [(member.name, member.precision) for member in self.members]
         sessions.load(networks)
         self._names = [" ".join(network) for network in networks]
@@ -101,11 +121,12 @@ class Engine:
         self._makers: dict[Input, FixedViews | RandomViews] = {}
         for member in self.members:
             augmentor = sha256_json(member.augmentor) if random_views else ""
-            key = (member.image_size, augmentor)
+            square = member.stored_square if random_views else member.square
+            key = (square, member.image_size, augmentor)
             self._inputs.append(key)
             if key not in self._makers:
                 self._makers[key] = (
-                    RandomViews(views, member.augmentor, seed)
+                    RandomViews(views, member.augmentor, seed, member.image_size)
                     if random_views
                     else FixedViews(views)
                 )
@@ -147,11 +168,11 @@ class Engine:
 
     def _look(self, photo: Source, number: int) -> _Seen:
         started = perf_counter()
-        image = decode(photo) if isinstance(photo, Path) else from_array(photo)
-        sizes = {size: resize(image, size) for size in {size for size, _ in self._makers}}
+        image, notes = seen_as(photo, self._ranges)
+        squares = {square: square(image) for square in {square for square, _, _ in self._makers}}
         decoded = perf_counter()
-        views = {key: maker(sizes[key[0]], number) for key, maker in self._makers.items()}
-        return _Seen(views, 1e3 * (decoded - started), milliseconds_since(decoded))
+        views = {key: maker(squares[key[0]], number) for key, maker in self._makers.items()}
+        return _Seen(views, notes, 1e3 * (decoded - started), milliseconds_since(decoded))
 
     def _answer(self, batch: list[Future[_Seen]]) -> Answer:
         seen: list[_Seen] = []
@@ -176,7 +197,10 @@ class Engine:
             self.timings.runs += len(seen) * self.views * len(self.members)
         with self.timings.measured("voting"):
             probabilities = vote(list(answers.values()), self._weights, self._temperature)
-        return Answer(probabilities, answers, broken)
+        notes = {
+            number: photo.notes for number, photo in zip(sound, seen, strict=True) if photo.notes
+        }
+        return Answer(probabilities, answers, broken, notes)
 
     def _run(self, seen: list[_Seen]) -> Iterator[NDArray[np.float32]]:
         placed = {}

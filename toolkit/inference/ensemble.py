@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -21,6 +22,10 @@ from toolkit.machine import usable_cores
 
 MOST_THREADS_A_CORE = 4
 """More would only wait for one another."""
+
+
+class PhotoWarning(UserWarning):
+    """Something about a photo that was read is remarkable."""
 
 
 class Ensemble:
@@ -179,11 +184,18 @@ class Ensemble:
 
         Raises:
             BrokenPhotoError: A photo cannot be read.
+
+        Warns:
+            PhotoWarning: Something about a photo is remarkable, such as values that are clipped.
         """
         rows = [np.empty((0, len(self.classes)))]
         for answer in self.answers(photos):
             for error in answer.broken.values():
                 raise error
+            for number, notes in answer.notes.items():
+                for note in notes:
+                    photo = photos[sum(map(len, rows)) + number]
+                    warnings.warn(f"{photo}: {note}", PhotoWarning, stacklevel=2)
             rows.append(answer.probabilities)
         return np.concatenate(rows)
 

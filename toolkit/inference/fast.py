@@ -140,7 +140,12 @@ def predict_fast(
     """
     order = job.order
     paths = [request.paths[index] for index in order]
-    unread = Unread(request.paths, skip_broken=skip_broken, reporter=reporter)
+    unread = Unread(
+        request.paths,
+        ranges=ensemble.bundle.pixels.ranges,
+        skip_broken=skip_broken,
+        reporter=reporter,
+    )
     held = journal.rows()
     done = len(held)
     unread.met_before(order[np.flatnonzero(held[:, 0] == BROKEN)].tolist())
@@ -154,6 +159,8 @@ def predict_fast(
         with reporter.track(work, max(0, end - start)) as advance:
             for window in cascade.predict(paths[start:end]):
                 unread.met({int(order[start + n]): error for n, error in window.broken.items()})
+                numbers = (int(order[start + n]) for n in window.notes)
+                unread.noted(numbers, window.notes.values())
                 journal.append(np.hstack([window.left[0][:, None], window.probabilities[0]]))
                 start += len(window)
                 advance(len(window))
@@ -185,6 +192,7 @@ def predict_fast(
         cascade = Cascade(ensemble.sessions, job.plan, [thresholds], exact=True)
     predicted("predicting", cascade, max(done, job.sample), job.photos)
     seconds = perf_counter() - started
+    unread.report_notes()
     table = np.empty_like(journal.rows())
     table[order] = journal.rows()
     probabilities = table[:, 1:]

@@ -95,7 +95,12 @@ def predict_request(
     Raises:
         ToolkitError: Photos are missing or broken; the message lists all of them.
     """
-    unread = Unread(request.paths, skip_broken=skip_broken, reporter=reporter)
+    unread = Unread(
+        request.paths,
+        ranges=ensemble.bundle.pixels.ranges,
+        skip_broken=skip_broken,
+        reporter=reporter,
+    )
     held = journal.rows()
     answered = done = len(held)
     unread.met_before(np.flatnonzero(np.isnan(held[:, 0])).tolist())
@@ -105,10 +110,12 @@ def predict_request(
     with reporter.track("predicting", len(request.ids) - done) as advance:
         for answer in ensemble.answers(request.paths[done:], first=done):
             unread.met({answered + number: error for number, error in answer.broken.items()})
+            unread.noted((answered + number for number in answer.notes), answer.notes.values())
             journal.append(answer.probabilities)
             answered += len(answer.probabilities)
             advance(len(answer.probabilities))
     seconds = perf_counter() - started
+    unread.report_notes()
     probabilities = journal.rows()
     broken = np.flatnonzero(np.isnan(probabilities[:, 0])).tolist()
     probabilities[broken] = ensemble.bundle.class_prior

@@ -80,19 +80,22 @@ class FixedViews:
 class RandomViews:
     """N random views by the augmentor that a member was trained with."""
 
-    def __init__(self, count: int, augmentor: Sequence[Mapping[str, Any]], seed: int) -> None:
+    def __init__(
+        self, count: int, augmentor: Sequence[Mapping[str, Any]], seed: int, size: int
+    ) -> None:
         """Prepare the augmentor.
 
         Args:
             count: Views a photo.
             augmentor: Its steps, as the bundle holds them.
             seed: With a photo's number and a view's it decides what is drawn.
+            size: Side in pixels of the views.
         """
         # albumentations takes a second to import, and fixed views do without it.
         from toolkit.data.augmentor import Augmentor, photo_seed
 
         self._count, self._seed = count, seed
-        self._augmentor, self._photo_seed = Augmentor(augmentor), photo_seed
+        self._augmentor, self._photo_seed = Augmentor(augmentor, size), photo_seed
 
     def __call__(self, pixels: Pixels, photo: int) -> Pixels:
         """Return all views of a resized photo, shape (views, size, size, 3), uint8."""

@@ -15,6 +15,7 @@ import psutil
 
 import toolkit
 from toolkit.capacity import available_memory
+from toolkit.data.formats import DECODER_VERSION, FORMATS
 from toolkit.errors import ToolkitError
 from toolkit.files import cache_folder, written_whole
 from toolkit.inference.devices import obstacle
@@ -88,6 +89,7 @@ def _machine() -> dict[str, Any]:
         "system": platform.platform(),
         "processor": processor_name(),
         "cores": f"{usable_cores()} usable of {os.cpu_count()}",
+        "photos": f"{DECODER_VERSION} reads {', '.join(FORMATS)}",
         "memory": f"{available_memory() / 2**30:.1f} GiB free of {total / 2**30:.1f}",
     }
 

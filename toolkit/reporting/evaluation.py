@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from toolkit.bootstrap import Estimate, estimate
 from toolkit.data.dataset import Dataset, Photo
 from toolkit.data.labelled import load_labelled, load_labels
+from toolkit.data.photo_file import photo_sha256
 from toolkit.data.pixels import BrokenPhotoError
+from toolkit.data.ranges import Ranges
+from toolkit.data.survey import report_notes
 from toolkit.errors import ToolkitError, UsageError, listing
 from toolkit.files import sha256_file
 from toolkit.inference.bundle import MANIFEST as BUNDLE_MANIFEST
@@ -176,7 +179,7 @@ def _evaluate_run(
         try:
             probabilities = predict_run(run, paths, reporter)
         except BrokenPhotoError:
-            raise ToolkitError(_complaint(paths, reporter)) from None
+            raise ToolkitError(_complaint(paths, run.data.pixels.ranges, reporter)) from None
         where = _described(dataset, run.trained_on)
     else:
         validation = run.validation
@@ -248,14 +251,24 @@ def _predicted(
     paths = [photo.path for photo in dataset.photos]
     parts: dict[str, list[NDArray[np.floating]]] = {name: [] for name in ensemble.member_names}
     mixed: list[NDArray[np.float64]] = []
+    notes: list[tuple[Path, str]] = []
+    done = 0
     with reporter.track("predicting", len(paths)) as advance:
         for answer in ensemble.answers(paths):
             if answer.broken:
-                raise ToolkitError(_complaint(paths, reporter))
+                ranges = ensemble.bundle.pixels.ranges
+                raise ToolkitError(_complaint(paths, ranges, reporter))
+            notes += [
+                (paths[done + number], note)
+                for number, each in answer.notes.items()
+                for note in each
+            ]
             for name, probabilities in answer.members.items():
                 parts[name].append(probabilities.mean(axis=1, dtype=np.float64))
             mixed.append(answer.probabilities)
+            done += len(answer.probabilities)
             advance(len(answer.probabilities))
+    report_notes(notes, reporter)
     return {name: np.concatenate(rows) for name, rows in parts.items()}, np.concatenate(mixed)
 
 
@@ -301,13 +314,13 @@ def _labels(dataset: Dataset) -> Labels:
     return np.array([photo.label for photo in dataset.photos], dtype=np.int64)
 
 
-def _complaint(paths: Sequence[Path], reporter: Reporter) -> str:
+def _complaint(paths: Sequence[Path], ranges: Ranges, reporter: Reporter) -> str:
     if not any(path.exists() for path in paths):
         return (
             f"None of the {len(paths)} labelled photos is there; the first is looked for at "
             f"{paths[0]}. Name their folder with --photos beside --labels, or all with --data."
         )
-    lines = broken_photos(paths, reporter)
+    lines = broken_photos(paths, ranges, reporter)
     return (
         f"{len(lines)} of {len(paths)} labelled photos cannot be read. Mend or remove them:\n"
         f"{listing(lines, len(lines))}"
@@ -318,7 +331,7 @@ def _described(dataset: Dataset, trained_on: str) -> str:
     described = f"{counted(len(dataset.photos), 'photo')} of {dataset.root}"
     starts = range(0, len(trained_on), PHOTO_DIGITS)
     known = {trained_on[start : start + PHOTO_DIGITS] for start in starts}
-    count = sum(sha256_file(photo.path)[:PHOTO_DIGITS] in known for photo in dataset.photos)
+    count = sum(photo_sha256(photo.path)[:PHOTO_DIGITS] in known for photo in dataset.photos)
     if count:
         described += f" - TRAINED ON {count} OF THEM: these figures are too good for other photos"
     return described

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from toolkit.data.photo_file import photo_sha256
 from toolkit.data.request import Request
 from toolkit.errors import ToolkitError
 from toolkit.files import read_json, sha256_file, sha256_json
@@ -191,14 +192,8 @@ def changed_photos(request: Request, then: Mapping[str, Any], now: Mapping[str, 
 
 
 def _photo_hashes(paths: Sequence[Path]) -> list[str]:
-    def hashed(path: Path) -> str:
-        try:
-            return sha256_file(path)
-        except OSError:
-            return ""
-
     with ThreadPoolExecutor(usable_cores()) as pool:
-        return list(pool.map(hashed, paths))
+        return list(pool.map(photo_sha256, paths))
 
 
 def _relative(path: Path, start: Path) -> str:

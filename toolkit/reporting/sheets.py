@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from toolkit.data.augmentor import Augmentor, photo_seed
+from toolkit.data.dataset import Photo
 from toolkit.data.labelled import load_labelled
 from toolkit.data.overview import Overview
-from toolkit.data.pixels import load
+from toolkit.data.pixels import Square, decode, load, read_photo
 from toolkit.data.reading import AUTO, Reading
+from toolkit.data.survey import ranges_among, survey
 from toolkit.progress import SILENT, Reporter
 from toolkit.reporting.pictures import draw_class_histogram
 from toolkit.reporting.style import (
@@ -63,7 +65,10 @@ def draw_overview(found: Overview, folder: Path, reporter: Reporter = SILENT) ->
             for photo, fact in zip(found.dataset.photos, found.facts, strict=True)
             if photo.label == index and not fact.broken
         ]
-        samples[labelled(category)] = [load(path, SHEET_SIZE) for path in paths[:SHEET_PHOTOS]]
+        square = Square(SHEET_SIZE)
+        samples[labelled(category)] = [
+            load(path, square, found.ranges) for path in paths[:SHEET_PHOTOS]
+        ]
     counts = {labelled(category): count for category, count in found.counts.items()}
     draw_class_histogram(counts, folder / "classes.png")
     if any(samples.values()):
@@ -103,14 +108,24 @@ def draw_augmentor(
     check_picture(path)
     available = load_labelled(data, reading).photos
     picked = np.random.default_rng(seed).permutation(len(available))[:photos]
-    originals = [load(available[index].path, recipe.image_size) for index in picked]
-    augmentor = Augmentor(recipe.augmentor)
+    decoded = _decoded([available[index].path for index in picked], available)
+    originals = [recipe.square(photo) for photo in decoded]
+    augmentor = Augmentor(recipe.augmentor, recipe.image_size)
     augmented = [
-        [augmentor(original, photo_seed(seed, version, row)) for version in range(versions)]
-        for row, original in enumerate(originals)
+        [augmentor(stored, photo_seed(seed, version, row)) for version in range(versions)]
+        for row, stored in enumerate(map(recipe.stored_square, decoded))
     ]
     draw_augmentation_sheet(originals, augmented, f"Augmentor of '{recipe.set}'", path)
     return len(originals)
+
+
+def _decoded(paths: Sequence[Path], all_photos: Sequence[Photo]) -> list[Image.Image]:
+    """Decode some photos; where one has more than 8 bits, all are looked at for their range."""
+    photos = [read_photo(path) for path in paths]
+    if not any(photo.kind for photo in photos):
+        return [photo.image for photo in photos]
+    ranges = ranges_among(survey([photo.path for photo in all_photos]))
+    return [decode(path, ranges) for path in paths]
 
 
 def draw_sample_sheet(samples: Mapping[str, Sequence[NDArray[np.uint8]]], path: Path) -> None:

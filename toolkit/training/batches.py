@@ -47,7 +47,8 @@ class TrainingBatches(keras.utils.PyDataset):
         """Prepare the batches of one epoch after another.
 
         Args:
-            photos: All decoded photos, shape (photos, size, size, 3), uint8.
+            photos: All decoded photos, shape (photos, size, size, 3), uint8, of the size that the
+                augmentor gets.
             labels: Class index of each, shape (photos,).
             chosen: Indices of those to train on.
             classes: Number of classes.

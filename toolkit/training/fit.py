@@ -64,7 +64,8 @@ class Job:
         recipe: Its settings.
         data: Which photos it sees.
         identity: What must be equal for the run to be the same.
-        photos: `.npy` file of all decoded photos at the recipe's size.
+        photos: `.npy` file of all decoded photos as the network looks at them.
+        stored: `.npy` file of all decoded photos as the augmentor gets them; often the same.
         ids: Of all photos.
         labels: Shape (photos,), class indices.
         groups: Shape (photos,), near-duplicate groups.
@@ -85,6 +86,7 @@ class Job:
     data: DataSeen
     identity: dict[str, Any]
     photos: Path
+    stored: Path
     ids: tuple[str, ...]
     labels: NDArray[np.int64]
     groups: NDArray[np.int64]
@@ -175,12 +177,12 @@ def _fit_stage(
             )
         )
     training = TrainingBatches(
-        photos,
+        np.load(job.stored, mmap_mode="r"),
         job.labels,
         trained,
         classes=classes,
         batch_size=batch_size,
-        augmentor=Augmentor(job.recipe.augmentor),
+        augmentor=Augmentor(job.recipe.augmentor, job.recipe.image_size),
         seed=job.seed,
         epoch=len(progress.history),
         workers=job.workers,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from toolkit.capacity import Capacity, Need, disk_needs, refuse_what_does_not_fit
 from toolkit.data.cache import bytes_to_decode, decoded_folder
+from toolkit.data.pixels import PixelDefinition
 from toolkit.progress import Reporter
 from toolkit.training.recipe import Recipe
 from toolkit.training.registry import find_backbone
@@ -75,6 +76,7 @@ def refuse_too_little(
     recipes: Sequence[Recipe],
     runs: Path,
     hashes: Sequence[str],
+    pixels: PixelDefinition,
     capacity: Capacity,
     reporter: Reporter,
     *,
@@ -86,6 +88,7 @@ def refuse_too_little(
         recipes: What is going to be trained.
         runs: Where run folders are made.
         hashes: SHA-256 of each photo.
+        pixels: How photos are decoded.
         capacity: Of this machine.
         reporter: Where warnings are printed.
         on_gpu: Whether outputs may lie in a GPU's memory, of which nothing is known here.
@@ -99,7 +102,8 @@ def refuse_too_little(
         way_out = "Close other programs, or lower batch_size or image_size in the recipe."
         for recipe in recipes:
             refuse_what_does_not_fit(memory_need(recipe, capacity), way_out, reporter)
-    decoded = bytes_to_decode(hashes, {recipe.image_size for recipe in recipes})
+    squares = {each for recipe in recipes for each in (recipe.square, recipe.stored_square)}
+    decoded = bytes_to_decode(hashes, squares, pixels)
     wanted = {runs: training_disk(recipes), decoded_folder(): decoded}
     way_out = "Free some, or name other folders, for decoded photos by TOOLKIT_CACHE."
     for need in disk_needs("training", wanted, capacity):

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.data.cache import decoded_photos
-from toolkit.data.survey import survey
+from toolkit.data.ranges import Ranges, clipping
+from toolkit.data.survey import PhotoFacts, report_notes, survey
 from toolkit.processes import import_quietly, in_own_process
 from toolkit.progress import SILENT, Reporter
 from toolkit.training.run import Run
@@ -30,9 +31,24 @@ def predict_run(
     Raises:
         BrokenPhotoError: A photo cannot be read.
     """
-    hashes = [facts.sha256 for facts in survey(paths, reporter)]
-    photos = decoded_photos(paths, hashes, run.recipe.image_size, reporter)
+    pixels = run.data.pixels
+    pixels.check(run.folder, "Train it again with --fresh")
+    facts = survey(paths, reporter)
+    notes = (
+        (path, note)
+        for path, fact in zip(paths, facts, strict=True)
+        for note in (*fact.notes, *_clipped(fact, pixels.ranges))
+    )
+    report_notes(notes, reporter)
+    hashes = [fact.sha256 for fact in facts]
+    photos = decoded_photos(paths, hashes, run.recipe.square, pixels, reporter)
     return in_own_process(_predict_in_child, run.model_path, photos, run.recipe.batch_size)
+
+
+def _clipped(fact: PhotoFacts, ranges: Ranges) -> list[str]:
+    scale = ranges.get(fact.kind)
+    note = clipping(fact.found, scale) if scale else ""
+    return [note] if note else []
 
 
 def _predict_in_child(model: Path, photos: Path, batch_size: int) -> NDArray[np.float32]:

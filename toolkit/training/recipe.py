@@ -8,7 +8,7 @@ import pydantic
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
-from toolkit.data.pixels import LARGEST_IMAGE_SIZE
+from toolkit.data.pixels import LARGEST_IMAGE_SIZE, Resize, Square
 from toolkit.errors import suggestion
 from toolkit.training.registry import find_backbone
 
@@ -208,7 +208,11 @@ class Recipe(_Section):
         set: The folder's name; not to be written in a file.
         backbone: The file's name; not to be written in a file.
         description: What it is for.
-        image_size: Side in pixels of the square that photos are stretched to.
+        image_size: Side in pixels of the square that the network looks at.
+        resize: How a photo becomes that square: `stretch` changes its proportions, `letterbox`
+            keeps them and fills the rest, `center_crop` keeps them and cuts the rest off.
+        store_size: Side in pixels of the squares that the augmentor gets, where it shall choose
+            from more than it gives; none gives it photos of `image_size`.
         batch_size: Photos a training step.
         validation_fraction: Share of the photos that is held out, in every class.
         seed: Of the head's first weights, the order of photos, augmentation and dropout.
@@ -252,6 +256,8 @@ class Recipe(_Section):
     backbone: str
     description: str = ""
     image_size: Annotated[int, Field(ge=16, le=LARGEST_IMAGE_SIZE)]
+    resize: Resize = "stretch"
+    store_size: Annotated[int, Field(ge=16, le=LARGEST_IMAGE_SIZE)] | None = None
     batch_size: PositiveInt
     validation_fraction: Annotated[float, Field(gt=0, lt=1)]
     seed: Annotated[int, Field(ge=0)]
@@ -298,6 +304,11 @@ class Recipe(_Section):
                 f"image_size: Expected at least {backbone.smallest_size} for {self.backbone}, "
                 f"received {self.image_size}"
             )
+        if self.store_size is not None and self.store_size < self.image_size:
+            raise ValueError(
+                f"store_size: Expected at least the image_size {self.image_size}, "
+                f"received {self.store_size}"
+            )
         self._only_one_of("exponential_decay", "reduce_on_plateau", "warmup_cosine")
         self._only_one_of("mixup", "cutmix")
         self._only_one_of("class_weights", "sampling")
@@ -318,6 +329,16 @@ class Recipe(_Section):
         if len(given) > 1:
             *first, last = keys
             raise ValueError(f"{given[-1]}: Expected only one of {', '.join(first)} and {last}")
+
+    @property
+    def square(self) -> Square:
+        """What a photo becomes in validation and wherever the network is used."""
+        return Square(self.image_size, self.resize)
+
+    @property
+    def stored_square(self) -> Square:
+        """What a photo becomes before the augmentor."""
+        return Square(self.store_size or self.image_size, self.resize)
 
     def averages(self, stage: Stage) -> bool:
         """Return whether a stage keeps moving averages of the weights."""

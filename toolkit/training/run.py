@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from toolkit.data.pixels import PixelDefinition
 from toolkit.errors import ToolkitError
-from toolkit.files import read_json, write_json, write_text, written_whole
+from toolkit.files import read_json, sha256_json, write_json, write_text, written_whole
 from toolkit.training.recipe import Recipe
 from toolkit.training.recipe_files import recipe_from_yaml
 
@@ -53,6 +54,7 @@ class DataSeen:
         photos_sha256: Hash of the bytes of all photos, in their order.
         reading: How the folder was read, as `toolkit.data.reading.Reading.recorded` returns it.
         split_by: "seed", or "data" where the data itself says which photos are held out.
+        pixels: How they became pixels, before they were made square.
     """
 
     folder: str
@@ -68,11 +70,13 @@ class DataSeen:
     photos_sha256: str = ""
     reading: dict[str, str] = field(default_factory=dict)
     split_by: Literal["seed", "data"] = "seed"
+    pixels: PixelDefinition = field(default_factory=PixelDefinition)
 
     @property
     def split(self) -> tuple[str, ...]:
         """What must be equal for two runs to be members of one bundle."""
-        return self.fingerprint, self.photos_sha256, self.held_out, *self.left_out
+        pixels = sha256_json(self.pixels.settings)
+        return self.fingerprint, self.photos_sha256, self.held_out, pixels, *self.left_out
 
 
 @dataclass(frozen=True)
@@ -236,6 +240,7 @@ def load_run(folder: Path) -> Run:
     data = content["data"]
     for key in ("classes", "class_counts", "left_out"):
         data[key] = tuple(data[key])
+    data["pixels"] = PixelDefinition.read(data["pixels"])
     return Run(
         folder=folder,
         recipe=recipe_from_yaml(folder / RECIPE),

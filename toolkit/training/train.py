@@ -12,9 +12,11 @@ from typing import Any, Literal
 import numpy as np
 
 from toolkit.capacity import Capacity, available_memory, how_many_fit
+from toolkit.data.augmentor import Augmentor
 from toolkit.data.cache import decoded_photos
 from toolkit.data.holdout import Prepared, prepare
 from toolkit.data.labelled import load_labelled
+from toolkit.data.pixels import Square
 from toolkit.data.reading import AUTO, Reading
 from toolkit.errors import ToolkitError, UsageError, listing, nearest
 from toolkit.files import (
@@ -139,6 +141,8 @@ def train(
     starts = [_weights_start(recipe, options) for recipe in chosen]
     backend = choose_backend()
     _check_name(options.name)
+    for recipe in chosen:
+        _check_augmentor(recipe)
     if options.mixed_precision:
         in_own_process(_check_sixteen_bits, environment={"KERAS_BACKEND": backend})
     busy = f"{options.runs}: another process is training here. Wait for it, or pass another --runs."
@@ -165,7 +169,15 @@ def train(
         ]
         hashes = [fact.sha256 for fact in prepared.facts]
         on_gpu = may_have_gpu()
-        refuse_too_little(to_train, options.runs, hashes, Capacity.here(), reporter, on_gpu=on_gpu)
+        refuse_too_little(
+            to_train,
+            options.runs,
+            hashes,
+            prepared.pixels,
+            Capacity.here(),
+            reporter,
+            on_gpu=on_gpu,
+        )
         for plan in plans:
             run = None if options.fresh else _done(plan)
             if run is None:
@@ -226,6 +238,15 @@ def _weights_start(recipe: Recipe, options: TrainingOptions) -> _WeightsStart:
     )
 
 
+def _check_augmentor(recipe: Recipe) -> None:
+    try:
+        Augmentor(recipe.augmentor, recipe.image_size).check(recipe.stored_square.size)
+    except ToolkitError as error:
+        raise ToolkitError(
+            f"{recipe.set}/{recipe.backbone} at image_size {recipe.image_size}: {error}"
+        ) from None
+
+
 def _check_name(name: str | None) -> None:
     if name is not None and not re.fullmatch(r"\w[\w.-]*", name):
         raise UsageError(f"--name {name}: Expected letters, digits, '_', '.' and '-'.")
@@ -265,6 +286,7 @@ def _plan(
         photos_sha256=sha256_json([fact.sha256 for fact in prepared.facts]),
         reading=options.reading.recorded(options.data),
         split_by="data" if given is not None and not options.refit_all else "seed",
+        pixels=prepared.pixels,
     )
     name = options.name or (REFIT_NAME if options.refit_all else None)
     folder = run_folder(options.runs, recipe, name)
@@ -275,6 +297,7 @@ def _plan(
         "recipe": recipe.settings,
         "data": data.fingerprint,
         "photos_sha256": data.photos_sha256,
+        "pixels": data.pixels.settings,
         "split_seed": options.split_seed,
         "validation_fraction": fraction,
         "held_out": data.held_out,
@@ -356,8 +379,9 @@ def _train(
     def calls() -> Iterator[Call]:
         for name, plan in by_name.items():
             _begin(plan, options, reporter)
-            reporter.detail(f"{name}: decoded photos in {photos[plan.recipe.image_size]}")
-            arguments = (plan, photos[plan.recipe.image_size], prepared, options, reporter)
+            own, stored = photos[plan.recipe.square], photos[plan.recipe.stored_square]
+            reporter.detail(f"{name}: decoded photos in {own}")
+            arguments = (plan, own, stored, prepared, options, reporter)
             settings = framework_settings(backend, plan.identity["threads"], shared=at_once > 1)
             yield Call(name, _fit_in_child, arguments, settings)
 
@@ -409,12 +433,15 @@ def _failure(failed: Mapping[Path, Exception], count: int) -> Exception:
     )
 
 
-def _decoded(plans: Sequence[_Plan], prepared: Prepared, reporter: Reporter) -> dict[int, Path]:
-    """Decode photos at all sizes, here and once, before processes that share them begin."""
+def _decoded(plans: Sequence[_Plan], prepared: Prepared, reporter: Reporter) -> dict[Square, Path]:
+    """Decode photos to all squares, here and once, before processes that share them begin."""
     paths = [photo.path for photo in prepared.dataset.photos]
     hashes = [fact.sha256 for fact in prepared.facts]
-    sizes = dict.fromkeys(plan.recipe.image_size for plan in plans)
-    return {size: decoded_photos(paths, hashes, size, reporter) for size in sizes}
+    squares = [each for plan in plans for each in (plan.recipe.square, plan.recipe.stored_square)]
+    return {
+        square: decoded_photos(paths, hashes, square, prepared.pixels, reporter)
+        for square in dict.fromkeys(squares)
+    }
 
 
 def _begin(plan: _Plan, options: TrainingOptions, reporter: Reporter) -> None:
@@ -427,7 +454,7 @@ def _begin(plan: _Plan, options: TrainingOptions, reporter: Reporter) -> None:
     start = "ImageNet weights" if plan.start.pretrained else "random weights"
     reporter.say(
         f"{plan.folder}: {counted(plan.data.training_photos, 'photo')} at "
-        f"{plan.recipe.image_size} px, at most {counted(plan.recipe.epochs, 'epoch')} from {start}"
+        f"{plan.recipe.square}, at most {counted(plan.recipe.epochs, 'epoch')} from {start}"
     )
     _say_what_is_dropped(plan, reporter)
     for key in ("backend", "threads", "seed", "split_seed", "pretrained"):
@@ -451,6 +478,7 @@ def _say_what_is_dropped(plan: _Plan, reporter: Reporter) -> None:
 def _fit_in_child(
     plan: _Plan,
     photos: Path,
+    stored: Path,
     prepared: Prepared,
     options: TrainingOptions,
     reporter: Reporter,
@@ -468,6 +496,7 @@ def _fit_in_child(
             data=plan.data,
             identity=plan.identity,
             photos=photos,
+            stored=stored,
             ids=tuple(photo.id for photo in prepared.dataset.photos),
             labels=prepared.labels,
             groups=prepared.groups,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from toolkit.data.overview import Overview
-from toolkit.data.pixels import BrokenPhotoError, load
+from toolkit.data.pixels import BrokenPhotoError, decode
 from toolkit.reporting.page.album import Album
 from toolkit.reporting.page.charts import Chart, sizes_chart
 from toolkit.training.recipe import Recipe
@@ -144,16 +144,17 @@ def _augmented(found: Overview, album: Album, recipe: Recipe) -> tuple[tuple[str
         return ()
     from toolkit.data.augmentor import Augmentor, photo_seed
 
-    augmentor = Augmentor(recipe.augmentor)
+    augmentor = Augmentor(recipe.augmentor, recipe.image_size)
     rows: list[tuple[str, ...]] = []
     for index in np.random.default_rng(0).permutation(len(found.dataset.photos)):
         try:
-            original = load(found.dataset.photos[index].path, recipe.image_size)
+            photo = decode(found.dataset.photos[index].path, found.ranges)
         except BrokenPhotoError:
             continue
         seeds = [photo_seed(0, version, len(rows)) for version in range(VERSIONS)]
-        versions = [augmentor(original, seed) for seed in seeds]
-        shown = (album.of_pixels(pixels, PREVIEW_SIDE) for pixels in (original, *versions))
+        versions = [augmentor(recipe.stored_square(photo), seed) for seed in seeds]
+        pixels = (recipe.square(photo), *versions)
+        shown = (album.of_pixels(each, PREVIEW_SIDE) for each in pixels)
         rows.append(tuple(shown))
         if len(rows) == ORIGINALS:
             break

@@ -80,7 +80,7 @@ def _facts(found: Artifacts, manifest: Mapping[str, Any]) -> list[tuple[str, str
         facts.append(("answered with the class prior", f"{prior} photos that cannot be read"))
     if found.bundle:
         pixels = found.bundle.pixels
-        facts.append(("pixels", f"{pixels.get('decoder_version')}; {pixels.get('resize')}"))
+        facts.append(("pixels", f"{pixels.decoder_version}; {pixels.rules['resize']}"))
         facts.append(("split seed", str(found.bundle.data.get("split_seed"))))
     if found.runs:
         starts = sorted({str(each.identity.get("pretrained", "")) for each in found.runs} - {""})
