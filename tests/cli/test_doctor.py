@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.metadata
 import importlib.util
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,13 @@ class TestDoctor:
     def test_without_data_the_disk_is_estimated_for_some_photos(self, toolkit, here: Path) -> None:
         told = toolkit("doctor", "--data", "nowhere").out
         assert "with 1000 photos: the set 'improved' needs about" in told
+
+    def test_it_extracts_no_archive(self, toolkit, here: Path) -> None:
+        (here / "data").mkdir()
+        with zipfile.ZipFile(here / "data" / "train.zip", "w") as archive:
+            archive.writestr("a/1.jpg", b"")
+        assert "with 1000 photos" in toolkit("doctor").out
+        assert [path.name for path in (here / "data").iterdir()] == ["train.zip"]
 
     def test_an_unknown_set_is_one_line(self, toolkit) -> None:
         told = toolkit("doctor", "--recipes", "improvd")
