@@ -21,7 +21,7 @@ RESAMPLES, FEWEST_RESAMPLES = 1000, 100
 """Bootstrap samples, and how few they become where a sample takes long."""
 
 _WORK = 2e8
-"""Ranks that a bootstrap of AUC may add up: ten seconds or so."""
+"""Ranks that a bootstrap of AUC may add up, which takes a few seconds."""
 
 _RESAMPLES_OF_ERROR = 200
 """Enough for a standard error (Efron and Tibshirani 1993)."""

@@ -207,6 +207,14 @@ class TestOneColumnOfLabels:
         assert (answers[6], answers[7]) == (answers[0], answers[2])
         assert toolkit("reproduce", "--json").json["same"] is True
 
+    def test_labels_may_be_numbers_with_decimals(self, toolkit, folder: Path, bundle_of) -> None:
+        classes = ("0.5", "1", "1.5", "2")
+        bundle_of(folder / "bundle", classes)
+        rows = [["id", "grade"], *([id, "1.5"] for id in PHOTOS)]
+        sample = write(folder / "data" / "sample_submission.csv", rows)
+        assert toolkit("ensemble", "--quiet").code == 0
+        Checker(sample, folder / "submission.csv").labels("grade", classes)
+
     def test_labels_are_spelled_as_those_that_were_learnt(
         self, toolkit, folder: Path, bundle_of
     ) -> None:

@@ -120,7 +120,7 @@ def compare(
         subject: The first submission.
         against: The second, of the same format or another.
         labels: The table of labels, whose ids are compared. Where none is named, all ids are, and
-            only how often both say the same is told.
+            only how often both say the same is returned.
         metric: What both are judged by, besides accuracy.
         positive: Of two classes the one whose probability they hold.
 

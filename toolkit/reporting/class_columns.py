@@ -70,7 +70,7 @@ def positive_class(column: str, classes: Sequence[str], named: str | None) -> tu
         alike = [name for name in classes if folded(name) == folded(named)]
         if not alike:
             raise UsageError(f"positive: unknown class '{named}'. {suggestion(named, classes)}")
-        return alike[0], "as was asked for"
+        return alike[0], "as requested"
     words = set(_words(column))
     by_name = [name for name in classes if set(_words(name)) <= words and _words(name)]
     if len(by_name) == 1 and not by_name[0].isdecimal():

@@ -30,16 +30,15 @@ from toolkit.metrics import (
     Answers,
     Metric,
     Probabilities,
-    Ranking,
     Score,
     have_order,
-    ranking,
     score_answers,
     undefined,
 )
 from toolkit.progress import SILENT, Reporter, counted
 from toolkit.reporting.answers import hold_to_labels
 from toolkit.reporting.gain import Gain
+from toolkit.reporting.ranking import Ranking, ranking
 from toolkit.training.predict import predict_run
 from toolkit.training.run import MANIFEST as RUN_MANIFEST
 from toolkit.training.run import PHOTO_DIGITS, load_run

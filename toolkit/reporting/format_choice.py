@@ -163,7 +163,8 @@ class _Wish:
             # A sample that spells both classes shows labels; one of 0 alone is filled in.
             spells = set(self.classes) == set(values)
             return numbers and not spells and all(0 <= float(value) <= 1 for value in values)
-        if numbers and any(float(value) % 1 for value in values):
+        unknown = set(values) - set(self.classes)
+        if numbers and any(float(value) % 1 for value in unknown):
             self._refuse(
                 f"has numbers with decimals in its only column, '{column}', and the bundle has "
                 f"{len(self.classes)} classes: it asks for a number on a scale. This toolkit "
