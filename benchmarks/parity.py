@@ -69,7 +69,9 @@ def main(
     _print_faults([row for row in rows if "fault" in row])
     if out:
         machine = f"{processor_name()}, {usable_cores()} cores, {platform.system()}"
-        versions = package_versions(("tensorflow", "keras", "tf2onnx", "onnxruntime"))
+        versions = package_versions(
+            ("tensorflow", "keras", "tf2onnx", "onnxruntime", "onnxruntime-gpu")
+        )
         content = {"machine": machine, "versions": versions, "rows": rows}
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

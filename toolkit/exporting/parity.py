@@ -75,30 +75,36 @@ def compare(
     keras_logits, keras_probabilities, file, probabilities = _in_float32(
         reference.single, session, images
     )
-    # First what cannot be compared.
     everything = range(len(images))
-    for values, complaint in (
-        ([keras_logits], "Keras's own output is not finite: train the run again"),
-        ([file, probabilities], "The exported file's output is not finite"),
-    ):
-        finite = np.asarray(np.isfinite(np.hstack(values)).all(axis=1))
-        if not finite.all():
-            raise ToolkitError(f"{complaint}; {_wrong(finite, everything, images)}.")
+    if not (finite := _finite(keras_logits)).all():
+        wrong, name = _wrong(finite, everything, images)
+        raise ToolkitError(
+            f"Keras's own output is not finite: train the run again at a lower rate; {wrong} of "
+            f"{len(images)} images, first {name}."
+        )
+    if not (finite := _finite(file, probabilities)).all():
+        wrong, name = _wrong(finite, everything, images)
+        raise ToolkitError(
+            f"The exported file computes something else: its output is not finite; {wrong} of "
+            f"{len(images)} images, first {name}."
+        )
     seen = _to_reference(np.abs(file - keras_logits).max(axis=1))
     exact = logits(reference.double, images[seen])
     figure = Figure.of_logits(file[seen], keras_logits[seen], exact)
     if not figure.passed.all():
         where = first_departure(reference, path, images[[seen[int(figure.errors.argmax())]]])
+        wrong, name = _wrong(figure.passed, seen, images)
         raise ToolkitError(
             f"The exported file computes something else: against Keras in float64 a logit is off "
-            f"{figure}; {_wrong(figure.passed, seen, images)}. {where}".rstrip()
+            f"{figure}; {wrong} of {len(seen)} images, first {name}. {where}".rstrip()
         )
     last = Figure.of_softmax(file, probabilities, keras_logits, keras_probabilities)
     if not last.passed.all():
+        wrong, name = _wrong(last.passed, everything, images)
         raise ToolkitError(
             f"The exported file computes something else: its logits are right, but a probability "
-            f"is off their softmax {last}; {_wrong(last.passed, everything, images)}. The layer is "
-            f"'{PROBABILITIES_LAYER}'."
+            f"is off their softmax {last}; {wrong} of {len(images)} images, first {name}. The "
+            f"layer is '{PROBABILITIES_LAYER}'."
         )
     changed = keras_logits.argmax(axis=1) != file.argmax(axis=1)
     return Parity(
@@ -177,6 +183,11 @@ def _to_reference(differences: NDArray[np.float32]) -> list[int]:
     return sorted([*widest, *(others[number] for number in some)])
 
 
-def _wrong(passed: NDArray[np.bool_], seen: Sequence[int], images: _Images) -> str:
+def _finite(*values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    return np.asarray(np.isfinite(np.hstack(values)).all(axis=1))
+
+
+def _wrong(passed: NDArray[np.bool_], seen: Sequence[int], images: _Images) -> tuple[int, str]:
+    """Return how many images did not pass, and the name of the first."""
     wrong = np.flatnonzero(~passed).tolist()
-    return f"{len(wrong)} of {len(passed)} images, first {images.name(seen[wrong[0]])}"
+    return len(wrong), images.name(seen[wrong[0]])

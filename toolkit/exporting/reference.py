@@ -60,12 +60,13 @@ class Reference:
 
 def logits(flat: keras.Model, images: Pixels) -> NDArray[np.floating]:
     """Run a flat model over images of shape (images, size, size, 3) in small batches."""
-    return np.concatenate(
-        [
-            keras.ops.convert_to_numpy(flat.predict_on_batch(images[start : start + BATCH]))
-            for start in range(0, len(images), BATCH)
-        ]
-    )
+    found = []
+    for start in range(0, len(images), BATCH):
+        batch = images[start : start + BATCH]
+        # Filled up: each further size of a batch would be traced anew, which takes seconds.
+        filled = np.concatenate([batch, np.repeat(batch[-1:], BATCH - len(batch), axis=0)])
+        found.append(keras.ops.convert_to_numpy(flat.predict_on_batch(filled))[: len(batch)])
+    return np.concatenate(found)
 
 
 def _flat(model: keras.Model, dtype: str) -> keras.Model:
