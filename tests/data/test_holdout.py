@@ -15,6 +15,7 @@ from PIL import Image
 from toolkit.data.dataset import Dataset
 from toolkit.data.holdout import Prepared, prepare
 from toolkit.data.labelled import load_labelled
+from toolkit.data.pixels import PixelDefinition
 from toolkit.data.reading import Reading
 from toolkit.errors import ToolkitError
 from toolkit.progress import Reporter
@@ -171,7 +172,7 @@ def prepared_of(counts: list[int], groups: NDArray[np.int64] | None = None) -> P
     labels = np.repeat(np.arange(len(counts)), counts)
     classes = tuple(f"c{number}" for number in range(len(counts)))
     groups = np.arange(len(labels)) if groups is None else groups
-    return Prepared(Dataset(Path("data"), classes, ()), (), labels, groups, ())
+    return Prepared(Dataset(Path("data"), classes, ()), (), labels, groups, (), PixelDefinition())
 
 
 def told_of(prepared: Prepared, fraction: float = 0.2) -> list[str]:

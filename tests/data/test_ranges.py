@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from toolkit.data.labelled import load_labelled
 from toolkit.data.holdout import prepare
+from toolkit.data.labelled import load_labelled
 from toolkit.data.pixels import BrokenPhotoError, Square, decode, load, read_photo
 from toolkit.data.ranges import (
     COLOUR_16,

@@ -235,7 +235,7 @@ def test_a_cache_that_cannot_be_written_is_named(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path / "file"))
-    with pytest.raises(ToolkitError, match=r"\.sqlite: cannot be used .* TOOLKIT_CACHE"):
+    with pytest.raises(ToolkitError, match=r"file: the cache cannot be written .* TOOLKIT_CACHE"):
         survey(photos)
 
 

@@ -14,7 +14,6 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from toolkit.inference.threads import Threads
 
 from toolkit.data.augmentor import Augmentor, photo_seed
 from toolkit.data.pixels import BrokenPhotoError, PixelDefinition, Square, load
@@ -161,7 +160,7 @@ def test_a_plan_gives_every_member_its_own_square_too(bundle: Bundle, photos: li
     sessions = Sessions(
         bundle,
         device=Device("cpu", "processor"),
-        threads=Threads(1),
+        threads=1,
         batch=2,
         timings=Timings(),
     )
