@@ -418,6 +418,17 @@ LAYOUTS = {
         ("label 'category'",),
         1,
     ),
+    "the sample's columns are the labels of one of two columns": Layout(
+        lambda: {
+            **TRAIN,
+            **photos("test/9.png"),
+            "train.csv": table("id,colour,shape", *TWO),
+            "sample_submission.csv": table("id,p,q,s", "9,0,0,0"),
+        },
+        {"p": 2, "q": 2},
+        ("label 'shape'",),
+        1,
+    ),
     "a column chosen by its option": Layout(
         lambda: {
             **TRAIN,
