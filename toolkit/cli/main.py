@@ -130,7 +130,7 @@ def in_options(message: str) -> str:
     return _ARGUMENT.sub(lambda m: f"--{m[1].replace('_', '-')} {m[2]}", message)
 
 
-_ARGUMENT = re.compile(r"(?<![^\s(])([a-z]+(?:_[a-z]+)*)=(FILE|DIR|NAME|A|B|N)(?![\w./=])")
+_ARGUMENT = re.compile(r"(?<![^\s(])([a-z]+(?:_[a-z]+)*)=(FILE|DIR|NAME|A|B|N)(?![\w/=]|\.\w)")
 
 
 def main() -> None:
