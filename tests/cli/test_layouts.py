@@ -418,6 +418,17 @@ LAYOUTS = {
         ("label 'category'",),
         1,
     ),
+    "the sample's columns are the labels of one of two columns": Layout(
+        lambda: {
+            **TRAIN,
+            **photos("test/9.png"),
+            "train.csv": table("id,colour,shape", *TWO),
+            "sample_submission.csv": table("id,p,q,s", "9,0,0,0"),
+        },
+        {"p": 2, "q": 2},
+        ("label 'shape'",),
+        1,
+    ),
     "a column chosen by its option": Layout(
         lambda: {
             **TRAIN,
@@ -627,6 +638,72 @@ LAYOUTS = {
         ("no sample submission",),
         2,
         warned=("submission.csv: looks like a sample submission, not used",),
+    ),
+    "X-rays, with a copy of all in a folder": Layout(
+        lambda: {
+            **photos("cx/train/A/1.png", "cx/train/B/2.png", "cx/val/A/3.png", "cx/test/A/4.png"),
+            **photos("cx/cx/train/A/1.png", "cx/cx/train/B/2.png", "cx/__MACOSX/._1.png"),
+        },
+        {"A": 2, "B": 1},
+        ("validation: 1 photos",),
+        1,
+        warned=("2 photos in other folders, such as 'cx/cx/train/A/1.png': not used",),
+    ),
+    "food, with lists of photos": Layout(
+        lambda: {
+            **photos("images/pie/1.jpg", "images/pie/2.jpg", "images/rice/3.jpg"),
+            "meta/train.txt": table("pie/1", "rice/3"),
+            "meta/classes.txt": table("pie", "rice"),
+        },
+        {"pie": 2, "rice": 1},
+        passed_over=("train.txt",),
+        warned=("train.txt: has no labels of photos here",),
+    ),
+    "paddies, in folders of classes and a table": Layout(
+        lambda: {
+            **photos("train_images/a/1.png", "train_images/a/2.png"),
+            **photos("train_images/b/3.png", "train_images/b/4.png", "test_images/9.png"),
+            "train.csv": table(
+                "image_id,label,variety,age",
+                *(f"{row},{'vw'[n % 2]},{45 + n}" for n, row in enumerate(ROWS)),
+            ),
+            "sample_submission.csv": table("image_id,label", "9.png,"),
+        },
+        AB,
+        ("label 'label'", "4 in the folder of the class"),
+        1,
+    ),
+    "small pictures in 7z": Layout(
+        lambda: {
+            "train.7z": seven_zipped(numbered("train/{}.png", 1, 2, 3, 4)),
+            "test.7z": seven_zipped(numbered("test/{}.png", 8, 9)),
+            "trainLabels.csv": table("id,label", *BARE),
+            "sampleSubmission.csv": table("id,label", "8,a", "9,a"),
+        },
+        AB,
+        ("trainLabels.csv", "train/train/", "test/test/"),
+        2,
+    ),
+    "flowers, by number, with their names": Layout(
+        lambda: {
+            **photos("train/1/1.jpg", "train/10/2.jpg", "valid/1/3.jpg", "test/4.jpg"),
+            "cat_to_name.json": json.dumps({"1": "primrose", "10": "globe thistle", "2": "x"}),
+        },
+        {"1": 2, "10": 1},
+        ("cat_to_name.json",),
+        1,
+        names={"1": "primrose", "10": "globe thistle"},
+    ),
+    "leaves, with features and images for both": Layout(
+        lambda: {
+            **numbered("images/{}.jpg", 1, 2, 3, 4, 8, 9),
+            "train.csv": table("id,species,margin1", *(f"{row},0.{row[0]}3" for row in BARE)),
+            "test.csv": table("id,margin1", "8,0.1", "9,0.2"),
+            "sample_submission.csv.zip": zipped({"sample.csv": table("id,a,b", "8,0,1", "9,0,1")}),
+        },
+        AB,
+        ("label 'species'",),
+        2,
     ),
     "a folder that contradicts the table": Layout(
         lambda: {

@@ -143,7 +143,10 @@ def in_options(message: str) -> str:
     return _ARGUMENT.sub(lambda m: f"--{m[1].replace('_', '-')} {m[2]}", message)
 
 
-_ARGUMENT = re.compile(r"\b([a-z]+(?:_[a-z]+)*)=([A-Z]+|labels|probabilities)\b(?!=)")
+_ARGUMENT = re.compile(
+    r"(?<![^\s(])([a-z]+(?:_[a-z]+)*)="
+    r"(FILE|DIR|NAME|CLASS|A|B|N|labels|probabilities)(?![\w/=]|\.\w)"
+)
 
 
 def main() -> None:

@@ -44,7 +44,10 @@ def dataset_of_folders(source: Source) -> Dataset:
         for id, path, held_out in sorted(by_class[category])
     )
     return Dataset(
-        source.root, classes, entries, found=_found_in_folders(source, entries, parents, stray)
+        source.root,
+        classes,
+        entries,
+        found=_found_in_folders(source, entries, parents, validation, stray),
     )
 
 
@@ -64,7 +67,11 @@ def _parents(source: Source) -> tuple[list[Folder], list[Folder]]:
 
 
 def _found_in_folders(
-    source: Source, photos: Sequence[Photo], parents: Sequence[Folder], stray: int
+    source: Source,
+    photos: Sequence[Photo],
+    parents: Sequence[Folder],
+    validation: Sequence[Folder],
+    stray: int,
 ) -> Found:
     where = ", ".join(f"{parent.place or parent.path}/" for parent in parents)
     deeper = sum(
@@ -90,6 +97,10 @@ def _found_in_folders(
         passed_over.append(line)
         if stray > WARN_SHARE * (stray + len(photos)):
             warnings.append(line)
+    elsewhere = source.elsewhere([*parents, *validation])
+    if elsewhere:
+        passed_over.append(elsewhere)
+        warnings.append(f"{elsewhere}: not used")
     passed_over += [*_other_files(parents), *source.left]
     return Found(tuple(rows), tuple(passed_over), tuple(warnings))
 

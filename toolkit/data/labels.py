@@ -173,6 +173,10 @@ def _label_columns(
     asked = [name for name in wanted if name in rest]
     if len(wanted) == 1 and asked:
         return asked
+    # A sample with one column a class says what the labels are.
+    fitting = [name for name in rest if len(wanted) > 1 and set(frame[name]) <= set(wanted)]
+    if fitting:
+        return _one_of(table, id_column, fitting)
     by_name = _by_name(table, id_column, rest, LABEL_NAMES)
     if by_name:
         return by_name

@@ -16,7 +16,7 @@ from toolkit.data.layout import Role
 from toolkit.data.reading import WARN_SHARE, Found, Reading
 from toolkit.data.resolver import CLASS_FOLDER, Resolution
 from toolkit.data.source import Source
-from toolkit.data.tables import read_table
+from toolkit.data.tables import Table, read_table
 from toolkit.data.tree import contents
 from toolkit.errors import ToolkitError, listing
 from toolkit.progress import counted
@@ -76,6 +76,9 @@ def _candidates(
                 raise
             remarks.append(str(error))
             continue
+        if is_list_beside_folders(table, source):
+            remarks.append(f"{path.name}: a list without labels, not used")
+            continue
         frame, share = table.frame, source.resolver.share
         # With photos in no folder of a class, a table must be what has their labels.
         must = is_named_so or (is_telling(path) and not source.has_class_folders)
@@ -85,6 +88,11 @@ def _candidates(
             yield label_table(table, reading, share, _wanted(source, reading))
         except NoLabelsError as error:
             remarks.append(str(error))
+
+
+def is_list_beside_folders(table: Table, source: Source) -> bool:
+    """Return whether a table is a mere list of photos whose folders say their classes."""
+    return len(table.columns) == 1 and source.has_class_folders
 
 
 def _read(path: Path, source: Source, reading: Reading) -> LabelTable:
@@ -189,6 +197,9 @@ def _found(
     warnings = []
     count = len(resolution.paths)
     there = sum(folder.count for folder in source.folders)
+    elsewhere = source.elsewhere(source.folders)
+    if elsewhere:
+        passed_over.append(elsewhere)
     unlabelled = there - (count - resolution.missing)
     if unlabelled > 0:
         line = f"{unlabelled:,} of {there:,} photos in {source.said}: without a label"

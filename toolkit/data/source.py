@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +59,15 @@ class Source:
     def has_class_folders(self) -> bool:
         """Whether photos lie in folders that may be classes."""
         return any(class_folders(folder) for folder in self.folders)
+
+    def elsewhere(self, folders: Sequence[Folder]) -> str:
+        """Say how many photos lie outside folders that are looked into; empty for none."""
+        outside = self.tree.without(*folders)
+        is_all = any(folder.place == self.tree.place for folder in folders)
+        if is_all or not outside.count:
+            return ""
+        first = next(outside.all_photos())[0]
+        return f"{outside.count:,} photos in other folders, such as '{first}'"
 
     @property
     def left(self) -> list[str]:
