@@ -222,7 +222,9 @@ def _affordable(name: str, image: Image.Image, full_pixels: int) -> int:
     Raises:
         BrokenPhotoError: That is more than all threads may have together.
     """
-    each = _MODE_BYTES.get(image.mode, _OTHER_MODE_BYTES) + _FORMAT_BYTES.get((image.format or "").upper(), 0)
+    each = _MODE_BYTES.get(image.mode, _OTHER_MODE_BYTES) + _FORMAT_BYTES.get(
+        (image.format or "").upper(), 0
+    )
     packing = Packing.of(image)
     if packing.codec == "libtiff":
         each += _STRIP_BYTES
