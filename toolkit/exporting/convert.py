@@ -19,7 +19,7 @@ from tf2onnx.graph import GraphUtil
 
 from toolkit.data.pixels import Pixels
 from toolkit.errors import ToolkitError
-from toolkit.exporting.folding import fold_constants, put_weights
+from toolkit.exporting.folding import put_weights
 from toolkit.files import written_whole
 from toolkit.inference.bundle import INPUT, OUTPUT
 from toolkit.training.backend import set_jit_compile
@@ -118,7 +118,6 @@ def to_onnx(model: keras.Model, metadata: Mapping[str, str]) -> onnx.ModelProto:
     if sum(node.op_type == "Transpose" for node in exported.graph.node) > MOST_TRANSPOSES:
         exported = _transposes_removed(exported)
     put_weights(exported.graph, network.weights)
-    fold_constants(exported.graph)
     check_inputs(exported)
     for value in (exported.graph.input[0], exported.graph.output[0]):
         value.type.tensor_type.shape.dim[0].dim_param = BATCH_DIMENSION
