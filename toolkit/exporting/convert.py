@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tf2onnx.graph import GraphUtil
 
 from toolkit.errors import ToolkitError
-from toolkit.exporting.folding import fold_constants, put_weights
+from toolkit.exporting.folding import put_weights
 from toolkit.exporting.graphs import rename
 from toolkit.exporting.parity import compare
 from toolkit.exporting.reference import Reference
@@ -86,7 +86,6 @@ def to_onnx(model: keras.Model, metadata: Mapping[str, str]) -> onnx.ModelProto:
     if sum(node.op_type == "Transpose" for node in exported.graph.node) > MOST_TRANSPOSES:
         exported = _transposes_removed(exported)
     put_weights(exported.graph, network.weights)
-    fold_constants(exported.graph)
     check_inputs(exported)
     rename(exported.graph, exported.graph.output[0].name, OUTPUT)
     for value in (exported.graph.input[0], exported.graph.output[0]):

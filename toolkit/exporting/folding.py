@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,63 +12,62 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-
-def put_weights(graph: onnx.GraphProto, weights: Mapping[str, NDArray[Any]]) -> None:
-    """Replace inputs of a graph by constants.
-
-    Args:
-        graph: Changed in place.
-        weights: Values by the names of the inputs.
-    """
-    kept = [value for value in graph.input if value.name not in weights]
-    del graph.input[:]
-    graph.input.extend(kept)
-    read = {name for node in graph.node for name in node.input}
-    graph.initializer.extend(
-        numpy_helper.from_array(np.ascontiguousarray(values), name)
-        for name, values in weights.items()
-        if name in read
-    )
+Constants = dict[str, NDArray[Any]]
 
 
-def fold_constants(graph: onnx.GraphProto) -> None:
-    """Compute nodes of constants, and take scales and offsets of channels into convolutions.
+def put_weights(graph: onnx.GraphProto, weights: Constants) -> None:
+    """Replace inputs of a graph by constants, and fold what becomes constant with them.
+
+    Nodes of constants are computed, and scales and offsets of channels go into convolutions. The
+    weights become messages of the graph only at the end: a graph never gives memory back.
 
     Args:
-        graph: Changed in place; its nodes are in topological order, and all its weights are
-            initializers.
+        graph: Changed in place; its nodes are in topological order.
+        weights: Values by the names of the inputs. Emptied, to free each as soon as it is used.
     """
-    constants = {each.name: each for each in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in weights]
+    _replace(graph.input, inputs)
+    constants = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
+    while weights:
+        name, values = weights.popitem()
+        constants[name] = values
     _compute(graph, constants)
     _take_into_convolutions(graph, constants)
-    read = {name for node in graph.node for name in node.input}
-    del graph.initializer[:]
-    graph.initializer.extend(each for name, each in constants.items() if name in read)
+    _replace(graph.initializer, [])
+    read = _readers(graph)
+    while constants:
+        name, values = constants.popitem()
+        if name in read:
+            graph.initializer.append(numpy_helper.from_array(np.asarray(values, order="C"), name))
 
 
-def _compute(graph: onnx.GraphProto, constants: dict[str, onnx.TensorProto]) -> None:
+def _compute(graph: onnx.GraphProto, constants: Constants) -> None:
+    readers = _readers(graph)
     outputs = {value.name for value in graph.output}
     remaining = []
     for node in graph.node:
-        known = node.input and all(name in constants for name in node.input if name)
+        names = [name for name in node.input if name]
+        known = names and all(name in constants for name in names)
         if not known or outputs.intersection(node.output):
             remaining.append(node)
             continue
-        given = {name: numpy_helper.to_array(constants[name]) for name in node.input if name}
-        computed = ReferenceEvaluator(node).run(None, given)
-        for name, values in zip(node.output, computed, strict=True):
-            constants[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
-    _replace_nodes(graph, remaining)
+        given = {name: constants[name] for name in names}
+        computed: Any = ReferenceEvaluator(node).run(None, given)
+        constants.update(zip(node.output, computed, strict=True))
+        for name in names:
+            readers[name] -= 1
+            if not readers[name]:
+                constants.pop(name, None)
+    _replace(graph.node, remaining)
 
 
-def _take_into_convolutions(graph: onnx.GraphProto, constants: dict[str, onnx.TensorProto]) -> None:
+def _take_into_convolutions(graph: onnx.GraphProto, constants: Constants) -> None:
     """Fold `Conv -> Mul -> Add`, as batch normalization is converted, into the convolution.
 
     What leaves the convolution as a product is the same in exact arithmetic. In float32 it is as
     good: it has one rounding less.
     """
-    readers = Counter(name for node in graph.node for name in node.input)
-    readers.update(value.name for value in graph.output)
+    readers = _readers(graph)
     weights_read = Counter(node.input[1] for node in graph.node if node.op_type == "Conv")
     convolutions: dict[str, onnx.NodeProto] = {}
     remaining = []
@@ -87,13 +86,13 @@ def _take_into_convolutions(graph: onnx.GraphProto, constants: dict[str, onnx.Te
         del convolutions[convolution.output[0]]
         convolution.output[0] = node.output[0]
         convolutions[node.output[0]] = convolution
-    _replace_nodes(graph, remaining)
+    _replace(graph.node, remaining)
 
 
 def _convolution_and_values(
     node: onnx.NodeProto,
     convolutions: Mapping[str, onnx.NodeProto],
-    constants: Mapping[str, onnx.TensorProto],
+    constants: Mapping[str, NDArray[Any]],
     readers: Mapping[str, int],
 ) -> tuple[onnx.NodeProto, NDArray[np.float32]] | None:
     """Return the convolution that a node scales or shifts, and by what for each channel."""
@@ -104,8 +103,8 @@ def _convolution_and_values(
             convolution = convolutions[name]
             if not all(each in constants for each in convolution.input[1:]):
                 return None
-            channels = constants[convolution.input[1]].dims[0]
-            values = _by_channel(numpy_helper.to_array(constants[other]), channels)
+            channels = constants[convolution.input[1]].shape[0]
+            values = _by_channel(constants[other], channels)
             return None if values is None else (convolution, values)
     return None
 
@@ -120,44 +119,39 @@ def _by_channel(values: NDArray[Any], channels: int) -> NDArray[np.float32] | No
     return np.broadcast_to(values.reshape(-1), (channels,)).astype(np.float32)
 
 
-def _scale(
-    convolution: onnx.NodeProto,
-    factors: NDArray[np.float32],
-    constants: dict[str, onnx.TensorProto],
-) -> None:
-    weights = numpy_helper.to_array(constants[convolution.input[1]])
+def _scale(convolution: onnx.NodeProto, factors: NDArray[np.float32], constants: Constants) -> None:
+    # Nobody else reads the kernel, and it may be large.
+    weights = constants.pop(convolution.input[1])
     _set(convolution, 1, weights * factors[:, None, None, None], constants)
     if len(convolution.input) == 3:
-        offsets = numpy_helper.to_array(constants[convolution.input[2]])
-        _set(convolution, 2, offsets * factors, constants)
+        _set(convolution, 2, constants[convolution.input[2]] * factors, constants)
 
 
-def _shift(
-    convolution: onnx.NodeProto,
-    offsets: NDArray[np.float32],
-    constants: dict[str, onnx.TensorProto],
-) -> None:
+def _shift(convolution: onnx.NodeProto, offsets: NDArray[np.float32], constants: Constants) -> None:
     if len(convolution.input) == 3:
-        offsets = numpy_helper.to_array(constants[convolution.input[2]]) + offsets
+        offsets = constants[convolution.input[2]] + offsets
     else:
         convolution.input.append("")
     _set(convolution, 2, offsets, constants)
 
 
 def _set(
-    convolution: onnx.NodeProto,
-    index: int,
-    values: NDArray[np.float32],
-    constants: dict[str, onnx.TensorProto],
+    convolution: onnx.NodeProto, index: int, values: NDArray[np.float32], constants: Constants
 ) -> None:
     name = f"{convolution.output[0]}:{'weights' if index == 1 else 'bias'}"
-    if name != convolution.input[index] and index == 1:
-        del constants[convolution.input[index]]  # Nobody else reads it, and it may be large.
-    constants[name] = numpy_helper.from_array(values, name)
+    constants[name] = values
     convolution.input[index] = name
 
 
-def _replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
-    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del graph.node[:]
-    graph.node.extend(kept)
+def _readers(graph: onnx.GraphProto) -> Counter[str]:
+    """Count by whom each value is read; the graph's outputs are read by its user."""
+    readers = Counter(name for node in graph.node for name in node.input)
+    readers.update(value.name for value in graph.output)
+    return readers
+
+
+def _replace(messages: Any, kept: Sequence[Any]) -> None:
+    """Leave only some of the messages of a repeated field."""
+    copies = [type(message).FromString(message.SerializeToString()) for message in kept]
+    del messages[:]
+    messages.extend(copies)

@@ -93,6 +93,7 @@ def fit_of_set(
 def _count(data: Path) -> int:
     """Return the number of labelled photos; 0 where none can be listed without writing."""
     try:
-        return 0 if would_extract(data) else len(load_labelled(data).photos)
+        known = data.is_dir() and not would_extract(data)
+        return len(load_labelled(data).photos) if known else 0
     except ToolkitError:
         return 0
