@@ -52,6 +52,15 @@ def written_whole(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def remove_half_written(folder: Path) -> None:
+    """Remove what killed processes had begun to write into a folder with `written_whole`.
+
+    No other process may be writing into it.
+    """
+    for path in folder.glob(f".*.{'[0-9a-f]' * 8}.*"):
+        path.unlink()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text with `\\n` line ends, whole or not at all."""
     with written_whole(path) as temporary:

@@ -217,6 +217,24 @@ class _InOtherProcessError(Exception):
         return f'\n"""\n{self.told}"""'
 
 
+@contextmanager
+def _silent_about_killed_processes() -> Iterator[None]:
+    """Let a process started in the block clean up after those that were killed without a word.
+
+    Frameworks have semaphores, and to be killed, when it could not tidy up in time, is all that an
+    interrupted process has done wrong.
+    """
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = before
+
+
 @dataclass(frozen=True)
 class _Message:
     """What comes from a process: something told, and at last what the call returned or raised."""
@@ -302,7 +320,8 @@ def _deaf_to_interrupts() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    resource_tracker.ensure_running()  # Starting it later would undo the mask.
+    with _silent_about_killed_processes():
+        resource_tracker.ensure_running()  # Starting it later would undo the mask.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

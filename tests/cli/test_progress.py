@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from toolkit import progress
-from toolkit.progress import Reporter, counted
+from toolkit.progress import Advanced, Began, Ended, Relayed, Reporter, Said, Works, counted
 
 
 class Clock:
@@ -127,6 +127,71 @@ class TestOnATerminal:
         with Reporter(quiet=False).track("work", 2) as advance:
             advance(2)
         assert screen.getvalue() == ""
+
+
+class TestOfSeveral:
+    """Works of several processes, shown in one."""
+
+    def test_lines_say_whose_they_are(self, clock: Clock, capsys) -> None:
+        with Works(Reporter(quiet=False)) as works:
+            for name, total in (("a", 40), ("b", 80)):
+                works.hear(name, Began(f"{name} epoch 1", total, "steps", tell_end=False))
+            for _ in range(6):
+                clock.now += 1
+                works.hear("a", Advanced(1))
+                works.hear("b", Advanced(2))
+            works.hear("b", Said("b is sure"))
+            works.hear("a", Ended())
+        assert capsys.readouterr().err.splitlines() == [
+            "a epoch 1: 5/40 steps, 1.0/s, 35 s left",
+            "b epoch 1: 10/80 steps, 2.0/s, 35 s left",
+            "b is sure",
+        ]
+
+    def test_one_that_ends_in_the_middle_is_forgotten(self, clock: Clock, capsys) -> None:
+        with Works(Reporter(quiet=False)) as works:
+            works.hear("a", Began("a", 40, "steps", tell_end=True))
+            works.forget("a")
+            works.forget("never seen")
+            works.hear("a", Began("a again", 2, "steps", tell_end=True))
+            clock.now += 9
+            works.hear("a", Advanced(1))
+        assert capsys.readouterr().err == "a again: 1/2 steps\n"
+
+    def test_each_has_a_bar_and_lines_stand_above(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        screen = Screen()
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setenv("NO_COLOR", "1")
+        monkeypatch.setenv("COLUMNS", "100")
+        monkeypatch.setattr(sys, "stderr", screen)
+        with Works(Reporter(quiet=False)) as works:
+            works.hear("a", Began("a epoch 1", 40, "steps", tell_end=False))
+            works.hear("b", Began("b epoch 7", 12345, "photos", tell_end=False))
+            works.hear("a", Advanced(39))
+            works.hear("b", Advanced(12344))
+            works.hear("a", Said("a has something to say"))
+            works.hear("a", Ended())
+        shown = screen.getvalue()
+        last = shown[shown.index("a has something to say") :]
+        assert "39/40" in last
+        assert "12344/12345" in last
+        assert last.index("a epoch 1") < last.index("b epoch 7")
+
+    def test_what_is_relayed_is_what_would_be_told(self, clock: Clock, capsys) -> None:
+        def work(reporter: Reporter) -> None:
+            reporter.say("a line")
+            reporter.detail("a detail")
+            with reporter.track("work", 40) as advance:
+                for _ in range(40):
+                    clock.now += 1
+                    advance(1)
+
+        for shown in (Reporter(quiet=False), Reporter(quiet=False, verbose=True), Reporter()):
+            work(shown)
+            direct = capsys.readouterr().err
+            with Works(shown) as works:
+                work(Relayed(shown.quiet, shown.verbose, lambda told: works.hear("", told)))
+            assert capsys.readouterr().err == direct
 
 
 def test_a_reporter_can_be_sent_to_another_process() -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import psutil
 import pytest
@@ -16,7 +20,7 @@ import pytest
 from toolkit.data.pixels import BrokenPhotoError, load
 from toolkit.errors import ToolkitError
 from toolkit.files import read_json
-from toolkit.processes import import_quietly, in_own_process
+from toolkit.processes import Call, Outcome, import_quietly, in_own_process, in_own_processes
 
 
 def test_the_answer_comes_from_another_process() -> None:
@@ -58,6 +62,107 @@ def test_a_bug_keeps_its_kind_and_its_traceback() -> None:
 def test_a_killed_process_is_told_with_the_way_to_go_on(end: signal.Signals) -> None:
     with pytest.raises(ToolkitError, match=r"worker process was killed.*memory.*again to go on"):
         in_own_process(signal.raise_signal, end)
+
+
+WORKER = """
+import os, signal, time
+from pathlib import Path
+
+def meet(name, folder, tell):
+    # Ends only while both are there.
+    Path(folder, name).touch()
+    tell(f"{name} is there")
+    while len(list(Path(folder).iterdir())) < 2:
+        time.sleep(0.01)
+    return name.upper()
+
+def alone(name, folder, tell):
+    place = Path(folder, "place")
+    place.mkdir()  # Raises where another is in it.
+    time.sleep(0.05)
+    place.rmdir()
+    return name.upper()
+
+def fail(kind, tell):
+    tell("about to fail")
+    if kind == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    raise ValueError(kind)
+
+def give(value, tell):
+    time.sleep(0.2)
+    return value
+"""
+
+
+class TestSeveralAtOnce:
+    @pytest.fixture
+    def worker(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+        (tmp_path / "several_worker.py").write_text(WORKER, encoding="utf-8")
+        monkeypatch.syspath_prepend(tmp_path)
+        sys.modules.pop("several_worker", None)
+        return importlib.import_module("several_worker")
+
+    def made(self, calls: Iterable[Call], at_once: int) -> tuple[list[Any], dict[str, Outcome]]:
+        heard: list[Any] = []
+        ended: dict[str, Outcome] = {}
+
+        def end(outcome: Outcome) -> None:
+            ended[outcome.name] = outcome
+
+        in_own_processes(calls, at_once, lambda *told: heard.append(told), end)
+        return heard, ended
+
+    def test_they_run_at_the_same_time_and_are_heard(
+        self, worker: ModuleType, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "meeting"
+        folder.mkdir()
+        calls = [Call(name, worker.meet, (name, str(folder)), {}) for name in "ab"]
+        heard, ended = self.made(calls, 2)
+        assert sorted(heard) == [("a", "a is there"), ("b", "b is there")]
+        assert {name: outcome.result for name, outcome in ended.items()} == {"a": "A", "b": "B"}
+
+    def test_no_more_run_than_may_and_each_is_taken_when_there_is_room(
+        self, worker: ModuleType, tmp_path: Path
+    ) -> None:
+        ended: list[str] = []
+        ended_when_taken: list[int] = []
+
+        def calls() -> Iterator[Call]:
+            for name in "abc":
+                ended_when_taken.append(len(ended))
+                yield Call(name, worker.alone, (name, str(tmp_path)), {})
+
+        in_own_processes(calls(), 1, print, lambda outcome: ended.append(outcome.result))
+        assert (ended, ended_when_taken) == (["A", "B", "C"], [0, 1, 2])
+
+    @pytest.mark.parametrize(
+        ("kind", "error", "message"),
+        [
+            ("raised", ValueError, "raised"),
+            ("killed", ToolkitError, "The worker process was killed"),
+        ],
+    )
+    def test_one_that_fails_leaves_the_others_alone(
+        self, worker: ModuleType, kind: str, error: type[Exception], message: str
+    ) -> None:
+        calls = [Call("bad", worker.fail, (kind,), {}), Call("good", worker.give, (3,), {})]
+        heard, ended = self.made(calls, 2)
+        assert heard == [("bad", "about to fail")]
+        assert ended["good"] == Outcome("good", 3)
+        assert isinstance(ended["bad"].error, error)
+        assert message in str(ended["bad"].error)
+
+    def test_an_exception_of_the_caller_ends_all(self, worker: ModuleType, tmp_path: Path) -> None:
+        def stop(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        calls = [Call("a", worker.meet, ("a", str(tmp_path / "nowhere")), {})]
+        (tmp_path / "nowhere").mkdir()
+        with pytest.raises(KeyboardInterrupt):
+            in_own_processes(calls, 2, stop, print)
+        assert multiprocessing.active_children() == []
 
 
 def test_no_process_outlives_a_killed_parent() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from pathlib import Path
 
 import pytest
 
 from toolkit.errors import ToolkitError
-from toolkit.training.backend import choose_backend
+from toolkit.processes import in_own_process
+from toolkit.training.backend import choose_backend, framework_settings
 
 
 @pytest.fixture
@@ -66,3 +68,32 @@ def test_without_any_the_way_out_is_told(installed: set[str]) -> None:
     installed.clear()
     with pytest.raises(ToolkitError, match=r"pip install 'toolkit\[train\]'"):
         choose_backend()
+
+
+def test_a_training_computes_with_its_threads_whatever_the_machine_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "thread_counter.py").write_text(
+        """
+def count(threads):
+    from toolkit.training.backend import set_threads
+    set_threads(threads)
+    import tensorflow
+    settings = tensorflow.config.threading
+    tensorflow.random.normal((512, 512)) @ tensorflow.random.normal((512, 512))
+    return (
+        settings.get_intra_op_parallelism_threads(),
+        settings.get_inter_op_parallelism_threads(),
+        names_of_threads().count("tf_Compute"),
+    )
+
+def names_of_threads():
+    from pathlib import Path
+    return [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+""",
+        encoding="utf-8",
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    counter = importlib.import_module("thread_counter")
+    environment = framework_settings("tensorflow", 3, shared=False)
+    assert in_own_process(counter.count, 3, environment=environment) == (3, 3, 3)

@@ -17,9 +17,10 @@ import pytest
 from toolkit.errors import ToolkitError
 from toolkit.progress import SILENT, Reporter
 from toolkit.training import fit as room
+from toolkit.training.checkpoints import Checkpoints
 from toolkit.training.fit import Job, fit, load_model, predict
 from toolkit.training.recipe import Recipe
-from toolkit.training.run import CHECKPOINTS, PROGRESS, DataSeen, Run, load_run
+from toolkit.training.run import CHECKPOINTS, PROGRESS, DataSeen, Progress, Run, load_run
 
 # Keras's own way to read a TensorFlow variable, in NumPy's eyes.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -433,22 +434,102 @@ def as_in_json(content: Any) -> Any:
     return json.loads(json.dumps(content))
 
 
-def test_while_it_trains_only_the_last_and_the_best_checkpoint_are_kept(tmp_path: Path) -> None:
-    settings = job(tmp_path / "run", recipe(keep_best="val_loss"), KillsAfterEveryEpoch())
+def checkpoints(run: Path) -> dict[str, set[str]]:
+    """Kinds of checkpoint by epoch."""
+    found: dict[str, set[str]] = {}
+    for path in (run / CHECKPOINTS).iterdir():
+        number, kind, _ = path.name.split(".")
+        found.setdefault(number, set()).add(kind)
+    return found
+
+
+def test_the_best_epoch_is_kept_without_its_optimizer_and_the_last_once(tmp_path: Path) -> None:
+    worse = {"name": "worse", "epochs": 3, "frozen_fraction": 0, "learning_rate": 0.1}
+    settings = job(
+        tmp_path / "run",
+        recipe(keep_best="val_loss", stages=[{**worse, "name": "first", "epochs": 1}, worse]),
+        KillsAfterEveryEpoch(),
+    )
+    seen = []
     for _ in range(3):
         with pytest.raises(Killed):
             in_a_new_process(settings)
-    assert len(list((tmp_path / "run" / CHECKPOINTS).iterdir())) <= 2
-    assert (tmp_path / "run" / PROGRESS).is_file()
+        seen.append((Progress.load(settings.folder), checkpoints(settings.folder)))
+    for progress, found in seen:
+        assert progress is not None
+        best, last = f"epoch-{progress.best_epoch:04d}", f"epoch-{len(progress.history):04d}"
+        if progress.stage_done:  # The next stage begins with the best weights and nothing else.
+            assert found == {best: {"weights"}}
+        else:
+            assert found == {best: {"weights"}, last: {"weights", "optimizer"}}
+    assert {progress.best_epoch for progress, _ in seen if progress} != {1, 2, 3}
 
 
-def test_a_checkpoint_that_cannot_be_read_is_told_with_the_way_out(tmp_path: Path) -> None:
-    settings = job(tmp_path / "run", recipe(), KillsAfterEveryEpoch())
+def test_a_run_that_ends_before_a_checkpoint_is_due_writes_none(tmp_path: Path) -> None:
+    settings = job(tmp_path / "run", recipe(), KillsAfterEveryEpoch(), checkpoint_every_s=3600.0)
     with pytest.raises(Killed):
         in_a_new_process(settings)
-    (checkpoint,) = (tmp_path / "run" / CHECKPOINTS).iterdir()
-    checkpoint.write_bytes(b"half a file")
-    with pytest.raises(ToolkitError, match=f"{checkpoint.name}: the checkpoint cannot.*--fresh"):
+    assert not (settings.folder / CHECKPOINTS).exists()
+    assert (settings.folder / PROGRESS).is_file()
+    again = dataclasses.replace(settings, reporter=SILENT)
+    assert_same_run(in_a_new_process(again), in_a_new_process(job(tmp_path / "other", recipe())))
+
+
+class Clock:
+    """Seconds that a test lets pass."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_checkpoint_is_written_after_the_first_epoch_that_ends_when_it_is_due(
+    tmp_path: Path,
+) -> None:
+    clock = Clock()
+    kept = Checkpoints(tmp_path, 120, clock)
+    model = small_network(recipe(), CLASSES, pretrained=False)
+    model.compile("adam")
+    model.optimizer.build(model.trainable_variables)
+    progress, written = Progress(identity={}), []
+    bias = model.get_layer("probabilities").bias
+    for number in range(1, 9):  # Of 50 s each; the third is the best, and the fourth.
+        clock.now += 50
+        progress.history.append({})
+        bias.assign(np.full(CLASSES, number))
+        if best := number <= 4:
+            progress.best_epoch = number
+        kept.epoch_ended(model, progress, best=best)
+        on_disk = Progress.load(tmp_path)
+        written.append(len(on_disk.history) if on_disk else 0)
+        kept.set_best(model, progress)
+        np.testing.assert_array_equal(np.array(bias), min(number, 4))
+    assert written == [0, 0, 3, 3, 3, 6, 6, 6]
+    assert checkpoints(tmp_path) == {
+        "epoch-0004": {"weights"},
+        "epoch-0006": {"weights", "optimizer"},
+    }
+
+
+@pytest.mark.parametrize("kind", ["weights", "optimizer"])
+@pytest.mark.parametrize("damage", [b"half a file", None])
+def test_a_checkpoint_that_cannot_be_read_is_told_with_the_way_out(
+    kind: str, damage: bytes | None, tmp_path: Path
+) -> None:
+    stages = [{**ALL, "epochs": 3}]
+    settings = job(tmp_path / "run", recipe(stages=stages), KillsAfterEveryEpoch())
+    with pytest.raises(Killed):
+        in_a_new_process(settings)
+    checkpoint = settings.folder / CHECKPOINTS / f"epoch-0001.{kind}.npz"
+    if damage is None:
+        checkpoint.unlink()
+    else:
+        checkpoint.write_bytes(damage)
+    with pytest.raises(
+        ToolkitError, match=f"{checkpoint.name}: the checkpoint cannot be read.*Remove .*run to"
+    ):
         in_a_new_process(settings)
 
 

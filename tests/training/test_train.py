@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,10 @@ from PIL import Image
 from toolkit.data.dataset import load_labelled
 from toolkit.errors import ToolkitError, UsageError
 from toolkit.files import sha256_file
+from toolkit.processes import Call, Outcome
 from toolkit.progress import Reporter
 from toolkit.training import train as room
+from toolkit.training.at_once import MOST_THREADS
 from toolkit.training.recipe_files import RecipeSet, load_set
 from toolkit.training.registry import find_backbone
 from toolkit.training.run import (
@@ -52,11 +54,12 @@ def began(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Lets no training begin, and collects what it would have begun with."""
     plans: list[Any] = []
 
-    def note(function: Callable[..., Run], plan: Any, *_: Any, **__: Any) -> Run:
-        plans.append(plan)
-        raise Began
+    def note(calls: Iterable[Call], *_: Any) -> None:
+        for call in calls:
+            plans.append(call.arguments[0])
+            raise Began
 
-    monkeypatch.setattr(room, "in_own_process", note)
+    monkeypatch.setattr(room, "in_own_processes", note)
     return plans
 
 
@@ -209,6 +212,130 @@ def test_a_run_whose_photos_were_replaced_under_the_same_names_is_refused(
     with pytest.raises(ToolkitError, match=r"holds a run with another photos_sha256\."):
         train(recipes, [SMALL], copied)
     assert not began
+
+
+def interrupted(options: TrainingOptions) -> Path:
+    """Turn the first of the copied runs into one that has not come to its first checkpoint."""
+    folder = options.runs / "small" / SMALL
+    Progress(identity=load_run(folder).identity).save(folder)
+    (folder / "run.json").unlink()
+    return folder
+
+
+def test_a_new_run_computes_with_one_thread_a_core_but_not_with_many(
+    copied: TrainingOptions, recipes: RecipeSet, began: list[Any]
+) -> None:
+    for threads in (None, 3):
+        with pytest.raises(Began):
+            train(recipes, [SMALL], dataclasses.replace(copied, name="x", threads=threads))
+    expected = min(len(os.sched_getaffinity(0)), MOST_THREADS)
+    assert [plan.identity["threads"] for plan in began] == [expected, 3]
+
+
+def test_a_run_goes_on_with_its_own_threads_and_with_no_others(
+    copied: TrainingOptions, recipes: RecipeSet, began: list[Any]
+) -> None:
+    folder = interrupted(copied)
+    progress = Progress.load(folder)
+    assert progress is not None
+    progress.identity["threads"] = 31  # As from a machine with more cores.
+    progress.save(folder)
+    with pytest.raises(Began):
+        train(recipes, [SMALL], copied)
+    assert began[0].identity["threads"] == 31
+    with pytest.raises(ToolkitError, match="holds a run with another threads"):
+        train(recipes, [SMALL], dataclasses.replace(copied, threads=2))
+
+
+def test_what_a_killed_training_had_begun_to_write_is_removed_and_nothing_else(
+    copied: TrainingOptions, recipes: RecipeSet, began: list[Any]
+) -> None:
+    folder = interrupted(copied)
+    for name in (".model.0123abcd.keras", ".history.89abcdef.csv", ".notes.of.mine"):
+        (folder / name).write_text("half", encoding="utf-8")
+    with pytest.raises(Began):
+        train(recipes, [SMALL], copied)
+    assert [path.name for path in folder.glob(".*")] == [".notes.of.mine"]
+
+
+def test_jobs_and_checkpoints_are_not_part_of_a_run(
+    copied: TrainingOptions, recipes: RecipeSet, began: list[Any]
+) -> None:
+    train(recipes, [SMALL], dataclasses.replace(copied, jobs=7, checkpoint_every_s=0, workers=3))
+    assert not began
+
+
+class TestThatFail:
+    """Several trainings of which some fail, by processes that only pretend."""
+
+    @pytest.fixture
+    def three(self, recipes: RecipeSet) -> RecipeSet:
+        known = recipes.recipe(SMALL)
+        names = ("mobilenetv3small", "efficientnetv2b0", "efficientnetb3")
+        made = {name: known.model_copy(update={"backbone": name}) for name in names}
+        return dataclasses.replace(recipes, recipes=made)
+
+    @pytest.fixture
+    def options(self, copied: TrainingOptions) -> TrainingOptions:
+        return dataclasses.replace(copied, name="x", jobs=3)
+
+    def fail(self, monkeypatch: pytest.MonkeyPatch, run: Run, errors: dict[str, Exception]) -> None:
+        def pretend(calls: Iterable[Call], at_once: int, heard: Any, ended: Any) -> None:
+            assert at_once == 3
+            for call in reversed(list(calls)):
+                error = errors.get(call.name)
+                ended(Outcome(call.name, None if error else run, error))
+
+        monkeypatch.setattr(room, "in_own_processes", pretend)
+
+    def test_one_is_named_and_the_others_are_finished(
+        self,
+        options: TrainingOptions,
+        three: RecipeSet,
+        trained: Trained,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        finished: list[Run] = []
+        self.fail(monkeypatch, trained.runs[0], {"efficientnetb3": ToolkitError("It is too wild.")})
+        with pytest.raises(ToolkitError) as caught:
+            train(three, list(three.recipes), options, Reporter(quiet=False), finished.append)
+        folder = options.runs / "small" / "efficientnetb3-x"
+        assert str(caught.value) == f"1 of 3 trainings failed:\n  {folder}: It is too wild."
+        assert len(finished) == 2
+        assert "efficientnetb3: failed: It is too wild.\n" in capsys.readouterr().err
+
+    def test_a_bug_keeps_its_kind_and_names_the_run(
+        self,
+        options: TrainingOptions,
+        three: RecipeSet,
+        trained: Trained,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        errors = {SMALL: ToolkitError("It is too wild."), "efficientnetb3": ValueError("a bug")}
+        self.fail(monkeypatch, trained.runs[0], errors)
+        with pytest.raises(ValueError, match="a bug") as caught:
+            train(three, list(three.recipes), options)
+        assert caught.value.__notes__ == [
+            f"while {options.runs / 'small' / 'efficientnetb3-x'} was trained"
+        ]
+
+    def test_runs_come_in_the_order_of_the_recipes_and_one_named_twice_is_trained_once(
+        self,
+        options: TrainingOptions,
+        three: RecipeSet,
+        trained: Trained,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        def pretend(calls: Iterable[Call], at_once: int, heard: Any, ended: Any) -> None:
+            for call in reversed(list(calls)):
+                made = dataclasses.replace(trained.runs[0], folder=call.arguments[0].folder)
+                ended(Outcome(call.name, made))
+
+        monkeypatch.setattr(room, "in_own_processes", pretend)
+        runs = train(three, [*three.recipes, SMALL], options)
+        names = [run.folder.name for run in runs]
+        assert names == [f"{name}-x" for name in [*three.recipes, SMALL]]
 
 
 def test_a_description_may_change(
@@ -436,7 +563,7 @@ def test_validation_arrays_come_back_as_they_were(tmp_path: Path) -> None:
         (None, r"no run \(no run\.json\)\. Train it"),
         (
             {"schema_version": 99},
-            r"schema_version: Expected 2, received 99\. Train it again with --fresh",
+            r"schema_version: Expected 3, received 99\. Train it again with --fresh",
         ),
     ],
 )
@@ -458,7 +585,7 @@ from toolkit.training.train import TrainingOptions, train
 
 if __name__ == "__main__":
     recipes, data, runs = sys.argv[1:]
-    options = TrainingOptions(data=Path(data), runs=Path(runs))
+    options = TrainingOptions(data=Path(data), runs=Path(runs), checkpoint_every_s=0)
     train(load_set(recipes), ["mobilenetv3small"], options, Reporter(quiet=False))
     print(sorted({"keras", "tensorflow"} & set(sys.modules)))
 """

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from toolkit.capacity import how_many_fit
+from collections.abc import Sequence
+from itertools import accumulate
+
+from toolkit.capacity import RESERVED_BYTES, available_memory
 from toolkit.machine import usable_cores
 from toolkit.processes import import_quietly, in_own_process
 from toolkit.training.backend import gpu_is_visible, may_have_gpu
@@ -25,23 +28,38 @@ def default_threads() -> int:
     return min(usable_cores(), MOST_THREADS)
 
 
-def trainings_at_once(count: int, backend: str) -> int:
-    """Return how many of so many networks to train at the same time on this machine.
+def trainings_at_once(
+    needs: Sequence[int], backend: str, *, cores: int | None = None, memory: int | None = None
+) -> int:
+    """Return how many networks to train at the same time on this machine.
 
     Args:
-        count: How many there are to train.
+        needs: Peak memory of training each, in bytes.
         backend: Keras's backend.
+        cores: That may be used; None asks the system.
+        memory: Free bytes; None asks the system.
 
     Returns:
         One where a GPU is used. Else no more than there are cores, of which each training fills one
         at least, and than fit into the memory that is free.
     """
-    most = min(count, usable_cores())
+    most = min(len(needs), cores or usable_cores())
     if most <= 1:
         return 1
     if may_have_gpu() and in_own_process(_has_gpu, environment={"KERAS_BACKEND": backend}):
         return 1
-    return how_many_fit(BYTES_OF_A_TRAINING, most)
+    return max(1, min(most, how_many_fit(needs, memory)))
+
+
+def how_many_fit(needs: Sequence[int], memory: int | None = None) -> int:
+    """Return how many trainings fit into free memory at the same time, whichever they are.
+
+    Args:
+        needs: Peak memory of training each, in bytes.
+        memory: Free bytes; None asks the system.
+    """
+    free = (available_memory() if memory is None else memory) - RESERVED_BYTES
+    return sum(total <= free for total in accumulate(sorted(needs, reverse=True)))
 
 
 def _has_gpu() -> bool:

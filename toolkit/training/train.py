@@ -11,14 +11,27 @@ from typing import Any, Literal
 
 import numpy as np
 
+from toolkit.capacity import available_memory
 from toolkit.data.cache import decoded_photos
 from toolkit.data.dataset import load_labelled
 from toolkit.data.holdout import Prepared, prepare
 from toolkit.errors import ToolkitError, UsageError, listing, nearest
-from toolkit.files import held, remove_folder, sha256_file, sha256_json, write_text
+from toolkit.files import (
+    held,
+    remove_folder,
+    remove_half_written,
+    sha256_file,
+    sha256_json,
+    write_text,
+)
 from toolkit.processes import Call, Outcome, import_quietly, in_own_process, in_own_processes
 from toolkit.progress import SILENT, Relayed, Reporter, Works, counted
-from toolkit.training.at_once import default_threads, trainings_at_once
+from toolkit.training.at_once import (
+    BYTES_OF_A_TRAINING,
+    default_threads,
+    how_many_fit,
+    trainings_at_once,
+)
 from toolkit.training.backend import (
     choose_backend,
     framework_settings,
@@ -315,10 +328,7 @@ def _train(
     """
     photos = _decoded(plans, prepared, reporter)
     backend = str(plans[0].identity["backend"])
-    at_once = options.jobs or trainings_at_once(len(plans), backend)
-    if at_once > 1 and len(plans) > 1:
-        count = min(at_once, len(plans))
-        reporter.say(f"{len(plans)} networks to train, {count} at the same time")
+    at_once = _at_once([BYTES_OF_A_TRAINING] * len(plans), backend, options.jobs, reporter)
     by_name = {plan.recipe.backbone: plan for plan in plans}
     runs: dict[Path, Run] = {}
     failed: dict[Path, Exception] = {}
@@ -349,6 +359,19 @@ def _train(
     return runs
 
 
+def _at_once(needs: Sequence[int], backend: str, jobs: int | None, reporter: Reporter) -> int:
+    at_once = min(jobs, len(needs)) if jobs else trainings_at_once(needs, backend)
+    if at_once > 1:
+        reporter.say(f"{len(needs)} networks to train, {at_once} at the same time")
+        if how_many_fit(needs) < at_once:
+            needed, free = sum(sorted(needs)[-at_once:]), available_memory()
+            reporter.say(
+                f"warning: so many may need {needed / 2**30:.1f} GiB of memory, of which "
+                f"{free / 2**30:.1f} GiB are free; the system may kill one"
+            )
+    return at_once
+
+
 def _failure(failed: Mapping[Path, Exception], count: int) -> Exception:
     for folder, error in failed.items():
         if not isinstance(error, ToolkitError):
@@ -377,6 +400,7 @@ def _begin(plan: _Plan, options: TrainingOptions, reporter: Reporter) -> None:
     if options.fresh:
         remove_folder(plan.folder)
     plan.folder.mkdir(parents=True, exist_ok=True)
+    remove_half_written(plan.folder)
     if not (plan.folder / PROGRESS).is_file():
         write_text(plan.folder / RECIPE, plan.recipe.to_yaml())
     start = "ImageNet weights" if plan.start.pretrained else "random weights"
