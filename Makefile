@@ -5,7 +5,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO := .demo
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test test-numeric lint docs clean
 
 demo: $(INSTALLED)
 	mkdir -p $(DEMO)
@@ -19,6 +19,14 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2
+
+# Another processor rounds otherwise: TensorFlow's library can be made to compute as older ones do.
+ROUNDINGS := ROUNDING=default TF_ENABLE_ONEDNN_OPTS=0 ONEDNN_MAX_CPU_ISA=SSE41 ONEDNN_MAX_CPU_ISA=AVX2
+
+test-numeric: $(INSTALLED)
+	set -e; for rounding in $(ROUNDINGS); do \
+		echo "numeric tests with $$rounding"; \
+		env $$rounding $(BIN)/python -m pytest -n 2 -q -m numeric; done
 
 lint: $(INSTALLED)
 	$(BIN)/pip install --quiet --editable '.[dev]'

@@ -357,7 +357,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> TinyBundle:
                     image_size=size,
                     augmentor=augmentors[name],
                     score={},
-                    parity={},
+                    parity=None,
                 )
                 for name, size in TINY_SIZES.items()
             ),

@@ -49,7 +49,7 @@ def converted(trained: Trained, exported: Bundle, monkeypatch: pytest.MonkeyPatc
         member = files[sha256_file(model)]
         names.append(target.stem)
         shutil.copy(exported.folder / member.file, target)
-        return dict(member.parity)
+        return member.parity
 
     monkeypatch.setattr(members, "in_own_process", place)
     return names
@@ -94,9 +94,10 @@ def test_a_bundle_knows_the_photos_its_members_trained_on(
 
 def test_members_agree_with_keras_on_the_held_out_photos(exported: Bundle) -> None:
     for member in exported.members:
-        assert member.parity["photos"] == 8
-        assert 0 <= member.parity["logit_error"] < 1e-4
-        assert member.parity["labels_changed"] == 0
+        assert member.parity is not None
+        assert member.parity.photos == 8
+        assert member.parity.reference_images == 16  # each photo and its mirror image
+        assert member.parity.logit_error <= 10 * member.parity.noise_floor + 1e-6
 
 
 def test_the_files_know_what_they_are(trained: Trained, exported: Bundle) -> None:
@@ -119,9 +120,11 @@ def test_validation_is_what_the_files_say_to_every_view(trained: Trained, export
         np.testing.assert_array_equal(held_out.ids, validation.ids)
         np.testing.assert_array_equal(held_out.labels, validation.labels)
         # The first view is the photo itself, which Keras has seen when the run was finished.
-        np.testing.assert_allclose(
-            held_out.probabilities[index, :, 0], validation.probabilities, atol=1e-5
-        )
+        # How far the two round apart depends on the network, but no other photo's answer is nearer.
+        first = held_out.probabilities[index, :, 0]
+        distances = np.abs(first[:, None] - validation.probabilities[None]).max(axis=2)
+        np.testing.assert_array_equal(distances.argmin(axis=1), np.arange(len(first)))
+        assert distances.diagonal().max() < 1e-3
     assert not np.allclose(held_out.probabilities[:, :, 0], held_out.probabilities[:, :, 1])
 
 

@@ -58,7 +58,7 @@ def prepare(patched: pytest.MonkeyPatch, exported: Bundle) -> None:
     def place(_: Callable[..., Any], model: Path, target: Path, *__: Any, **___: Any) -> Any:
         member = files[sha256_file(model)]
         shutil.copy(exported.folder / member.file, target)
-        return dict(member.parity)
+        return member.parity
 
     def here(function: Callable[..., Any], *arguments: Any, **_: Any) -> Any:
         return function(*arguments)

@@ -235,10 +235,12 @@ def test_the_epochs_of_a_stage_do_not_all_drop_the_same(tmp_path: Path) -> None:
     frozen = [{"name": "head", "epochs": 3, "frozen_fraction": 1, "learning_rate": 1e-12}]
     run = in_a_new_process(job(tmp_path / "run", recipe(stages=frozen, augmentor=[])))
     # Neither weights nor photos change from epoch to epoch: only dropout does.
-    assert len({round(row["loss"], 5) for row in run.history}) == 3
-    assert len({round(row["val_loss"], 5) for row in run.history}) == 1
+    losses = sorted(row["loss"] for row in run.history)
+    assert min(np.diff(losses)) > 1e-5
+    assert np.ptp([row["val_loss"] for row in run.history]) < 1e-5
 
 
+@pytest.mark.numeric
 def test_the_best_epochs_weights_are_kept_not_the_last_ones(tmp_path: Path) -> None:
     # Held-out photos of a class that is never seen look the worse the longer it trains.
     chosen = recipe(
@@ -329,7 +331,7 @@ def test_the_average_of_all_steps_is_what_is_validated_and_kept(
     photos = np.load(settings.photos)[~settings.held_out].astype(np.float32) / 127.5 - 1
     features = keras.ops.convert_to_numpy(base.layers[1](photos))
     mean = keras.ops.convert_to_numpy(base.layers[2].moving_mean)
-    np.testing.assert_allclose(mean, features.mean(axis=(0, 1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(mean, features.mean(axis=(0, 1, 2)), rtol=1e-4, atol=1e-5)
 
 
 def test_only_the_named_stages_average_and_a_frozen_network_keeps_its_statistics(
@@ -379,6 +381,7 @@ def test_a_later_stage_trains_what_an_earlier_one_froze(tmp_path: Path) -> None:
     assert not np.allclose(kernels[0], kernels[1])
 
 
+@pytest.mark.numeric
 def test_validation_photos_are_measured_as_they_are(tmp_path: Path) -> None:
     black = [
         {

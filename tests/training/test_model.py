@@ -263,6 +263,7 @@ def test_frozen_layers_and_their_statistics_do_not_move_in_training() -> None:
     assert sum(any(each) for each in moved[half:]) > len(norms)
 
 
+@pytest.mark.numeric
 def test_frozen_batch_norm_normalises_by_its_statistics_in_training_too() -> None:
     model = build_model(recipe(), 3, pretrained=False)
     stirred(model)
@@ -280,6 +281,7 @@ def computed(model: keras.Model, batch: NDArray[Any]) -> NDArray[np.float32]:
     return np.asarray(keras.ops.convert_to_numpy(model(batch, training=False)))
 
 
+@pytest.mark.numeric
 def test_efficientnet_from_a_file_is_what_keras_would_have_downloaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -369,6 +371,7 @@ def test_any_other_failure_of_a_download_keeps_its_traceback(
         load_imagenet(model, find_backbone("mobilenetv3small"), None)
 
 
+@pytest.mark.numeric
 def test_reestimated_statistics_are_those_of_the_photos_under_the_final_weights() -> None:
     model = build_model(recipe(pixels="raw"), 3, pretrained=False)
     base = backbone_of(model)

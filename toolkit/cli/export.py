@@ -103,20 +103,21 @@ def command(
         return
     print_table(
         f"Members of {made.folder}",
-        ["<member", "px", "accuracy", "log-loss", "logit error", "probability error", "photos"],
+        ["<member", "px", "accuracy", "log-loss", "logit error", "noise floor", "photos"],
         [
             (
                 member.name,
                 member.image_size,
                 percent(member.score.get("accuracy")),
                 figure(member.score.get("log_loss")),
-                f"{member.parity['logit_error']:.1e}",
-                f"{member.parity['probability_error']:.1e}",
-                member.parity["photos"],
+                f"{member.parity.logit_error:.1e}" if member.parity else "-",
+                f"{member.parity.noise_floor:.1e}" if member.parity else "-",
+                member.parity.photos if member.parity else "-",
             )
             for member in made.members
         ],
-        note="Errors: the largest difference from Keras on those photos.",
+        note="logit error: the file's largest difference from Keras in float64, as a share of the "
+        "largest logit; noise floor: that of Keras in float32.",
     )
     if made.precisions:
         _print_precisions(made)

@@ -80,7 +80,17 @@ def _show_bundle(bundle: Bundle, as_json: bool) -> None:
         return
     print_table(
         f"{bundle.folder}: {counted(len(bundle.members), 'member')}, exported {bundle.created}",
-        ["<member", "<from", "px", "MB", "accuracy", "log-loss", "logit error", "<sha256"],
+        [
+            "<member",
+            "<from",
+            "px",
+            "MB",
+            "accuracy",
+            "log-loss",
+            "logit error",
+            "noise floor",
+            "<sha256",
+        ],
         [
             (
                 member.name,
@@ -89,12 +99,14 @@ def _show_bundle(bundle: Bundle, as_json: bool) -> None:
                 figure(_bytes(bundle, [member.file]) / 1e6, 1),
                 percent(member.score.get("accuracy")),
                 figure(member.score.get("log_loss")),
-                f"{member.parity['logit_error']:.1e}" if member.parity else "-",
+                f"{member.parity.logit_error:.1e}" if member.parity else "-",
+                f"{member.parity.noise_floor:.1e}" if member.parity else "-",
                 member.sha256[:SHORT_HASH],
             )
             for member in bundle.members
         ],
-        note="Accuracy on held-out photos; error: the largest difference from Keras.",
+        note="Accuracy on held-out photos; logit error: the file's largest difference from Keras "
+        "in float64, as a share of the largest logit; noise floor: that of Keras in float32.",
     )
     _print_variants(bundle)
     print_table(

@@ -1,63 +1,30 @@
-"""Keras to ONNX, and the proof that both compute the same. Runs in a process of its own."""
+"""Keras to ONNX, kept only where both compute the same. Runs in a process of its own."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 import onnx
-import onnxruntime
 import tensorflow as tf
 import tf2onnx
-from numpy.typing import NDArray
 from tf2onnx.graph import GraphUtil
 
-from toolkit.data.pixels import Pixels
 from toolkit.errors import ToolkitError
+from toolkit.exporting.graphs import rename
+from toolkit.exporting.parity import compare
+from toolkit.exporting.reference import Reference
 from toolkit.files import written_whole
-from toolkit.inference.bundle import INPUT, OUTPUT
-from toolkit.training.backend import set_jit_compile
-from toolkit.training.model import PROBABILITIES_LAYER
+from toolkit.inference.bundle import INPUT, OUTPUT, Parity
 
 OPSET = 17
 BATCH_DIMENSION = "batch"
-LOGITS = "logits"
-
-LOGIT_TOLERANCE = 1e-4
-"""Largest difference of a logit, as a share of the largest logit's size."""
-
-PROBABILITY_TOLERANCE = 1e-4
-TIE = 2e-4
-"""A label may change only where the two best probabilities are this close."""
 
 MOST_TRANSPOSES = 4
 """A network converted well changes its layout at the input and the output, not at each layer."""
-
-_BATCH = 32
-
-
-@dataclass(frozen=True)
-class Parity:
-    """How an ONNX file compares with its Keras model on the same photos.
-
-    Attributes:
-        photos: How many.
-        logit_error: Largest difference of a logit over the largest logit's size.
-        probability_error: Largest difference of a probability.
-        labels_changed: Photos with another label (all of them ties).
-        opset: Of the file.
-    """
-
-    photos: int
-    logit_error: float
-    probability_error: float
-    labels_changed: int
-    opset: int = OPSET
 
 
 def convert(
@@ -67,7 +34,7 @@ def convert(
     photos: Path,
     chosen: list[int],
     names: Sequence[str],
-) -> dict[str, Any]:
+) -> Parity:
     """Convert a model, run both on photos, and keep the file only if they agree.
 
     Args:
@@ -79,7 +46,7 @@ def convert(
         names: Of those photos, for people.
 
     Returns:
-        The fields of `Parity`.
+        The figures.
 
     Raises:
         ToolkitError: The two do not agree; says where.
@@ -89,8 +56,7 @@ def convert(
     with written_whole(target) as temporary:
         onnx.save(exported, temporary)
         pixels = np.load(photos, mmap_mode="r")
-        parity = compare(model, temporary, pixels, np.array(chosen), names)
-    return asdict(parity)
+        return compare(Reference(model), temporary, pixels, np.array(chosen), names)
 
 
 def to_onnx(model: keras.Model, metadata: Mapping[str, str]) -> onnx.ModelProto:
@@ -115,7 +81,7 @@ def to_onnx(model: keras.Model, metadata: Mapping[str, str]) -> onnx.ModelProto:
     check_inputs(exported)
     if sum(node.op_type == "Transpose" for node in exported.graph.node) > MOST_TRANSPOSES:
         exported = _transposes_removed(exported)
-    _rename(exported.graph, exported.graph.output[0].name, OUTPUT)
+    rename(exported.graph, exported.graph.output[0].name, OUTPUT)
     for value in (exported.graph.input[0], exported.graph.output[0]):
         value.type.tensor_type.shape.dim[0].dim_param = BATCH_DIMENSION
     onnx.helper.set_model_props(exported, dict(metadata))
@@ -140,114 +106,6 @@ def check_inputs(exported: onnx.ModelProto) -> None:
         )
 
 
-def compare(
-    model: keras.Model,
-    path: Path,
-    photos: Pixels,
-    chosen: NDArray[np.int64],
-    names: Sequence[str],
-) -> Parity:
-    """Run Keras and onnxruntime on the same photos and compare logits and probabilities.
-
-    Args:
-        model: The Keras model.
-        path: Its ONNX file.
-        photos: Shape (photos, size, size, 3), uint8.
-        chosen: Numbers of those to run.
-        names: Of those to run, for people.
-
-    Returns:
-        The largest differences.
-
-    Raises:
-        ToolkitError: A difference is over its tolerance; says which photo and by how much.
-    """
-    features = keras.Model(model.input, model.get_layer(PROBABILITIES_LAYER).input)
-    set_jit_compile(features)
-    kernel, bias = (
-        keras.ops.convert_to_numpy(weight)
-        for weight in model.get_layer(PROBABILITIES_LAYER).weights
-    )
-    session = _session_with_logits(path)
-    found: list[tuple[NDArray[np.float32], ...]] = []
-    for start in range(0, len(chosen), _BATCH):
-        images = np.asarray(photos[chosen[start : start + _BATCH]])
-        expected_logits = (
-            keras.ops.convert_to_numpy(features.predict_on_batch(images)) @ kernel + bias
-        )
-        probabilities, logits = session.run([OUTPUT, LOGITS], {INPUT: images})
-        found.append((expected_logits, logits, softmax(expected_logits), probabilities))
-    expected_logits, logits, expected, received = (
-        np.concatenate(parts) for parts in zip(*found, strict=True)
-    )
-    return _judged(names, expected_logits, logits, expected, received)
-
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return probabilities of shape (photos, classes) for logits of that shape."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
-    return probabilities
-
-
-def _judged(
-    names: Sequence[str],
-    expected_logits: NDArray[np.float32],
-    logits: NDArray[np.float32],
-    expected: NDArray[np.float32],
-    received: NDArray[np.float32],
-) -> Parity:
-    finite = np.asarray(np.isfinite(np.hstack([logits, received])).all(axis=1))
-    _require(finite, names, "the output is not finite")
-    logit_errors = np.abs(logits - expected_logits).max(axis=1) / np.abs(expected_logits).max()
-    _require(
-        logit_errors <= LOGIT_TOLERANCE,
-        names,
-        f"a logit differs from Keras by {logit_errors.max():.1e} of the largest "
-        f"(allowed: {LOGIT_TOLERANCE:.0e})",
-    )
-    errors = np.abs(received - expected).max(axis=1)
-    _require(
-        errors <= PROBABILITY_TOLERANCE,
-        names,
-        f"a probability differs from Keras by {errors.max():.1e} "
-        f"(allowed: {PROBABILITY_TOLERANCE:.0e})",
-    )
-    changed = expected.argmax(axis=1) != received.argmax(axis=1)
-    two_best = np.sort(expected, axis=1)[:, -2:]
-    tied = two_best[:, 1] - two_best[:, 0] <= TIE
-    _require(~changed | tied, names, "the label differs from Keras's")
-    return Parity(len(names), float(logit_errors.max()), float(errors.max()), int(changed.sum()))
-
-
-def _require(passed: NDArray[np.bool_], names: Sequence[str], complaint: str) -> None:
-    if not passed.all():
-        wrong = np.flatnonzero(~passed)
-        raise ToolkitError(
-            f"The exported file computes something else: {complaint}; {len(wrong)} of "
-            f"{len(names)} photos, first {names[wrong[0]]}."
-        )
-
-
-def _session_with_logits(path: Path) -> onnxruntime.InferenceSession:
-    """Open the file with the softmax's input as a second output: softmax hides errors."""
-    exported = onnx.load(path)
-    producer = next(node for node in exported.graph.node if OUTPUT in node.output)
-    if producer.op_type != "Softmax":
-        raise ToolkitError(
-            f"The exported file: Expected a graph that ends in Softmax, not {producer.op_type}."
-        )
-    _rename(exported.graph, producer.input[0], LOGITS)
-    exported.graph.output.append(
-        onnx.helper.make_tensor_value_info(LOGITS, onnx.TensorProto.FLOAT, None)
-    )
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
-        exported.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-
-
 def _transposes_removed(exported: onnx.ModelProto) -> onnx.ModelProto:
     """Optimize again with scalar constants written as vectors.
 
@@ -259,19 +117,3 @@ def _transposes_removed(exported: onnx.ModelProto) -> onnx.ModelProto:
             constant.CopyFrom(onnx.numpy_helper.from_array(vector, constant.name))
     optimized: onnx.ModelProto = GraphUtil.optimize_model_proto(exported)
     return optimized
-
-
-def _rename(graph: onnx.GraphProto, before: str, after: str) -> None:
-    for names in _name_lists(graph):
-        for index, name in enumerate(names):
-            if name == before:
-                names[index] = after
-    for value in (*graph.output, *graph.value_info):
-        if value.name == before:
-            value.name = after
-
-
-def _name_lists(graph: onnx.GraphProto) -> Iterator[Any]:
-    for node in graph.node:
-        yield node.input
-        yield node.output

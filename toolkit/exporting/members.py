@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from toolkit.data.pixels import DECODER_VERSION, DEFINITION
 from toolkit.data.survey import survey
 from toolkit.errors import ToolkitError, listing
 from toolkit.files import read_json, sha256_file, sha256_json, write_json, written_whole
-from toolkit.inference.bundle import Member
+from toolkit.inference.bundle import Member, Parity
 from toolkit.inference.devices import choose_device
 from toolkit.inference.sessions import MemberSession, Session
 from toolkit.inference.threads import Threads
@@ -44,6 +44,9 @@ PHOTOS_WITHOUT_VALIDATION = 256
 
 CONVERSIONS_AT_ONCE = 2
 """A conversion is Python on one core for most of its time, and takes up to 2 GB."""
+
+ON_THE_CPU = {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"}
+"""A GPU's float32 is another noise floor, and may be TF32."""
 
 _BATCH = 16
 
@@ -231,10 +234,10 @@ class _Work:
             image_size=self.size,
             augmentor=self.run.recipe.augmentor,
             score=self.run.score,
-            parity=read_json(self.stamp)["parity"],
+            parity=Parity(**read_json(self.stamp)["parity"]),
         )
 
-    def convert(self, pixels: Path, reporter: Reporter) -> dict[str, Any]:
+    def convert(self, pixels: Path, reporter: Reporter) -> Parity:
         chosen = self.photos.chosen
         photos = counted(len(chosen), "photo")
         reporter.say(f"{self.name}: to ONNX, and compared with Keras on {photos}")
@@ -254,12 +257,12 @@ class _Work:
                 pixels,
                 chosen,
                 [str(self.photos.paths[number]) for number in chosen],
-                environment={"KERAS_BACKEND": "tensorflow"},
+                environment=ON_THE_CPU,
             )
         except ToolkitError as error:
             raise ToolkitError(f"{self.name} ({self.run.folder}): {error}") from None
 
-    def finish(self, parity: dict[str, Any], pixels: Path, reporter: Reporter) -> None:
+    def finish(self, parity: Parity, pixels: Path, reporter: Reporter) -> None:
         if self.run.data.validation_photos:
             threads = Threads(usable_cores())
             session = MemberSession(self.file, choose_device("cpu"), threads, _BATCH)
@@ -267,15 +270,15 @@ class _Work:
             answers = answers_to_views(self.name, session, pixels, chosen, reporter)
             with written_whole(self.building / f"{self.name}.npz") as temporary:
                 np.savez_compressed(temporary, probabilities=answers)
-        write_json(self.stamp, {"made_from": self.made_from, "parity": parity})
+        write_json(self.stamp, {"made_from": self.made_from, "parity": asdict(parity)})
         reporter.detail(
-            f"{self.name}: {self.file.stat().st_size / 1e6:.1f} MB, opset {parity['opset']}, "
-            f"largest logit error {parity['logit_error']:.1e}, of a probability "
-            f"{parity['probability_error']:.1e}, labels changed: {parity['labels_changed']}"
+            f"{self.name}: {self.file.stat().st_size / 1e6:.1f} MB, largest logit error "
+            f"{parity.logit_error:.1e}, noise floor {parity.noise_floor:.1e} (in float64 on "
+            f"{counted(parity.reference_images, 'image')}), labels changed: {parity.labels_changed}"
         )
 
 
-def _convert_in_child(*arguments: Any) -> dict[str, Any]:
+def _convert_in_child(*arguments: Any) -> Parity:
     import_quietly("keras")
     from toolkit.exporting.convert import convert
 

@@ -14,7 +14,7 @@ from toolkit.data.pixels import DECODER_VERSION, DEFINITION
 from toolkit.errors import ToolkitError
 from toolkit.files import read_json, sha256_file, sha256_json, write_json, written_whole
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 MANIFEST = "bundle.json"
 VALIDATION = "validation.npz"
 INPUT, OUTPUT = "images", "probabilities"
@@ -40,6 +40,25 @@ class Variant:
 
 
 @dataclass(frozen=True)
+class Parity:
+    """How a member's file compares with its Keras network; see `toolkit.exporting.parity`.
+
+    Attributes:
+        photos: How many both computed.
+        reference_images: Of them and their views, those that Keras computed in float64 too.
+        logit_error: Largest error of a logit of the file, as a share of the largest logit.
+        noise_floor: The same of Keras in float32.
+        labels_changed: Photos with another label than in Keras; their logits are ties.
+    """
+
+    photos: int
+    reference_images: int
+    logit_error: float
+    noise_floor: float
+    labels_changed: int
+
+
+@dataclass(frozen=True)
 class Member:
     """One exported network.
 
@@ -54,7 +73,7 @@ class Member:
         image_size: Side of its input in pixels.
         augmentor: Steps of the augmentor it was trained with.
         score: Validation figures (`toolkit.metrics.Score`), or empty.
-        parity: How the ONNX file compares with Keras.
+        parity: How the ONNX file compares with Keras; None where it was not compared.
         variants: Lower precisions that were accepted, at most one a precision.
     """
 
@@ -68,7 +87,7 @@ class Member:
     image_size: int
     augmentor: tuple[Mapping[str, Any], ...]
     score: Mapping[str, Any]
-    parity: Mapping[str, Any]
+    parity: Parity | None
     variants: tuple[Variant, ...] = ()
 
     def variant(self, precision: str) -> Variant | None:
@@ -247,6 +266,7 @@ def load_bundle(folder: Path) -> Bundle:
                 **{
                     **member,
                     "augmentor": tuple(member["augmentor"]),
+                    "parity": Parity(**member["parity"]) if member["parity"] else None,
                     "variants": tuple(Variant(**variant) for variant in member["variants"]),
                 }
             )

@@ -171,7 +171,7 @@ def set_weights(model: keras.Model, weights: list[NDArray[Any]]) -> None:
     built with.
     """
     model.set_weights(weights)
-    _take_statistics(model)
+    take_statistics(model)
 
 
 def backbone_of(model: keras.Model) -> keras.Model:
@@ -217,10 +217,11 @@ def _downloaded(backbone: Backbone, base: keras.Model) -> keras.Model:
     return downloaded
 
 
-def _take_statistics(model: keras.Model) -> None:
+def take_statistics(model: keras.Model) -> None:
+    """Make Normalization layers compute with the statistics that their weights now hold."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
-            _take_statistics(layer)
+            take_statistics(layer)
         elif isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()
 

@@ -1,0 +1,99 @@
+"""What is done to ONNX graphs that are looked into: values renamed, shown as outputs, run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+
+from toolkit.errors import ToolkitError
+from toolkit.machine import usable_cores
+
+
+def read_graph(path: Path) -> onnx.ModelProto:
+    """Read an ONNX file.
+
+    Raises:
+        ToolkitError: It is none, or is cut off.
+    """
+    try:
+        return onnx.load(path)
+    except (DecodeError, ValueError) as error:
+        raise ToolkitError(
+            f"The exported file is no ONNX file, or not all of one: {error}"
+        ) from None
+
+
+def rename(graph: onnx.GraphProto, before: str, after: str) -> None:
+    """Give a value another name, wherever it stands."""
+    for names in _name_lists(graph):
+        for index, name in enumerate(names):
+            if name == before:
+                names[index] = after
+    for value in (*graph.output, *graph.value_info):
+        if value.name == before:
+            value.name = after
+
+
+def show(graph: onnx.GraphProto, name: str) -> None:
+    """Make a value inside the graph one of its outputs."""
+    graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+
+
+def open_graph(model: onnx.ModelProto, threads: int | None = None) -> onnxruntime.InferenceSession:
+    """Open a graph on the processor.
+
+    Args:
+        model: The graph.
+        threads: None takes all cores.
+
+    Raises:
+        ToolkitError: onnxruntime refuses it, as where weights are missing.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads or usable_cores()
+    with _refused("open"):
+        return onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+
+
+def run_graph(
+    session: onnxruntime.InferenceSession,
+    names: Sequence[str] | None,
+    inputs: Mapping[str, NDArray[Any]],
+) -> list[NDArray[np.float32]]:
+    """Compute outputs, all where no names are given.
+
+    Raises:
+        ToolkitError: onnxruntime cannot, as where weights do not fit each other.
+    """
+    with _refused("run"):
+        found: list[NDArray[np.float32]] = session.run(names, dict(inputs))
+    return found
+
+
+@contextmanager
+def _refused(verb: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        # Its exceptions share no other base, and come from a module without a public name.
+        if "onnxruntime" not in type(error).__module__:
+            raise
+        reason = " ".join(str(error).split())
+        raise ToolkitError(f"onnxruntime cannot {verb} the exported file: {reason}") from None
+
+
+def _name_lists(graph: onnx.GraphProto) -> Iterator[Any]:
+    for node in graph.node:
+        yield node.input
+        yield node.output
