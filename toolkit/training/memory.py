@@ -12,7 +12,7 @@ from toolkit.progress import Reporter
 from toolkit.training.recipe import Recipe
 from toolkit.training.registry import find_backbone
 
-RUNTIME_BYTES = 900 * 2**20
+RUNTIME_BYTES = 1050 * 2**20
 """Python, TensorFlow with its kernels, the traced steps, batches that wait."""
 
 _FLOAT = 4
@@ -20,7 +20,7 @@ _FLOAT = 4
 _WEIGHT_COPIES, _SLOTS = 3, 2
 """Weights, gradients and the best weights so far; what an optimizer keeps for each weight."""
 
-_OUTPUT_COPIES = 1.0
+_OUTPUT_COPIES = 1.25
 """Bytes of outputs that a step holds, as a share of all outputs of all layers."""
 
 _CHECKPOINTS_ON_DISK = 2
