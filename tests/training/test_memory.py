@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from toolkit.capacity import Capacity
+from toolkit.data.pixels import PixelDefinition
 from toolkit.errors import ToolkitError
 from toolkit.progress import Reporter
 from toolkit.training.backend import may_have_gpu
@@ -19,6 +20,7 @@ from toolkit.training.train import TrainingOptions, train
 MIB, GIB = 2**20, 2**30
 RECIPES = load_set("improved").recipes
 HASHES = [f"{number:064x}" for number in range(1000)]
+PIXELS = PixelDefinition()
 
 
 def capacity(memory: int = 64 * GIB, disk: int = 500 * GIB) -> Capacity:
@@ -41,7 +43,7 @@ class TestRefusal:
     def refuse(self, tmp_path: Path, available: Capacity, *, quiet: bool = True) -> None:
         recipes = list(RECIPES.values())
         runs = tmp_path / "runs"
-        refuse_too_little(recipes, runs, HASHES, available, Reporter(quiet), on_gpu=False)
+        refuse_too_little(recipes, runs, HASHES, PIXELS, available, Reporter(quiet), on_gpu=False)
 
     def test_enough_of_both_is_not_mentioned(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -59,11 +61,11 @@ class TestRefusal:
             self.refuse(tmp_path, capacity(disk=100 * MIB))
 
     def test_nothing_to_train_needs_nothing(self, tmp_path: Path) -> None:
-        refuse_too_little([], tmp_path, HASHES, capacity(0, 0), Reporter(), on_gpu=False)
+        refuse_too_little([], tmp_path, HASHES, PIXELS, capacity(0, 0), Reporter(), on_gpu=False)
 
     def test_on_a_gpu_the_memory_is_the_gpu_s(self, tmp_path: Path) -> None:
         recipes = list(RECIPES.values())
-        refuse_too_little(recipes, tmp_path, HASHES, capacity(0), Reporter(), on_gpu=True)
+        refuse_too_little(recipes, tmp_path, HASHES, PIXELS, capacity(0), Reporter(), on_gpu=True)
 
     @pytest.mark.skipif(may_have_gpu(), reason="a GPU's memory is not looked at")
     def test_train_refuses_before_work_starts(
