@@ -333,6 +333,7 @@ def _answer(sender: Connection, settings: Mapping[str, str], call: bytes, tells:
     os.environ.update(settings)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGTERM, _leave)
+    sys.unraisablehook = _leave_after_all
     os.dup2(2, 1)
     one_by_one = threading.Lock()
 
@@ -354,6 +355,15 @@ def _leave(number: int, frame: FrameType | None) -> None:
     """Leave by way of every `finally`, so that no half-written file stays."""
     signal.signal(number, signal.SIG_IGN)
     sys.exit(128 + number)
+
+
+def _leave_after_all(unraisable: sys.UnraisableHookArgs) -> None:
+    """Leave once more where the signal met a callback, out of which nothing can be raised."""
+    if isinstance(unraisable.exc_value, SystemExit):
+        signal.signal(signal.SIGTERM, _leave)
+        os.kill(os.getpid(), signal.SIGTERM)
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def _end_with_parent() -> None:

@@ -59,7 +59,7 @@ def report_page(
     out = tmp_path_factory.mktemp("page") / "report.html"
     with pytest.MonkeyPatch.context() as session:
         session.setenv("TOOLKIT_CACHE", str(_cache_of_the_session))
-        return report(Sources(*(finished_job / name for name in names)), out)
+        return report(Sources(*(finished_job / name for name in names)), out).page
 
 
 Run = Callable[..., Any]

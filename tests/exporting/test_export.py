@@ -77,7 +77,7 @@ def test_a_bundle_holds_all_that_is_needed_to_predict(trained: Trained, exported
     exported.check_files()
     assert exported.classes == tuple(str(number) for number in range(8))
     assert len(exported.names) == 8
-    assert exported.class_prior == (0.125,) * 8
+    assert exported.class_prior == tuple(count / 38 for count in trained.runs[0].data.class_counts)
     for member, run in zip(exported.members, trained.runs, strict=True):
         assert (member.name, member.run) == (run.folder.name, run.label)
         assert member.model_sha256 == run.model_sha256
@@ -94,8 +94,8 @@ def test_a_bundle_knows_the_photos_its_members_trained_on(
 def test_members_agree_with_keras_on_the_held_out_photos(exported: Bundle) -> None:
     for member in exported.members:
         assert member.parity is not None
-        assert member.parity.photos == 8
-        assert member.parity.reference_images == 16  # each photo and its mirror image
+        assert member.parity.photos == 10
+        assert member.parity.reference_images == 20  # each photo and its mirror image
         assert member.parity.logit_error <= 10 * member.parity.noise_floor + 1e-6
 
 
@@ -172,7 +172,7 @@ def test_another_bundle_is_not_replaced_unless_told(
     with pytest.raises(ToolkitError, match=r"made from other runs or with another .*--fresh") as no:
         export(runs, options)
     asked = ", ".join(run.label for run in runs)
-    assert f"asked for: {asked} (voting {voting}, fp32). " in str(no.value)
+    assert f"asked for: {asked} (voting {voting} by log-loss, fp32). " in str(no.value)
     assert load_bundle(copied.folder) == copied
     made = export(runs, dataclasses.replace(options, fresh=True))
     assert [member.run for member in made.members] == [run.label for run in runs]
@@ -459,7 +459,10 @@ class TestVoting:
     @pytest.mark.parametrize(
         ("voting", "message"),
         [
-            ("majority", "--voting majority: Expected auto, uniform, accuracy, fitted or NAME="),
+            (
+                "majority",
+                "--voting majority: Expected auto, uniform, accuracy, fitted, selected or NAME=",
+            ),
             ("xception=1", "unknown member 'xception'"),
             (f"{SMALL}=-1", "weight of at least 0"),
             (f"{SMALL}=0", "at least one weight over 0"),

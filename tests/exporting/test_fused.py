@@ -336,7 +336,7 @@ class TestTheCommand:
         assert "2 views" in line
         assert "MB" in line
         assert sorted(exported.folder.iterdir()) == before
-        assert answers(target, {32: noise(32)[None]}).shape == (1, 10)
+        assert answers(target, {32: noise(32)[None]}).shape == (1, 8)
 
     def test_refuses_a_wrong_name_before_anything_is_exported(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -268,7 +268,7 @@ class TestPage:
         assert "91.06 %" not in text
 
     def test_without_photos_none_is_embedded(self, finished_job: Path, nowhere: Path) -> None:
-        out = report(sources(finished_job, *ALL), nowhere / "report.html", photos=False)
+        out = report(sources(finished_job, *ALL), nowhere / "report.html", photos=False).page
         text = out.read_text(encoding="utf-8")
         assert "data:image" not in text
         assert "without the photos themselves" in text

@@ -94,8 +94,8 @@ def test_a_run_is_a_folder_with_all_that_is_known_about_it(trained: Trained) -> 
         "validation.npz",
     }
     assert run.data.folder == str(trained.data)
-    assert run.data.training_photos == sum(run.data.class_counts) == 40
-    assert run.data.validation_photos == run.score["photos"] == 8
+    assert run.data.training_photos == sum(run.data.class_counts) == 38
+    assert run.data.validation_photos == run.score["photos"] == 10
     assert run.epochs == len(run.history)
     assert run.versions["backend"] == "tensorflow"
     assert run.seconds > 0

@@ -180,7 +180,8 @@ def test_both_killed_with_the_parent_go_on_and_end_as_if_one_by_one(
     for backbone in (SMALL, TWIN):
         assert f"{backbone}: going on after epoch " in again.stderr
     # Every line says which network it is about; the table has the order of the recipes.
-    lines = [line for line in again.stderr.splitlines() if "networks to train" not in line]
+    _, _, of_training = again.stderr.partition("2 networks to train, 2 at the same time\n")
+    lines = of_training.splitlines()
     assert all(SMALL in line or TWIN in line for line in lines), again.stderr
     rows = [line.split()[0] for line in again.stdout.splitlines() if line.strip()]
     assert [row for row in rows if row in (SMALL, TWIN)] == [SMALL, TWIN]
