@@ -51,7 +51,7 @@ class TestRecipes:
         told = toolkit("recipes", "improved")
         assert (told.code, told.out) == (1, "")
         assert "Pass ./improved for the folder" in told.err
-        (recipe,) = toolkit("recipes", "./improved", "xception", "--json").json
+        (recipe,) = toolkit("recipes", "./improved", "inceptionv3", "--json").json
         assert recipe["image_size"] == 75
         assert toolkit("recipes").code == 0
 
