@@ -41,7 +41,7 @@ class TestRecipes:
         assert told.out == "mine: edit it, then 'toolkit train-all --recipes mine'\n"
         settings = here / "mine" / "set.yaml"
         settings.write_text(settings.read_text().replace("image_size: 75", "image_size: 80"))
-        assert toolkit("recipes", "mine", "xception", "--json").json[0]["image_size"] == 80
+        assert toolkit("recipes", "mine", "inceptionv3", "--json").json[0]["image_size"] == 80
 
     def test_a_copy_of_a_shipped_name_is_loaded_by_what_is_printed(
         self, toolkit, here: Path
