@@ -361,7 +361,8 @@ def _leave_after_all(unraisable: sys.UnraisableHookArgs) -> None:
     """Leave once more where the signal met a callback, out of which nothing can be raised."""
     if isinstance(unraisable.exc_value, SystemExit):
         signal.signal(signal.SIGTERM, _leave)
-        os.kill(os.getpid(), signal.SIGTERM)
+        # A moment later: here it would be raised in the callback again.
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
     else:
         sys.__unraisablehook__(unraisable)
 

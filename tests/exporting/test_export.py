@@ -111,7 +111,7 @@ def test_the_files_know_what_they_are(trained: Trained, exported: Bundle) -> Non
 
 def test_validation_is_what_the_files_say_to_every_view(trained: Trained, exported: Bundle) -> None:
     held_out = load_validation(exported)
-    assert held_out.probabilities.shape == (2, 8, len(VIEWS), 8)
+    assert held_out.probabilities.shape == (2, 10, len(VIEWS), 8)
     np.testing.assert_allclose(held_out.probabilities.sum(axis=3), 1, rtol=1e-5)
     for index, run in enumerate(trained.runs):
         validation = run.validation

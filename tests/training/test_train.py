@@ -103,7 +103,9 @@ def test_a_run_is_a_folder_with_all_that_is_known_about_it(trained: Trained) -> 
     assert validation is not None
     accuracy = (validation.probabilities.argmax(axis=1) == validation.labels).mean()
     assert run.score["accuracy"] == accuracy
-    assert np.bincount(validation.labels).tolist() == [1] * 8
+    assert np.bincount(validation.labels).tolist() == [
+        2 if run.data.class_counts[each] == 4 else 1 for each in range(8)
+    ]
 
 
 def test_a_run_knows_the_photos_it_trained_on_by_their_bytes(trained: Trained) -> None:
