@@ -131,7 +131,7 @@ class TestOutputs:
             "provider": "CPUExecutionProvider",
             "device": devices.processor_name(),
         }
-        assert content["notes"] == ["CUDA is not to be had: there is no cuda in tests"]
+        assert content["notes"] == ["CUDA is unavailable: there is no cuda in tests"]
 
     def test_the_latency_report_counts_what_was_done(self, toolkit, home: Path) -> None:
         toolkit("ensemble", "--batch", 2, "--threads", 1)
@@ -148,7 +148,7 @@ class TestTold:
     def test_the_provider_is_told_and_why_it_is_no_gpu(self, toolkit, home: Path) -> None:
         told = toolkit("ensemble")
         assert "CPUExecutionProvider on " in told.err
-        assert "CUDA is not to be had: there is no cuda in tests" in told.err
+        assert "CUDA is unavailable: there is no cuda in tests" in told.err
         assert "Cost on CPUExecutionProvider" in told.out
 
     def test_another_decoder_than_at_export_is_told_and_recorded(self, toolkit, home: Path) -> None:

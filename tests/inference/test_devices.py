@@ -128,7 +128,7 @@ class TestChooseDevice:
         machine.has_driver = False
         chosen = choose_device("auto")
         assert (chosen.kind, chosen.name) == ("cpu", processor_name())
-        assert chosen.note == "CUDA is not to be had: no NVIDIA driver is installed"
+        assert chosen.note == "CUDA is unavailable: no NVIDIA driver is installed"
 
     def test_auto_does_not_ask_for_tensorrt(self, machine: Machine) -> None:
         machine.missing = (("tensorrt", "libnvinfer.so.10"),)

@@ -175,7 +175,7 @@ class TestGpu:
         ensemble = Ensemble.load(tiny_bundle.folder, device="auto")
         assert (ensemble.device.kind, ensemble.provider) == ("cpu", "CPUExecutionProvider")
         (note,) = ensemble.notes
-        assert note.startswith("CUDA is not to be had: ")
+        assert note.startswith("CUDA is unavailable: ")
         assert "Expected CUDAExecutionProvider, but the session runs on CPU" in note
         with pytest.raises(DeviceError, match="pass --device cpu"):
             Ensemble.load(tiny_bundle.folder, device="cuda")

@@ -53,7 +53,7 @@ device = click.option(
     type=Choice(["auto", "cpu", "cuda", "tensorrt"]),
     default="auto",
     show_default=True,
-    help="Where to compute; anything but auto is an error where it is not to be had.",
+    help="Where to compute; anything but auto is an error where it is unavailable.",
 )
 voting = click.option(
     "--voting",

@@ -126,8 +126,8 @@ def on_device(wanted: str, start: Callable[[Device], Started]) -> Started:
 
 
 def without_gpu(reason: str) -> Device:
-    """Return the CPU as what `auto` takes where CUDA is not to be had for a reason."""
-    return Device("cpu", processor_name(), f"CUDA is not to be had: {reason}")
+    """Return the CPU as what `auto` takes where CUDA is unavailable for a reason."""
+    return Device("cpu", processor_name(), f"CUDA is unavailable: {reason}")
 
 
 def obstacle(kind: str) -> str:

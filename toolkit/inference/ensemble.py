@@ -83,7 +83,7 @@ class Ensemble:
         Raises:
             UsageError: An option is not one of those above.
             ToolkitError: The bundle is not whole or of another pixel definition, or the device is
-                not to be had.
+                unavailable.
         """
         if tta not in range(1, len(VIEWS) + 1):
             raise UsageError(f"tta: Expected 1 to {len(VIEWS)}, received {tta!r}.")

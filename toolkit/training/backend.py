@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import json
 import os
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     import keras
 
 BACKENDS = ("tensorflow", "jax", "torch")
+
+_MALLOC_TRIM_THRESHOLD, _MALLOC_MMAP_MAX = -1, -4
+"""Numbers of options in glibc's malloc.h."""
 
 
 def choose_backend() -> str:
@@ -76,6 +80,19 @@ def set_threads(threads: int) -> None:
 
         torch.set_num_threads(threads)
         torch.set_num_interop_threads(threads)
+
+
+def keep_freed_memory() -> None:
+    """Let this process use memory again that it freed; before the framework is imported.
+
+    The C library of Linux gives large blocks back to the system at once, so that each training step
+    maps and clears the same pages again: a quarter of the time of ResNet101V2 at 32 px. Other C
+    libraries are left as they are.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt:
+        for option, value in ((_MALLOC_TRIM_THRESHOLD, 2**31 - 1), (_MALLOC_MMAP_MAX, 0)):
+            mallopt(option, value)
 
 
 def sixteen_bit_policy() -> str:

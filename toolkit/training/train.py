@@ -36,6 +36,7 @@ from toolkit.training.at_once import (
 from toolkit.training.backend import (
     choose_backend,
     framework_settings,
+    keep_freed_memory,
     may_have_gpu,
     set_threads,
     sixteen_bit_policy,
@@ -485,6 +486,7 @@ def _fit_in_child(
     tell: Callable[[Any], None],
 ) -> Run:
     # Keras is imported here, in the child, and nowhere in the parent.
+    keep_freed_memory()
     import_quietly("keras")
     set_threads(plan.identity["threads"])
     from toolkit.training.fit import Job, fit
