@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from toolkit.inference import devices
+from toolkit.inference.bundle import load_bundle, save_bundle
 
 
 @pytest.fixture(autouse=True)
@@ -16,6 +18,25 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TestEvaluate:
+    def test_a_data_folder_is_read_as_it_was_for_training(self, toolkit, home: Path) -> None:
+        table = home / "data" / "train.csv"
+        rows = table.read_text(encoding="utf-8").splitlines()
+        answers = [row.split(",")[1] for row in rows[1:]]
+        two = [
+            "Id,kind,colour",
+            *(f"{row},{new}" for row, new in zip(rows[1:], answers[::-1], strict=True)),
+        ]
+        table.write_text("\n".join(two) + "\n", encoding="utf-8")
+        by_itself = toolkit("evaluate", "bundle", "--data", "data", "--json").json
+        bundle = load_bundle(home / "bundle")
+        said = {**bundle.data, "reading": {"label_column": "colour"}}
+        save_bundle(replace(bundle, data=said))
+        told = toolkit("evaluate", "bundle", "--data", "data", "--json")
+        assert told.code == 0, told.err
+        as_trained = told.json
+        # The other column has the classes in the opposite order.
+        assert as_trained["confusion"] == by_itself["confusion"][::-1] != by_itself["confusion"]
+
     def test_a_bundle_on_a_data_folder(self, toolkit, home: Path) -> None:
         told = toolkit("evaluate", "--data", "data", "--json", "--quiet")
         assert (told.code, told.err) == (0, "")

@@ -16,6 +16,7 @@ from toolkit.data.labelled import load_labelled, load_labels
 from toolkit.data.photo_file import photo_sha256
 from toolkit.data.pixels import BrokenPhotoError
 from toolkit.data.ranges import Ranges
+from toolkit.data.reading import AUTO, Reading
 from toolkit.data.survey import report_notes
 from toolkit.errors import ToolkitError, UsageError, listing
 from toolkit.files import sha256_file
@@ -87,8 +88,13 @@ class LabelledPhotos:
         """Whether any were named."""
         return self.data is not None or self.labels is not None
 
-    def load(self, classes: tuple[str, ...]) -> Dataset:
+    def load(self, classes: tuple[str, ...], said: Mapping[str, str]) -> Dataset:
         """Read the index, with labels in the given class order.
+
+        Args:
+            classes: The class order.
+            said: How the data was read for training, as `Reading.recorded` returned it; a data
+                folder without the table that it names is read by itself.
 
         Raises:
             ToolkitError: A class is not among `classes`.
@@ -97,7 +103,9 @@ class LabelledPhotos:
             return load_labels(self.labels, self.photos or self.labels.parent, classes)
         if self.data is None:
             raise UsageError("Expected --data DIR or --labels FILE.")
-        found = load_labelled(self.data)
+        reading = Reading.of_record(said, self.data)
+        known = reading.labels is None or reading.labels.exists()
+        found = load_labelled(self.data, reading if known else AUTO)
         unknown = set(found.classes) - set(classes)
         if unknown:
             raise ToolkitError(
@@ -172,7 +180,7 @@ def _evaluate_run(
 ) -> Evaluation:
     run = load_run(folder)
     if labelled.given:
-        dataset = labelled.load(run.data.classes)
+        dataset = labelled.load(run.data.classes, run.data.reading)
         labels = _labels(dataset)
         paths = [photo.path for photo in dataset.photos]
         try:
@@ -202,7 +210,7 @@ def _evaluate_bundle(
     views = settings["tta"]
     names = [member.name for member in bundle.members]
     if labelled.given:
-        dataset = labelled.load(bundle.classes)
+        dataset = labelled.load(bundle.classes, bundle.data.get("reading", {}))
         labels = _labels(dataset)
         ensemble = Ensemble.load(bundle, **settings)
         for note in ensemble.notes:
