@@ -24,7 +24,7 @@ from toolkit.exporting.convert import (
 )
 from toolkit.exporting.parity import compare
 from toolkit.exporting.reference import Reference
-from toolkit.training.model import build_base, build_model
+from toolkit.training.model import PROBABILITIES_LAYER, build_base, build_model
 from toolkit.training.recipe import Recipe
 from toolkit.training.registry import Backbone
 
@@ -207,3 +207,27 @@ def test_our_way_to_convert_makes_a_right_efficientnet(
     onnx.save(made, tmp_path / "model.onnx")
     reference = Reference(efficientnet)
     assert compare(reference, tmp_path / "model.onnx", photos, np.arange(4), "abcd").photos == 4
+
+
+@pytest.mark.numeric
+def test_padding_before_max_pooling_stays_padding_with_zeros(photos: NDArray[np.uint8]) -> None:
+    """Where all inputs are negative, the padding is the maximum: onnxruntime must not drop it."""
+    layers = keras.layers
+    keras.utils.set_random_seed(5)
+    images = keras.Input((SIZE, SIZE, 3), dtype="uint8", name="images")
+    values = layers.Rescaling(1 / 255.0)(images)
+    values = layers.Conv2D(6, 3, bias_initializer=keras.initializers.Constant(-3.0))(values)
+    values = layers.ZeroPadding2D(1)(values)
+    values = layers.MaxPooling2D(3, 2)(values)
+    values = layers.Flatten()(values)
+    last = layers.Dense(CLASSES, activation="softmax", name=PROBABILITIES_LAYER)
+    network = keras.Model(images, last(values))
+    exported = to_onnx(network, METADATA)
+    assert [node.op_type for node in exported.graph.node].count("MaxPool") == 1
+    options = onnxruntime.SessionOptions()
+    session = onnxruntime.InferenceSession(
+        exported.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    (received,) = session.run(None, {"images": photos})
+    expected = keras.ops.convert_to_numpy(network.predict_on_batch(photos))
+    np.testing.assert_allclose(received, expected, atol=1e-5)

@@ -17,7 +17,7 @@ from tf2onnx.graph import GraphUtil
 
 from toolkit.errors import ToolkitError
 from toolkit.exporting.folding import put_weights
-from toolkit.exporting.graphs import rename
+from toolkit.exporting.graphs import keep_padding_apart, rename
 from toolkit.exporting.parity import compare
 from toolkit.exporting.reference import Reference
 from toolkit.files import written_whole
@@ -86,6 +86,7 @@ def to_onnx(model: keras.Model, metadata: Mapping[str, str]) -> onnx.ModelProto:
     if sum(node.op_type == "Transpose" for node in exported.graph.node) > MOST_TRANSPOSES:
         exported = _transposes_removed(exported)
     put_weights(exported.graph, network.weights)
+    keep_padding_apart(exported.graph)
     check_inputs(exported)
     rename(exported.graph, exported.graph.output[0].name, OUTPUT)
     for value in (exported.graph.input[0], exported.graph.output[0]):

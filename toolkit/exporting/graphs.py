@@ -42,6 +42,30 @@ def rename(graph: onnx.GraphProto, before: str, after: str) -> None:
             value.name = after
 
 
+def keep_padding_apart(graph: onnx.GraphProto) -> None:
+    """Pad before max pooling with the smallest positive number instead of zero.
+
+    onnxruntime (1.31 and before) fuses padding with zeros into a max pooling, which pads with minus
+    infinity. That is another function where all of a window at the border is negative, as after the
+    first convolution of ResNet101V2. Padding with another number is left alone; this one changes
+    no output by more than 1.2e-38.
+    """
+    pooled = {node.input[0] for node in graph.node if node.op_type == "MaxPool"}
+    constants = {each.name: each for each in graph.initializer}
+    for node in graph.node:
+        if node.op_type != "Pad" or node.output[0] not in pooled:
+            continue
+        value = constants.get(node.input[2]) if len(node.input) > 2 and node.input[2] else None
+        if value is not None and onnx.numpy_helper.to_array(value).any():
+            continue
+        tiny = np.array(np.finfo(np.float32).tiny, np.float32)
+        named = onnx.numpy_helper.from_array(tiny, f"{node.output[0]}_padding")
+        graph.initializer.append(named)
+        rest = [*node.input[3:]]
+        del node.input[2:]
+        node.input.extend([named.name, *rest])
+
+
 def show(graph: onnx.GraphProto, name: str) -> None:
     """Make a value inside the graph one of its outputs."""
     graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))

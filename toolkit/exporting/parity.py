@@ -21,7 +21,7 @@ from toolkit.errors import ToolkitError
 from toolkit.exporting.departure import first_departure
 from toolkit.exporting.graphs import open_graph, read_graph, rename, run_graph, show
 from toolkit.exporting.members import spread
-from toolkit.exporting.reference import Reference, logits
+from toolkit.exporting.reference import Reference, images_at_once, logits
 from toolkit.exporting.rule import Figure
 from toolkit.inference.bundle import INPUT, OUTPUT, Parity
 from toolkit.inference.views import VIEWS
@@ -38,7 +38,8 @@ FEWEST_IMAGES = 16
 
 LOGITS = "logits"
 
-_BATCH = 32
+_RUNS_AT_ONCE = 4
+"""Batches of the reference that are one of the file: onnxruntime needs less memory."""
 
 
 def compare(
@@ -166,8 +167,9 @@ def _in_float32(
 ) -> tuple[NDArray[np.float32], ...]:
     """Return Keras's logits and probabilities and the file's, each (images, classes)."""
     found = []
-    for start in range(0, len(images), _BATCH):
-        batch = images[range(start, min(start + _BATCH, len(images)))]
+    at_once = _RUNS_AT_ONCE * images_at_once(single.input_shape[1])
+    for start in range(0, len(images), at_once):
+        batch = images[range(start, min(start + at_once, len(images)))]
         expected = logits(single, batch)
         expected_probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(expected))
         probabilities, received = run_graph(session, [OUTPUT, LOGITS], {INPUT: batch})

@@ -12,7 +12,7 @@ from toolkit.data.pixels import Pixels
 from toolkit.training.backend import set_jit_compile
 from toolkit.training.model import PROBABILITIES_LAYER, take_statistics
 
-BATCH = 8
+MOST_AT_ONCE, PIXELS_AT_ONCE = 8, 8 * 150**2
 """Images at once: float64 takes twice the memory of float32, on machines that have 8 GB."""
 
 _INTEGERS = ("uint8", "int32", "int64")
@@ -58,13 +58,19 @@ class Reference:
                 flat.make_predict_function(force=True)  # A traced one has the old statistics.
 
 
+def images_at_once(size: int) -> int:
+    """Return how many images of a side in pixels are run together."""
+    return max(1, min(MOST_AT_ONCE, PIXELS_AT_ONCE // size**2))
+
+
 def logits(flat: keras.Model, images: Pixels) -> NDArray[np.floating]:
     """Run a flat model over images of shape (images, size, size, 3) in small batches."""
     found = []
-    for start in range(0, len(images), BATCH):
-        batch = images[start : start + BATCH]
+    at_once = images_at_once(images.shape[1])
+    for start in range(0, len(images), at_once):
+        batch = images[start : start + at_once]
         # Filled up: each further size of a batch would be traced anew, which takes seconds.
-        filled = np.concatenate([batch, np.repeat(batch[-1:], BATCH - len(batch), axis=0)])
+        filled = np.concatenate([batch, np.repeat(batch[-1:], at_once - len(batch), axis=0)])
         found.append(keras.ops.convert_to_numpy(flat.predict_on_batch(filled))[: len(batch)])
     return np.concatenate(found)
 
