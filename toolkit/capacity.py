@@ -22,8 +22,8 @@ IGNORE = "TOOLKIT_IGNORE_CAPACITY"
 """Environment variable that, set to 1, lets work begin that surely does not fit."""
 
 SURELY, SAFELY = 1.3, 0.85
-"""Shares of what is available. Estimates are within a tenth of what was measured, and programs that
-end give memory back: work is refused from the first on, and warned of from the second on."""
+"""Shares of what is available. Estimates are rough, and programs that end give memory back: work is
+refused from the first on, and warned of from the second on."""
 
 Verdict = Literal["fits", "tight", "too little"]
 

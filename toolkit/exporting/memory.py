@@ -25,8 +25,7 @@ _FILES = 2
 def export_memory(recipe: Recipe) -> int:
     """Estimate the peak memory of converting a network and comparing it with Keras.
 
-    Fitted to `benchmarks/results/memory/export.json`, of which no figure is off by more than a
-    tenth.
+    Fitted to the figures that `benchmarks/results/memory` holds.
 
     Returns:
         Bytes.

@@ -21,7 +21,7 @@ _WEIGHT_COPIES, _SLOTS = 3, 2
 """Weights, gradients and the best weights so far; what an optimizer keeps for each weight."""
 
 _OUTPUT_COPIES = 1.25
-"""Bytes of outputs that a step holds, as a share of all outputs of all layers."""
+"""Of the outputs of all layers: those themselves, and what the backward pass makes of them."""
 
 _CHECKPOINTS_ON_DISK = 2
 """The last and, while it is being written, the next."""
@@ -30,10 +30,9 @@ _CHECKPOINTS_ON_DISK = 2
 def training_memory(recipe: Recipe) -> int:
     """Estimate the peak memory of training a recipe on a CPU.
 
-    The model is a sum: the runtime; some copies of each weight (`docs/memory.md` says which); and
-    the outputs of all layers for one batch, which the backward pass needs. It was fitted to
-    `benchmarks/results/memory/training.json`, of which no figure is off by more than a tenth. A
-    stage with frozen layers takes less.
+    The model is a sum: the runtime; some copies of each weight; and the outputs of all layers for
+    one batch, which the backward pass needs. It was fitted to the figures that
+    `benchmarks/results/memory` holds, of TensorFlow. A stage with frozen layers takes less.
 
     Returns:
         Bytes.
