@@ -50,6 +50,8 @@ def small_network(size: int = 32, classes: int = 5) -> keras.Model:
     right = layers.AveragePooling2D(3, 1, padding="same", name="average_pool")(values)
     right = layers.Conv2D(12, 3, padding="same", activation="relu", name="right")(right)
     values = layers.concatenate([left, right], name="branches")
+    values = layers.ZeroPadding2D(1, name="pool_pad")(values)  # of values below zero too
+    values = layers.MaxPooling2D(3, 2, name="padded_max_pool")(values)
     base = keras.Model(images, values, name=BACKBONE_LAYER)
 
     given = keras.Input((size, size, 3), dtype="uint8", name="images")

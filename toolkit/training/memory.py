@@ -31,8 +31,9 @@ def training_memory(recipe: Recipe) -> int:
     """Estimate the peak memory of training a recipe on a CPU.
 
     The model is a sum: the runtime; some copies of each weight; and the outputs of all layers for
-    one batch, which the backward pass needs. It was fitted to the figures that
-    `benchmarks/results/memory` holds, of TensorFlow. A stage with frozen layers takes less.
+    one batch, which the backward pass needs. It was fitted to the four trainings of
+    `benchmarks/results/memory`, with TensorFlow, the most of which is off by 11 %. A stage with
+    frozen layers takes less.
 
     Returns:
         Bytes.
