@@ -611,6 +611,24 @@ class TestChoosingRuns:
         with pytest.raises(ToolkitError, match=r"no finished run of set 'improved'.*train-all"):
             choose_runs(trained.folder, set_name="improved")
 
+    def test_their_order_is_not_that_in_which_they_finished(
+        self, trained: Trained, tmp_path: Path
+    ) -> None:
+        for finished, backbone in enumerate(("efficientnetb3", "xception", "resnet101v2")):
+            folder = tmp_path / "small" / backbone
+            shutil.copytree(trained.runs[0].folder, folder)
+            content = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+            content["finished"] = f"2026-01-01T00:00:0{finished}+00:00"
+            write_json(folder / "run.json", content)
+            recipe = folder / "recipe.yaml"
+            text = recipe.read_text(encoding="utf-8")
+            recipe.write_text(
+                text.replace(SMALL, backbone).replace("image_size: 32", "image_size: 75"),
+                encoding="utf-8",
+            )
+        chosen = [run.recipe.backbone for run in choose_runs(tmp_path)]
+        assert chosen == ["xception", "resnet101v2", "efficientnetb3"]
+
     def test_members_are_taken_in_the_order_given(self, trained: Trained) -> None:
         folders = [run.folder for run in reversed(trained.runs)]
         assert [run.folder for run in choose_runs(Path("runs"), members=folders)] == folders

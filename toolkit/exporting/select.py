@@ -9,6 +9,7 @@ from pathlib import Path
 
 from toolkit.errors import ToolkitError, UsageError, nearest
 from toolkit.progress import SILENT, Reporter
+from toolkit.training.registry import BACKBONES
 from toolkit.training.run import Run, finished_runs, load_run
 
 TRAIN_FIRST = "Train with 'toolkit train-all'."
@@ -32,7 +33,7 @@ def choose_runs(
         reporter: Where it is told which earlier runs are left out.
 
     Returns:
-        The latest run of each backbone of the set, or the given ones.
+        The latest run of each backbone of the set, in the order of the registry; or the given ones.
 
     Raises:
         UsageError: A folder is given twice.
@@ -52,7 +53,8 @@ def choose_runs(
         last_set = set_name or found[-1].recipe.set
         of_set = [run for run in found if run.recipe.set == last_set]
         latest = {run.recipe.backbone: run for run in of_set}
-        chosen = list(latest.values())
+        # Runs that are trained at the same time finish in any order.
+        chosen = [latest[backbone] for backbone in BACKBONES if backbone in latest]
         for run in of_set:
             if run is not latest[run.recipe.backbone]:
                 reporter.say(
