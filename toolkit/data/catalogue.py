@@ -78,7 +78,7 @@ class Catalogue:
         if len(by_stem) > 1:
             raise ToolkitError(
                 f"{self.root}: {len(by_stem)} files look like the sample submission. Name the "
-                f"right one with sample=FILE:\n{listing(map(str, sorted(by_stem.values())))}"
+                f"right one with `sample=FILE`:\n{listing(map(str, sorted(by_stem.values())))}"
             )
         return next(iter(by_stem.values()), None)
 

@@ -122,7 +122,7 @@ def _refuse_unlabelled(source: Source, parents: Sequence[Folder]) -> None:
         ToolkitError: Always.
     """
     expected = (
-        "Expected a table of ids and labels, which labels=FILE names, or a folder of photos for "
+        "Expected a table of ids and labels, which `labels=FILE` names, or a folder of photos for "
         "each class."
     )
     names = [name for parent in parents for name in parent.photos]

@@ -132,8 +132,8 @@ def prepare(dataset: Dataset, *, skip_broken: bool, reporter: Reporter = SILENT)
     if broken and not skip_broken:
         lines = listing((f"{photo.path}: {fact.broken}" for photo, fact in broken), len(broken))
         raise ToolkitError(
-            f"{len(broken)} of {len(looked_at)} labelled photos cannot be read. Mend or remove "
-            f"them, or pass --skip-broken:\n{lines}"
+            f"{len(broken)} of {len(looked_at)} labelled photos cannot be read. Fix or remove "
+            f"them, or pass `skip_broken=True`:\n{lines}"
         )
     kept = dataset.without(photo.id for photo, _ in broken)
     if len(broken) > WARN_SHARE * len(looked_at):

@@ -109,7 +109,7 @@ def label_table(
     if id_column is None:
         raise NoLabelsError(
             f"{table.path}: none of its columns ({', '.join(table.columns[:8])}) names photos. "
-            "Name the column of ids with id_column=A."
+            "Name the column of ids with `id_column=A`."
         )
     group = reading.group_column
     group_column = chosen_column(table, group, "group_column") if group else None
@@ -190,7 +190,7 @@ def _label_columns(
     if not likely:
         raise NoLabelsError(
             f"{table.path}: none of its columns ({', '.join(rest[:8])}) looks like labels. Name "
-            "the right one with label_column=B."
+            "the right one with `label_column=B`."
         )
     return _one_of(table, id_column, likely)
 
@@ -222,7 +222,7 @@ def _refuse_ambiguous(table: Table, id_column: str, columns: Sequence[str]) -> N
         readings.append(f"id '{id_column}', label '{name}' ({len(values)} values: {shown})")
     raise AmbiguousColumnError(
         f"{table.path}: {len(readings)} readings are possible. Name the right one with "
-        f"label_column=B, and id_column=A where the ids are not in '{id_column}':\n"
+        f"`label_column=B`, and `id_column=A` where the ids are not in '{id_column}':\n"
         f"{listing(readings)}"
     )
 

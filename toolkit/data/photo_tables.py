@@ -53,7 +53,7 @@ def dataset_of_tables(source: Source, reading: Reading) -> Dataset | None:
     if reading.label_column or reading.id_column or reading.group_column:
         raise ToolkitError(
             f"{source.root}: columns were named, but no table of labels was found. Name it with "
-            "labels=FILE."
+            "`labels=FILE`."
         )
     return None
 
@@ -123,8 +123,8 @@ def _chosen(found: Sequence[LabelTable], source: Source) -> LabelTable:
             ]
             raise ToolkitError(
                 f"{source.root}: {len(found)} tables have labels of photos here, and they differ. "
-                "Name the right one with labels=FILE, its columns with id_column=A and "
-                f"label_column=B, and the photos with photos=DIR:\n{listing(readings)}"
+                "Name the right one with `labels=FILE`, its columns with `id_column=A` and "
+                f"`label_column=B`, and the photos with `photos=DIR`:\n{listing(readings)}"
             )
     return ranked[0]
 
@@ -145,8 +145,9 @@ def _dataset(source: Source, tables: Sequence[LabelTable], remarks: Sequence[str
     if resolution.missing == len(ids):
         raise ToolkitError(
             f"{names}: names {counted(len(ids), 'photo')}, such as '{ids[0]}', and none of them is "
-            f"in {source.tree.path} ({contents(source.tree)}). Name their folder with photos=DIR, "
-            "or their column with id_column=A; to take labels from folders, move the table away."
+            f"in {source.tree.path} ({contents(source.tree)}). Name their folder with "
+            "`photos=DIR`, or their column with `id_column=A`; to take labels from folders, move "
+            "the table away."
         )
     classes = class_order(labels)
     number = {label: index for index, label in enumerate(classes)}

@@ -141,8 +141,8 @@ def _resolved(path: Path, ids: Sequence[str], place: _Place) -> Resolution:
     if resolution.missing == len(ids):
         raise ToolkitError(
             f"{path}: names {len(ids):,} photos, such as '{ids[0]}', and none of them is in "
-            f"{place.tree.path} ({contents(place.tree)}). Name their folder with photos=DIR; to "
-            "predict all photos of a folder, name it as data=DIR."
+            f"{place.tree.path} ({contents(place.tree)}). Name their folder with `photos=DIR`; to "
+            "predict all photos of a folder, name it as `data=DIR`."
         )
     return resolution
 
@@ -184,7 +184,7 @@ def _of_photos(root: Path, place: _Place, layout: Layout, reading: Reading) -> R
     if not found:
         raise NothingToPredictError(
             f"{root}: no photos to predict ({contents(layout.top)}). Expected a sample submission, "
-            "a folder test, or photos without a label; name their folder with photos=DIR."
+            "a folder test, or photos without a label; name their folder with `photos=DIR`."
         )
     found.sort(key=lambda pair: (_natural(pair[0]), pair[0]))
     passed_over: tuple[str, ...] = ()
@@ -217,7 +217,7 @@ def _folder_to_predict(root: Path, place: _Place, layout: Layout, reading: Readi
     if len(alike) > 1:
         raise ToolkitError(
             f"{root}: {len(alike)} folders look like the photos to predict. Name the right one "
-            f"with photos=DIR:\n{listing(f'{each.place}/ ({each.count:,})' for each in alike)}"
+            f"with `photos=DIR`:\n{listing(f'{each.place}/ ({each.count:,})' for each in alike)}"
         )
     return first
 

@@ -120,7 +120,7 @@ def check_folder(folder: Path) -> None:
     """
     if not folder.is_dir():
         raise ToolkitError(
-            f"{folder}: no such folder (the data is read from it). Name another with data=DIR."
+            f"{folder}: no such folder (the data is read from it). Name another with `data=DIR`."
         )
 
 

@@ -258,8 +258,8 @@ def _check_size(bundle: Bundle, members: Sequence[Member]) -> None:
     if total > MOST_BYTES:
         raise ToolkitError(
             f"{bundle.folder}: its members have {total / 1e9:.2f} GB together, and an ONNX file "
-            f"ends at {MOST_BYTES / 1e9:.2f} GB. Give fewer of them a vote with --voting "
-            "NAME=WEIGHT,..."
+            f"ends at {MOST_BYTES / 1e9:.2f} GB. Give fewer of them a vote with "
+            "`voting='NAME=WEIGHT,...'`."
         )
 
 

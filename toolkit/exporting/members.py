@@ -82,13 +82,13 @@ class Photos:
         folder = data or Path(runs[0].data.folder)
         seen = runs[0].data
         for run in runs:
-            run.data.pixels.check(run.folder, "Train it again with --fresh")
+            run.data.pixels.check(run.folder, "Train it again with `fresh=True`")
         reading = Reading.of_record(seen.reading, folder)
         dataset = load_labelled(folder, reading, reporter).without(seen.left_out)
         if dataset.fingerprint != seen.fingerprint:
             raise ToolkitError(
                 f"{folder}: holds other photos or labels than {runs[0].label} was trained on. Name "
-                "the right folder with --data."
+                "the right folder with `data=DIR`."
             )
         paths = [photo.path for photo in dataset.photos]
         facts = survey(paths, reporter)
@@ -101,8 +101,8 @@ class Photos:
         if sha256_json(hashes) != seen.photos_sha256:
             raise ToolkitError(
                 f"{folder}: photos were replaced under the same names since {runs[0].label} was "
-                "trained. Put the old ones back, name their folder with --data, or train again "
-                "with --fresh."
+                "trained. Put the old ones back, name their folder with `data=DIR`, or train "
+                "again with `fresh=True`."
             )
         ids = [photo.id for photo in dataset.photos]
         validation = runs[0].validation

@@ -177,7 +177,7 @@ def _without_labels(
     if _are_numbers(values) and any(float(value) % 1 for value in values):
         raise ToolkitError(
             f"{sample.path}: '{column}' holds probabilities of a class that nothing here names. "
-            "Name the true labels (labels=FILE), or keep the manifest beside the submission."
+            "Name the true labels (`labels=FILE`), or keep the manifest beside the submission."
         )
     classes = class_order(values)
     return classes, AnswerFormat("labels", sample.columns, sample.id_column, (column,))

@@ -212,7 +212,7 @@ def _downloaded(backbone: Backbone, base: keras.Model) -> keras.Model:
             raise
         raise ToolkitError(
             f"The ImageNet weights of {backbone.name} cannot be downloaded (no network?). Pass "
-            f"--pretrained DIR with {backbone.weights_file} in it, or --pretrained none."
+            f"`pretrained=DIR` with {backbone.weights_file} in it, or `pretrained='none'`."
         ) from None
     return downloaded
 

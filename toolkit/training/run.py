@@ -172,12 +172,14 @@ class Run:
             return None
         path = self.folder / VALIDATION
         if not path.is_file():
-            raise ToolkitError(f"{path}: the file is missing. Train the run again with --fresh.")
+            raise ToolkitError(
+                f"{path}: the file is missing. Train the run again with `fresh=True`."
+            )
         try:
             return Validation.load(path)
         except _UNREADABLE as error:
             raise ToolkitError(
-                f"{path}: cannot be read ({error}). Train the run again with --fresh."
+                f"{path}: cannot be read ({error}). Train the run again with `fresh=True`."
             ) from None
 
     @property
@@ -235,7 +237,7 @@ def load_run(folder: Path) -> Run:
     if content.get("schema_version") != SCHEMA_VERSION:
         raise ToolkitError(
             f"{folder / MANIFEST}: schema_version: Expected {SCHEMA_VERSION}, "
-            f"received {content.get('schema_version')!r}. Train it again with --fresh."
+            f"received {content.get('schema_version')!r}. Train it again with `fresh=True`."
         )
     data = content["data"]
     for key in ("classes", "class_counts", "left_out"):
@@ -340,6 +342,7 @@ class Progress:
         content = read_json(folder / PROGRESS)
         if content.pop("schema_version", None) != SCHEMA_VERSION:
             raise ToolkitError(
-                f"{folder / PROGRESS}: written by another version of the toolkit; pass --fresh."
+                f"{folder / PROGRESS}: written by another version of the toolkit; pass "
+                "`fresh=True`."
             )
         return cls(**content)
