@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
@@ -23,6 +24,16 @@ class ToolkitError(Exception):
         super().__init__(message)
         self.path = path
 
+    def within(self, what: object) -> Self:
+        """Return the same error with what it happened to before its message.
+
+        Args:
+            what: A name or a folder.
+        """
+        error = copy.copy(self)
+        error.args = (f"{what}: {self}",)
+        return error
+
 
 class UsageError(ToolkitError):
     """Arguments of a function, or options of a command, that do not fit together.
@@ -32,9 +43,16 @@ class UsageError(ToolkitError):
         value: What was received for it.
     """
 
-    def __init__(self, message: str, *, argument: str | None = None, value: Any = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: Path | None = None,
+        argument: str | None = None,
+        value: Any = None,
+    ) -> None:
         """Keep the message and what it is about."""
-        super().__init__(message)
+        super().__init__(message, path=path)
         self.argument, self.value = argument, value
 
     @classmethod

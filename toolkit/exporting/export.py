@@ -13,7 +13,7 @@ import numpy as np
 
 from toolkit.capacity import Capacity
 from toolkit.data.pixels import PixelDefinition
-from toolkit.errors import ToolkitError, UsageError, nearest
+from toolkit.errors import BundleError, RunError, ToolkitError, UsageError, nearest
 from toolkit.exporting.members import VERSIONED, Photos, export_members
 from toolkit.exporting.memory import refuse_too_little
 from toolkit.exporting.precision import Lowered, lower_members, lower_precisions
@@ -327,18 +327,21 @@ def _refuse_metric(wanted: _Wanted, run: Run) -> None:
         return
     answers = Answers.of(validation.probabilities, validation.labels, ordered=wanted.ordered)
     if (reason := undefined(metric, answers)) and metric.name != "kappa":
-        raise ToolkitError(f"{run.folder}: {reason}, and no others were held out.")
+        raise RunError(f"{run.folder}: {reason}, and no others were held out.", path=run.folder)
 
 
 def _refuse_changed_model(run: Run) -> None:
     """Refuse a network that is not the one whose figures and hash would go into the bundle."""
     path = run.model_path
     if not path.is_file():
-        raise ToolkitError(f"{path}: the file is missing. Train the run again with `fresh=True`.")
+        raise RunError(
+            f"{path}: the file is missing. Train the run again with `fresh=True`.", path=path
+        )
     if sha256_file(path) != run.model_sha256:
-        raise ToolkitError(
+        raise RunError(
             f"{path}: is not the network that {RUN_MANIFEST} beside it tells of. Put that one "
-            "back, or train the run again with `fresh=True`."
+            "back, or train the run again with `fresh=True`.",
+            path=path,
         )
 
 
@@ -350,8 +353,9 @@ def _existing(
         return None
     # Not even `fresh` may remove a folder that the toolkit did not make.
     if not (options.bundle / MANIFEST).is_file():
-        raise ToolkitError(
-            f"{options.bundle}: exists and is no bundle. Name another with `bundle=DIR`."
+        raise BundleError(
+            f"{options.bundle}: exists and is no bundle. Name another with `bundle=DIR`.",
+            path=options.bundle,
         )
     if options.fresh:
         return None
@@ -366,10 +370,11 @@ def _existing(
         _tried(bundle),
     )
     asked = _in_words((run.label for _, run in named), options.voting, options.metric, set(lower))
-    raise ToolkitError(
+    raise BundleError(
         f"{options.bundle}: holds a bundle made from other runs or with another voting or other "
         f"precisions: {holds}; requested: {asked}. Pass `fresh=True` to replace it, or name "
-        "another with `bundle=DIR`."
+        "another with `bundle=DIR`.",
+        path=options.bundle,
     )
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from toolkit.errors import ToolkitError, UsageError, argument, nearest
+from toolkit.errors import RunError, UsageError, argument, nearest
 from toolkit.progress import SILENT, Reporter
 from toolkit.training.registry import BACKBONES
 from toolkit.training.run import Run, finished_runs, load_run
@@ -49,7 +49,7 @@ def choose_runs(
             wanted = (f" of set '{set_name}'" if set_name else "") + (f" '{name}'" if name else "")
             meant = nearest(set_name or "", {run.recipe.set for run in finished} - {set_name})
             meant = meant or nearest(name or "", {_name(run) for run in finished} - {name, ""})
-            raise ToolkitError(f"{runs}: no finished run{wanted}. {meant or TRAIN_FIRST}")
+            raise RunError(f"{runs}: no finished run{wanted}. {meant or TRAIN_FIRST}")
         last_set = set_name or found[-1].recipe.set
         of_set = [run for run in found if run.recipe.set == last_set]
         latest = {run.recipe.backbone: run for run in of_set}
@@ -89,7 +89,7 @@ def _given(folder: Path) -> Run:
     """Read a run that was named; a folder beside it may have been meant."""
     if not folder.exists():
         beside = {path.name for path in folder.parent.glob("[!.]*") if path.is_dir()}
-        raise ToolkitError(
+        raise RunError(
             f"{argument('runs', [str(folder)])}: no such run folder. "
             f"{nearest(folder.name, beside)}".rstrip()
         )
@@ -114,7 +114,7 @@ def _refuse_other_splits(runs: Sequence[Run]) -> None:
     first = runs[0]
     for run in runs:
         if run.data.split != first.data.split:
-            raise ToolkitError(
+            raise RunError(
                 f"{run.folder} and {first.folder} were trained on different data or splits: one "
                 "would vote on photos that the other had learnt. Choose others with "
                 "`runs=[DIR, DIR]`."

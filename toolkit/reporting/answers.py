@@ -141,7 +141,7 @@ def compare_submissions(
     chosen = find_metric(metric)
     for path in (subject, against):
         if path.suffix.lower() != ".csv" or path.is_dir():
-            raise UsageError(f"{path}: Expected the CSV of a submission.")
+            raise UsageError(f"{path}: Expected the CSV of a submission.", path=path)
     truth = read_labels(labels) if labels else {}
     first, second = (
         read_answers(path, labels=truth.values(), ids=truth, positive=positive)
@@ -162,7 +162,7 @@ def compare_submissions(
     ours, others = (_held(_of(each, classes), labels, truth).answers for each in (first, second))
     for path, each in ((subject, ours), (against, others)):
         if reason := undefined(chosen, each):
-            raise ToolkitError(f"{path}: no {chosen.title}: {reason}.")
+            raise ToolkitError(f"{path}: no {chosen.title}: {reason}.", path=path)
     return Comparison(
         subject=str(subject),
         against=str(against),
@@ -204,7 +204,8 @@ def _unanswered(path: Path, truth: Mapping[str, str], answers: Iterable[str]) ->
     if set(unknown) == set(truth.values()):
         raise ToolkitError(
             f"{path}: none of its categories ({_first(unknown)}) is among the answers "
-            f"({_first(answered)})."
+            f"({_first(answered)}).",
+            path=path,
         )
     return f", of whose categories no answer has: {_first(unknown)}"
 
@@ -218,7 +219,7 @@ def _check_rows(path: Path, answered: Iterable[str], wanted: Iterable[str]) -> N
     missing = [id for id in wanted if id not in there]
     if missing:
         others = {1: "", 2: " and 1 other"}.get(len(missing), f" and {len(missing) - 1} others")
-        raise ToolkitError(f"{path}: has no row for '{missing[0]}'{others}.")
+        raise ToolkitError(f"{path}: has no row for '{missing[0]}'{others}.", path=path)
 
 
 def _indices(

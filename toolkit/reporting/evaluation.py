@@ -18,7 +18,7 @@ from toolkit.data.pixels import BrokenPhotoError
 from toolkit.data.ranges import Ranges
 from toolkit.data.reading import AUTO, Reading
 from toolkit.data.survey import report_notes
-from toolkit.errors import ToolkitError, UsageError, listing
+from toolkit.errors import DataError, ToolkitError, UsageError, listing
 from toolkit.files import sha256_file
 from toolkit.inference.bundle import MANIFEST as BUNDLE_MANIFEST
 from toolkit.inference.bundle import load_bundle, load_validation
@@ -121,9 +121,10 @@ class LabelledPhotos:
         found = load_labelled(self.data, reading if known else AUTO)
         unknown = set(found.classes) - set(classes)
         if unknown:
-            raise ToolkitError(
+            raise DataError(
                 f"{self.data}: class '{min(unknown)}' is not one of the {len(classes)} that the "
-                f"model knows: {', '.join(classes)}."
+                f"model knows: {', '.join(classes)}.",
+                path=self.data,
             )
         place = [classes.index(category) for category in found.classes]
         photos = tuple(Photo(each.id, each.path, place[each.label]) for each in found.photos)
@@ -230,12 +231,14 @@ def _evaluate_run(
         try:
             probabilities = predict_run(run, paths, reporter)
         except BrokenPhotoError:
-            raise ToolkitError(_complaint(paths, run.data.pixels.ranges, reporter)) from None
+            raise DataError(_complaint(paths, run.data.pixels.ranges, reporter)) from None
         where = _described(dataset, run.trained_on)
     else:
         validation = run.validation
         if validation is None:
-            raise ToolkitError(f"{folder}: trained on all photos; name others with `data=DIR`.")
+            raise ToolkitError(
+                f"{folder}: trained on all photos; name others with `data=DIR`.", path=folder
+            )
         labels, probabilities = validation.labels, validation.probabilities
         where = f"{counted(len(labels), 'photo')} held out from training"
     subject = f"{run.label}, one view, by Keras"
@@ -308,7 +311,7 @@ def _predicted(
         for answer in ensemble.answers(paths):
             if answer.broken:
                 ranges = ensemble.bundle.pixels.ranges
-                raise ToolkitError(_complaint(paths, ranges, reporter))
+                raise DataError(_complaint(paths, ranges, reporter))
             notes += [
                 (paths[done + number], note)
                 for number, each in answer.notes.items()

@@ -92,7 +92,8 @@ class _Wish:
         if not others:
             raise ToolkitError(
                 f"{self.sample.path}: has no column beside the ids '{self.sample.id_column}', so "
-                "it does not say what to answer. Leave it out (`sample=FILE` names another)."
+                "it does not say what to answer. Leave it out (`sample=FILE` names another).",
+                path=self.sample.path,
             )
         by_column = match_classes(others, self.classes, self.names)
         if len(by_column) == len(self.classes):
@@ -216,7 +217,7 @@ class _Wish:
         )
 
     def _refuse(self, reason: str) -> NoReturn:
-        raise ToolkitError(f"{self.sample.path}: {reason}.")
+        raise ToolkitError(f"{self.sample.path}: {reason}.", path=self.sample.path)
 
 
 def _check_limits(found: AnswerFormat, classes: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from toolkit.data.holdout import Prepared, prepare
 from toolkit.data.labelled import load_labelled
 from toolkit.data.pixels import Square
 from toolkit.data.reading import AUTO, Reading
-from toolkit.errors import ToolkitError, UsageError, listing, nearest
+from toolkit.errors import RunError, ToolkitError, UsageError, listing, nearest
 from toolkit.files import (
     held,
     remove_folder,
@@ -262,7 +262,8 @@ def _weights_start(recipe: Recipe, options: TrainingOptions) -> _WeightsStart:
         return _WeightsStart(False, None, "")
     raise ToolkitError(
         f"{path}: no such file. Put the weights there, or pass `pretrained_missing='none'` to "
-        f"train {recipe.backbone} from nothing."
+        f"train {recipe.backbone} from nothing.",
+        path=path,
     )
 
 
@@ -270,9 +271,8 @@ def _check_augmentor(recipe: Recipe) -> None:
     try:
         Augmentor(recipe.augmentor, recipe.image_size).check(recipe.stored_square.size)
     except ToolkitError as error:
-        raise ToolkitError(
-            f"{recipe.set}/{recipe.backbone} at image_size {recipe.image_size}: {error}"
-        ) from None
+        where = f"{recipe.set}/{recipe.backbone} at image_size {recipe.image_size}"
+        raise error.within(where) from None
 
 
 def _check_name(name: str | None) -> None:
@@ -351,9 +351,10 @@ def _known_identity(folder: Path) -> dict[str, Any] | None:
 def _refuse_another(folder: Path, known: dict[str, Any], identity: dict[str, Any]) -> None:
     changed = _changed_keys(known, identity)
     if changed:
-        raise ToolkitError(
+        raise RunError(
             f"{folder}: holds a run with another {', '.join(changed)}. Pass `name=NAME` to train "
-            "beside it, or `fresh=True` to discard it."
+            "beside it, or `fresh=True` to discard it.",
+            path=folder,
         )
 
 
@@ -450,12 +451,12 @@ def _failure(failed: Mapping[Path, Exception], count: int) -> Exception:
         if not isinstance(error, ToolkitError):
             error.add_note(f"while {folder} was trained")
             return error
+        if count == 1:
+            return error if str(folder) in str(error) else error.within(folder)
     messages = [
         str(error) if str(folder) in str(error) else f"{folder}: {error}"
         for folder, error in failed.items()
     ]
-    if count == 1:
-        return ToolkitError(messages[0])
     return ToolkitError(
         f"{len(messages)} of {counted(count, 'training')} failed:\n{listing(messages)}"
     )

@@ -344,7 +344,9 @@ def _truth(
     truth = read_labels(sources.labels)
     unanswered = [id for id in truth if id not in submission.answers]
     if unanswered:
-        raise ToolkitError(f"{submission.path}: has no row for '{unanswered[0]}'.")
+        raise ToolkitError(
+            f"{submission.path}: has no row for '{unanswered[0]}'.", path=submission.path
+        )
     return truth
 
 
