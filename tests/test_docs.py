@@ -16,7 +16,8 @@ import click
 import pytest
 import yaml
 
-from toolkit.cli.main import COMMANDS, in_options
+from toolkit.cli.main import COMMANDS
+from toolkit.cli.wording import in_options
 from toolkit.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]

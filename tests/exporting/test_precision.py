@@ -98,7 +98,16 @@ def lowered(
         patched.setenv("TOOLKIT_CACHE", str(_cache_of_the_session))
         prepare(patched, exported)
         patched.setattr(candidates, "LEAST_AGREEMENT", 0.0)
-        return export(trained.runs[:1], ExportOptions(folder, precision="int8,fp32"))
+        return export(
+            trained.runs[:1],
+            ExportOptions(
+                folder,
+                precisions=(
+                    "int8",
+                    "fp32",
+                ),
+            ),
+        )
 
 
 def rows(bundle: Bundle, wanted: str) -> list[dict[str, Any]]:
@@ -209,7 +218,7 @@ class TestWhatIsRefused:
             return {name: (low / 50, high / 50) for name, (low, high) in found.items()}
 
         monkeypatch.setattr(quantize, "calibrate", clipped)
-        made = export(trained.runs[:1], ExportOptions(tmp_path / "bundle", precision="int8"))
+        made = export(trained.runs[:1], ExportOptions(tmp_path / "bundle", precisions=("int8",)))
         assert made.members[0].variants == ()
         assert {path.name for path in made.folder.iterdir()} == {
             "bundle.json",
@@ -228,7 +237,7 @@ class TestWhatIsRefused:
         self, trained: Trained, lenient: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(candidates, "interleaved_ms", SLOW)
-        made = export(trained.runs[:1], ExportOptions(tmp_path / "bundle", precision="int8"))
+        made = export(trained.runs[:1], ExportOptions(tmp_path / "bundle", precisions=("int8",)))
         assert made.members[0].variants == ()
         # More of it in fp32 would be slower still.
         by_onnxruntime, _ = rows(made, "int8")
@@ -238,7 +247,16 @@ class TestWhatIsRefused:
     def test_what_cannot_run_here_says_what_is_missing(
         self, trained: Trained, ready: None, tmp_path: Path
     ) -> None:
-        made = export(trained.runs[:1], ExportOptions(tmp_path / "bundle", precision="bf16,fp16"))
+        made = export(
+            trained.runs[:1],
+            ExportOptions(
+                tmp_path / "bundle",
+                precisions=(
+                    "bf16",
+                    "fp16",
+                ),
+            ),
+        )
         (bf16,), (fp16,) = rows(made, "bf16"), rows(made, "fp16")
         assert bf16["reason"] == "OpenVINO is not installed: pip install 'toolkit[openvino]'"
         assert fp16["reason"] == "no CUDA device to measure it on"
@@ -259,7 +277,7 @@ class TestWhatIsRefused:
 
         prepare(monkeypatch, exported)
         monkeypatch.setattr(sessions, "OpenVinoSession", refused)
-        made = export(trained.runs[:1], ExportOptions(tmp_path / "bundle", precision="bf16"))
+        made = export(trained.runs[:1], ExportOptions(tmp_path / "bundle", precisions=("bf16",)))
         (row,) = rows(made, "bf16")
         assert row["reason"] == "Expected OpenVINO to compute in bf16, but it takes f32."
         assert made.members[0].variants == ()
@@ -269,17 +287,18 @@ class TestWhatIsRefused:
     ) -> None:
         seen = dataclasses.replace(trained.runs[0].data, validation_photos=0)
         run = dataclasses.replace(trained.runs[0], data=seen)
-        with pytest.raises(UsageError, match=r"--precision int8: .* trained on all photos"):
-            export([run], ExportOptions(tmp_path / "bundle", precision="int8"))
+        with pytest.raises(UsageError, match=r"`precisions=\('int8',\)`: .* trained on all"):
+            export([run], ExportOptions(tmp_path / "bundle", precisions=("int8",)))
         assert not (tmp_path / "bundle").exists()
 
-    @pytest.mark.parametrize("wanted", ["int4", "fp32,,int8", ""])
+    @pytest.mark.parametrize("wanted", [("int4",), ("fp32", "", "int8"), ("",)])
     def test_an_unknown_precision_is_refused_before_any_work(
-        self, wanted: str, trained: Trained, ready: None, tmp_path: Path
+        self, wanted: tuple[str, ...], trained: Trained, ready: None, tmp_path: Path
     ) -> None:
-        message = f"--precision {wanted}: Expected fp32, fp16, bf16, int8 or several"
-        with pytest.raises(UsageError, match=message):
-            export(trained.runs, ExportOptions(tmp_path / "bundle", precision=wanted))
+        message = "Expected fp32, fp16, bf16, int8 or several"
+        with pytest.raises(UsageError, match=message) as refused:
+            export(trained.runs, ExportOptions(tmp_path / "bundle", precisions=wanted))
+        assert (refused.value.argument, refused.value.value) == ("precisions", wanted)
         assert list(tmp_path.iterdir()) == []
 
 
@@ -287,15 +306,15 @@ class TestASecondExport:
     def test_finds_the_bundle_that_was_made_with_the_same_precisions(
         self, trained: Trained, lowered: Bundle
     ) -> None:
-        again = ExportOptions(lowered.folder, precision="int8")
+        again = ExportOptions(lowered.folder, precisions=("int8",))
         assert export(trained.runs[:1], again) == lowered
 
-    @pytest.mark.parametrize("other", ["fp32", "int8,bf16"])
+    @pytest.mark.parametrize("other", [("fp32",), ("int8", "bf16")])
     def test_refuses_one_that_was_made_with_others(
-        self, other: str, trained: Trained, lowered: Bundle
+        self, other: tuple[str, ...], trained: Trained, lowered: Bundle
     ) -> None:
-        with pytest.raises(ToolkitError, match=r"or other precisions: .*asked for: .*Pass --fresh"):
-            export(trained.runs[:1], ExportOptions(lowered.folder, precision=other))
+        with pytest.raises(ToolkitError, match=r"or other precisions: .*requested: .*Pass `fresh"):
+            export(trained.runs[:1], ExportOptions(lowered.folder, precisions=other))
 
     def test_goes_on_with_the_members_whose_precisions_were_not_tried(
         self, trained: Trained, lenient: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -312,7 +331,7 @@ class TestASecondExport:
             return here(function, bench, *more)
 
         monkeypatch.setattr(precision, "in_own_process", note)
-        wanted = ExportOptions(tmp_path / "bundle", precision="int8")
+        wanted = ExportOptions(tmp_path / "bundle", precisions=("int8",))
         with pytest.raises(Killed):
             export(trained.runs, wanted)
         made = export(trained.runs, wanted)

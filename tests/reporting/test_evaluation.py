@@ -19,12 +19,11 @@ from toolkit.files import read_json, sha256_file, write_json
 from toolkit.inference.bundle import load_bundle, load_validation, save_bundle
 from toolkit.inference.ensemble import Ensemble
 from toolkit.reporting import evaluation as room
-from toolkit.reporting.answers import compare
+from toolkit.reporting.answers import compare_submissions
 from toolkit.reporting.evaluation import Evaluation, LabelledPhotos, evaluate
 from toolkit.training.run import PHOTO_DIGITS, Run
 
 CLASSES = ("2", "10", "x y")
-SETTINGS = {"tta": 2, "voting": "auto", "device": "cpu", "batch": 4}
 
 
 @pytest.fixture
@@ -58,7 +57,12 @@ def written(path: Path, rows: list[tuple[str, str]]) -> Path:
 
 
 def evaluated(subject: Path, labelled: LabelledPhotos, **settings: Any) -> Evaluation:
-    return evaluate(subject, labelled, {**SETTINGS, **settings})
+    places = {"data": labelled.data, "labels": labelled.labels, "photos": labelled.photos}
+    if (subject / "bundle.json").is_file():
+        settings = {"tta": 2, "voting": "auto", **settings}
+        if labelled.given:
+            settings = {"device": "cpu", "batch": 4, **settings}
+    return evaluate(subject, **places, **settings)
 
 
 class TestBundle:
@@ -262,7 +266,7 @@ class TestSubmission:
     def test_labels_are_needed(self, tmp_path: Path) -> None:
         path = self.submitted(tmp_path, "2", "10", "2", "2")
         for labelled in (LabelledPhotos(), LabelledPhotos(data=tmp_path)):
-            with pytest.raises(UsageError, match="--labels FILE"):
+            with pytest.raises(UsageError, match="`labels=FILE`"):
                 evaluated(path, labelled)
 
     @pytest.mark.parametrize(
@@ -291,7 +295,7 @@ class TestComparison:
             tmp_path / "second.csv",
             [("b", "2"), ("a", "2"), ("f", "2"), ("c", "2"), ("e", "x y"), ("d", "2")],
         )
-        found = compare(first, second, labels.labels)
+        found = compare_submissions(first, second, labels=labels.labels)
         assert (found.agreement.photos, found.agreement.differing) == (5, 3)
         assert found.paired is not None
         assert found.paired.accuracies == (0.8, 0.4)
@@ -302,7 +306,7 @@ class TestComparison:
     def test_a_class_that_only_one_names_is_compared_too(self, tmp_path: Path) -> None:
         first = written(tmp_path / "first.csv", [("a", "2"), ("b", "tractor")])
         second = written(tmp_path / "second.csv", [("a", "02"), ("b", "tractor")])
-        found = compare(first, second)
+        found = compare_submissions(first, second)
         assert (found.agreement.equal, found.paired) == (0.5, None)
 
 

@@ -22,6 +22,11 @@ class Choice(click.Choice[str]):
         return f"{message} {nearest(str(value), self.choices)}".rstrip()
 
 
+def listed(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
+    """Return several words that stand in one, with commas between."""
+    return tuple(word.strip() for word in value.split(","))
+
+
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
 EITHER = click.Path(path_type=Path)
@@ -88,15 +93,15 @@ batch = click.option(
 def reporter(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add -q and -v; the command gets a `reporter` that says as much as they ask for."""
 
-    @click.option("-q", "--quiet", is_flag=True, help="Tell no progress.")
-    @click.option("-v", "--verbose", is_flag=True, help="Tell versions, details and durations.")
+    @click.option("-q", "--quiet", is_flag=True, help="Suppress progress output.")
+    @click.option("-v", "--verbose", is_flag=True, help="Report versions, details and durations.")
     @functools.wraps(command)
     def telling(*arguments: Any, quiet: bool, verbose: bool, **named: Any) -> Any:
-        from toolkit.progress import Reporter
+        from toolkit.cli.wording import OptionReporter
 
         if quiet and verbose:
             raise click.UsageError("--quiet and --verbose: Expected one of them.")
-        chosen = Reporter(quiet, verbose)
+        chosen = OptionReporter(quiet, verbose)
         if verbose:
             from toolkit.machine import described
 
@@ -152,12 +157,13 @@ _READING: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
 
 def training(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of `train-all` and `train`."""
-    from toolkit.machine import usable_cores
-
     options: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
         recipes,
         data,
-        reading("labels", "id_column", "label_column", "photos", "group_column"),
+        *(
+            _READING[name]
+            for name in ("labels", "id_column", "label_column", "photos", "group_column")
+        ),
         runs,
         click.option(
             "--pretrained",
@@ -182,7 +188,7 @@ def training(command: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             help="Seed of the validation split.",
         ),
-        click.option("--fresh", is_flag=True, help="Throw away what the run folders hold."),
+        click.option("--fresh", is_flag=True, help="Discard what the run folders hold."),
         skip_broken,
         click.option(
             "--refit-all",
@@ -194,9 +200,7 @@ def training(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--workers",
             type=click.IntRange(1),
-            default=min(4, usable_cores()),
-            show_default="up to 4",
-            help="Threads that prepare batches.",
+            help="Threads that prepare batches.  [default: one a core, at most 4]",
         ),
         click.option(
             "--jobs",

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
-from toolkit.errors import ToolkitError
+from toolkit.errors import DataError, ToolkitError
 from toolkit.files import held
 from toolkit.progress import SILENT, Reporter
 
@@ -112,11 +112,12 @@ def _extract(archive: Path, folder: Path, reporter: Reporter) -> None:
                     advance(1)
         partial.rename(folder)
     except _BROKEN_ARCHIVE as error:
-        raise ToolkitError(f"{archive}: not a readable archive ({error}).") from None
+        raise DataError(f"{archive}: not a readable archive ({error}).", path=archive) from None
     except OSError as error:
-        raise ToolkitError(
+        raise DataError(
             f"{archive}: cannot be extracted to {folder} ({error.strerror or error}); extract it "
-            "there yourself."
+            "there yourself.",
+            path=archive,
         ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -155,7 +156,9 @@ def _zip_entries(archive: Path, opened: zipfile.ZipFile) -> list[Entry]:
         if name.endswith("/") or not _is_wanted(name):
             continue
         if info.flag_bits & _ENCRYPTED:
-            raise ToolkitError(f"{archive}: the archive is encrypted; extract it yourself.")
+            raise DataError(
+                f"{archive}: the archive is encrypted; extract it yourself.", path=archive
+            )
         is_link = stat.S_ISLNK(info.external_attr >> 16)
 
         def opening(info: zipfile.ZipInfo = info) -> IO[bytes]:
@@ -174,7 +177,7 @@ def _zip_name(archive: Path, info: zipfile.ZipInfo) -> str:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:
-        raise ToolkitError(_undecodable(archive, content)) from None
+        raise DataError(_undecodable(archive, content)) from None
 
 
 def _tar_entries(archive: Path, tar: tarfile.TarFile) -> list[Entry]:
@@ -185,7 +188,7 @@ def _tar_entries(archive: Path, tar: tarfile.TarFile) -> list[Entry]:
         try:
             member.name.encode("utf-8")
         except UnicodeEncodeError:
-            raise ToolkitError(_undecodable(archive, os.fsencode(member.name))) from None
+            raise DataError(_undecodable(archive, os.fsencode(member.name))) from None
 
         def opening(member: tarfile.TarInfo = member) -> IO[bytes]:
             content = tar.extractfile(member)
@@ -201,14 +204,17 @@ def _seven_zip(archive: Path) -> Iterator[_Opened]:
     try:
         import py7zr
     except ImportError:
-        raise ToolkitError(
+        raise DataError(
             f"{archive}: to extract 7z archives, pip install 'toolkit[7z]' first; or extract it "
-            "yourself."
+            "yourself.",
+            path=archive,
         ) from None
     try:
         with py7zr.SevenZipFile(archive) as opened:
             if opened.needs_password():
-                raise ToolkitError(f"{archive}: the archive is encrypted; extract it yourself.")
+                raise DataError(
+                    f"{archive}: the archive is encrypted; extract it yourself.", path=archive
+                )
             infos = [info for info in opened.list() if not info.is_directory]
             wanted = [
                 Entry(info.filename, info.uncompressed, bool(info.is_symlink), None)
@@ -218,7 +224,7 @@ def _seven_zip(archive: Path) -> Iterator[_Opened]:
             names = [entry.name for entry in wanted]
             yield wanted, lambda folder: opened.extract(path=folder, targets=names)
     except py7zr.exceptions.ArchiveError as error:
-        raise ToolkitError(f"{archive}: not a readable archive ({error}).") from None
+        raise DataError(f"{archive}: not a readable archive ({error}).", path=archive) from None
 
 
 def _undecodable(archive: Path, name: bytes) -> str:
@@ -237,7 +243,9 @@ def _is_wanted(name: str) -> bool:
 def _check(archive: Path, entry: Entry) -> None:
     if entry.is_link or not is_inside(entry.name):
         why = "is a link" if entry.is_link else "leads outside the data folder"
-        raise ToolkitError(f"{archive}: the entry '{entry.name}' {why}; nothing was extracted.")
+        raise DataError(
+            f"{archive}: the entry '{entry.name}' {why}; nothing was extracted.", path=archive
+        )
 
 
 def _check_space(archive: Path, folder: Path, entries: list[Entry]) -> None:
@@ -245,7 +253,8 @@ def _check_space(archive: Path, folder: Path, entries: list[Entry]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise ToolkitError(
+        raise DataError(
             f"{archive}: {needed / 1e9:.1f} GB when extracted, but {folder} has "
-            f"{free / 1e9:.1f} GB free."
+            f"{free / 1e9:.1f} GB free.",
+            path=archive,
         )

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from toolkit.errors import ToolkitError
+from toolkit.errors import DataError
 
 MAX_BYTES = 512 * 2**20
 """A larger file is not read as a photo."""
@@ -25,7 +25,7 @@ _KINDS = {
 }
 
 
-class BrokenPhotoError(ToolkitError):
+class BrokenPhotoError(DataError):
     """A photo that cannot be read.
 
     Attributes:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from toolkit.errors import ToolkitError
+from toolkit.errors import DataError
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
 TABLE_SUFFIXES = (*TEXT_SUFFIXES, ".parquet")
@@ -82,10 +82,10 @@ def read_table(path: Path) -> Table:
     try:
         name, content = _content(path)
     except FileNotFoundError:
-        raise ToolkitError(f"{path}: no such file.") from None
+        raise DataError(f"{path}: no such file.", path=path) from None
     except _UNREADABLE as error:
         reason = getattr(error, "strerror", None) or error
-        raise ToolkitError(f"{path}: cannot be read ({reason}).") from None
+        raise DataError(f"{path}: cannot be read ({reason}).", path=path) from None
     if name.lower().endswith(".parquet"):
         return _from_parquet(path, content)
     return _from_text(path, name, content)
@@ -105,7 +105,7 @@ def _content(path: Path) -> tuple[str, bytes]:
             if name.lower().endswith(TABLE_SUFFIXES) and not name.startswith("__MACOSX")
         ]
         if len(names) != 1:
-            raise ToolkitError(f"{path}: Expected one table in it, received {len(names)}.")
+            raise DataError(f"{path}: Expected one table in it, received {len(names)}.", path=path)
         return names[0], archive.read(names[0])
 
 
@@ -114,7 +114,7 @@ def _from_parquet(path: Path, content: bytes) -> Table:
         frame = pd.read_parquet(io.BytesIO(content))
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ToolkitError(f"{path}: cannot be read as Parquet ({reason}).") from None
+        raise DataError(f"{path}: cannot be read as Parquet ({reason}).", path=path) from None
     if frame.index.name is not None:
         frame = frame.reset_index()
     frame.index = pd.RangeIndex(1, len(frame) + 1)
@@ -138,11 +138,11 @@ def _from_text(path: Path, name: str, content: bytes) -> Table:
     try:
         text = _decoded(content)
     except UnicodeDecodeError:
-        raise ToolkitError(f"{path}: cannot be read as text. Save it in UTF-8.") from None
+        raise DataError(f"{path}: cannot be read as text. Save it in UTF-8.", path=path) from None
     lines = text.splitlines()
     blank = len(list(takewhile(lambda line: not line.strip(), lines)))
     if blank == len(lines):
-        raise ToolkitError(f"{path}: cannot be read as CSV (the file is empty).")
+        raise DataError(f"{path}: cannot be read as CSV (the file is empty).", path=path)
     # Lists for older tools are lines such as 'images/1.jpg 3'.
     known = (*SEPARATORS, " ") if name.lower().endswith(".txt") else SEPARATORS
     between = separator(lines[blank : blank + _SNIFFED_LINES], known)
@@ -158,12 +158,13 @@ def _from_text(path: Path, name: str, content: bytes) -> Table:
         )
     except ValueError as error:
         reason = str(error).strip().splitlines()[0]
-        raise ToolkitError(f"{path}: cannot be read as CSV ({reason}).") from None
+        raise DataError(f"{path}: cannot be read as CSV ({reason}).", path=path) from None
     if len(frame) and not isinstance(frame.index, pd.RangeIndex):
         # pandas takes the first column for row names where all rows have a value too many.
-        raise ToolkitError(
+        raise DataError(
             f"{path}: Expected {len(frame.columns)} values in a row, received more: "
-            f"{','.join(map(str, frame.index[:1]))},{','.join(map(str, frame.iloc[0]))}."
+            f"{','.join(map(str, frame.index[:1]))},{','.join(map(str, frame.iloc[0]))}.",
+            path=path,
         )
     frame = frame.fillna("").astype(object)
     frame.columns = pd.Index([str(name).strip() for name in frame.columns], dtype=object)

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from toolkit.data.pixels import PixelDefinition
-from toolkit.errors import ToolkitError
+from toolkit.errors import RunError
 from toolkit.files import read_json, sha256_json, write_json, write_text, written_whole
 from toolkit.training.recipe import Recipe
 from toolkit.training.recipe_files import recipe_from_yaml
@@ -172,12 +172,15 @@ class Run:
             return None
         path = self.folder / VALIDATION
         if not path.is_file():
-            raise ToolkitError(f"{path}: the file is missing. Train the run again with --fresh.")
+            raise RunError(
+                f"{path}: the file is missing. Train the run again with `fresh=True`.", path=path
+            )
         try:
             return Validation.load(path)
         except _UNREADABLE as error:
-            raise ToolkitError(
-                f"{path}: cannot be read ({error}). Train the run again with --fresh."
+            raise RunError(
+                f"{path}: cannot be read ({error}). Train the run again with `fresh=True`.",
+                path=path,
             ) from None
 
     @property
@@ -230,12 +233,15 @@ def load_run(folder: Path) -> Run:
     """
     if not (folder / MANIFEST).is_file():
         state = "a run that is not finished" if (folder / PROGRESS).is_file() else "no run"
-        raise ToolkitError(f"{folder}: {state} (no {MANIFEST}). Train it with 'toolkit train'.")
+        raise RunError(
+            f"{folder}: {state} (no {MANIFEST}). Train it with 'toolkit train'.", path=folder
+        )
     content = read_json(folder / MANIFEST)
     if content.get("schema_version") != SCHEMA_VERSION:
-        raise ToolkitError(
+        raise RunError(
             f"{folder / MANIFEST}: schema_version: Expected {SCHEMA_VERSION}, "
-            f"received {content.get('schema_version')!r}. Train it again with --fresh."
+            f"received {content.get('schema_version')!r}. Train it again with `fresh=True`.",
+            path=folder / MANIFEST,
         )
     data = content["data"]
     for key in ("classes", "class_counts", "left_out"):
@@ -339,7 +345,9 @@ class Progress:
             return None
         content = read_json(folder / PROGRESS)
         if content.pop("schema_version", None) != SCHEMA_VERSION:
-            raise ToolkitError(
-                f"{folder / PROGRESS}: written by another version of the toolkit; pass --fresh."
+            raise RunError(
+                f"{folder / PROGRESS}: written by another version of the toolkit; pass "
+                "`fresh=True`.",
+                path=folder / PROGRESS,
             )
         return cls(**content)

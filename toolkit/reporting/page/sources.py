@@ -12,7 +12,7 @@ import numpy as np
 from toolkit.data.labels import read_labels
 from toolkit.data.overview import Overview, overview
 from toolkit.data.reading import AUTO
-from toolkit.errors import ToolkitError
+from toolkit.errors import ToolkitError, argument
 from toolkit.files import read_json, sha256_file
 from toolkit.inference.bundle import Bundle, BundleValidation, load_bundle, load_validation
 from toolkit.inference.plan import CascadePlan, load_plan, read_plan
@@ -64,7 +64,7 @@ class Sources:
         bundle: The bundle's folder.
         submission: The submission's CSV; its manifest and latency report are beside it.
         labels: A CSV of the true labels of the photos that the submission answers.
-        gain: What `toolkit evaluate --gain` wrote.
+        gain: What `Gain.save` wrote.
     """
 
     data: Path | None = None
@@ -179,7 +179,7 @@ def gather(sources: Sources, reporter: Reporter = SILENT) -> Artifacts:
     elif bundle:
         missing["ensemble"] = (
             "The members trained on all photos, so none are left to judge them on. Train with "
-            "'toolkit train-all' and export again."
+            "`train()` and export again."
         )
     submission = _submission(sources, missing, remarks)
     runs = _runs(sources, bundle, missing, remarks)
@@ -187,14 +187,14 @@ def gather(sources: Sources, reporter: Reporter = SILENT) -> Artifacts:
     truth = _truth(sources, submission, missing)
     folder = _place(sources.data, "data")
     if folder is None:
-        missing["data"] = "No data/ here. Name the data folder with --data."
+        missing["data"] = "No data/ here. Name the data folder with `data=DIR`."
     said = runs[0].data.reading if runs else {}
     reading = AUTO.completed(said, folder) if folder else AUTO
     photos = overview(folder, reading, reporter) if folder else None
     if not (photos or runs or bundle or submission):
         raise ToolkitError(
             "nothing to report on: no data/, runs/, bundle/ or submission.csv here. Name them with "
-            "--data, --runs, --bundle and --submission."
+            "`data`, `runs`, `bundle` and `submission`."
         )
     gain = _gain(sources, bundle, remarks)
     found = Artifacts(photos, runs, bundle, validation, submission, plan, truth, gain, missing)
@@ -204,7 +204,7 @@ def gather(sources: Sources, reporter: Reporter = SILENT) -> Artifacts:
 def _place(named: Path | None, part: str) -> Path | None:
     """Return where a part is; None where nothing was named and nothing is at the usual place."""
     if named is not None and not named.exists():
-        raise ToolkitError(f"--{part} {named}: no such file or folder.")
+        raise ToolkitError(f"{argument(part, named)}: no such file or folder.")
     path = named or DEFAULTS[part]
     return path if path.exists() else None
 
@@ -212,7 +212,7 @@ def _place(named: Path | None, part: str) -> Path | None:
 def _bundle(sources: Sources, missing: dict[str, str]) -> Bundle | None:
     folder = _place(sources.bundle, "bundle")
     if folder is None:
-        told = "No bundle/ here. Make one with 'toolkit export', or name it with --bundle."
+        told = "No bundle/ here. Make one with `export()`, or name it with `bundle=DIR`."
         missing.update(dict.fromkeys(("ensemble", "views"), told))
         return None
     return load_bundle(folder)
@@ -223,7 +223,7 @@ def _submission(sources: Sources, missing: dict[str, str], remarks: list[str]) -
     if path is None:
         missing["cost"] = (
             "No submission.csv here. Make one with 'toolkit ensemble', or name it with "
-            "--submission."
+            "`submission=FILE`."
         )
         return None
     manifest = _beside(manifest_path(path), MANIFEST_KEYS, remarks)
@@ -282,8 +282,7 @@ def _runs(
     found = finished_runs(folder) if folder else []
     if not found:
         missing["training"] = (
-            "No finished runs here. Train with 'toolkit train-all', or name their folder with "
-            "--runs."
+            "No finished runs here. Train with `train()`, or name their folder with `runs=DIR`."
         )
         return ()
     by_model = {run.model_sha256: run for run in found}
@@ -342,15 +341,19 @@ def _truth(
         if submission:
             missing["test"] = (
                 "The true labels of the submission's photos were not named. Where you have them, "
-                "pass --labels FILE."
+                "pass `labels=FILE`."
             )
         return None
     if submission is None:
-        raise ToolkitError(f"--labels {sources.labels}: there is no submission to score.")
+        raise ToolkitError(
+            f"{argument('labels', sources.labels)}: there is no submission to score."
+        )
     truth = read_labels(sources.labels)
     unanswered = [id for id in truth if id not in submission.answers]
     if unanswered:
-        raise ToolkitError(f"{submission.path}: has no row for '{unanswered[0]}'.")
+        raise ToolkitError(
+            f"{submission.path}: has no row for '{unanswered[0]}'.", path=submission.path
+        )
     return truth
 
 
