@@ -252,7 +252,7 @@ LAYOUTS = {
         {"A B": 2, "C": 2},
         ("id 'filepaths', label 'labels'", "validation: 2 photos, as the data says"),
         2,
-        passed_over=("2 rows that 'data set' says to test",),
+        passed_over=("2 rows that 'data set' says are for test",),
     ),
     "a column is_valid": Layout(
         lambda: {
@@ -267,6 +267,39 @@ LAYOUTS = {
         },
         AB,
         ("validation: 2 photos, as the data says",),
+    ),
+    **{
+        f"a column {column} that keeps photos from training": Layout(
+            lambda column=column, values=values: {
+                **numbered("images/{}.png", 1, 2, 3, 4, 5),
+                "labels.csv": table(
+                    f"name,label,{column}",
+                    *(f"{r},{n}" for r, n in zip((*ROWS, "5.png,b"), values, strict=True)),
+                ),
+            },
+            AB,
+            to_predict=1,
+            passed_over=(f"1 rows that '{column}' says are for test",),
+        )
+        for column, values in {
+            "is_test": "00001",
+            "is_train": ("True", "True", "True", "True", "False"),
+            "split": ("train", "train", "train", "train", "unlabeled"),
+            "Usage": ("Training", "Training", "Training", "Training", "Private"),
+        }.items()
+    },
+    "columns is_valid and is_test": Layout(
+        lambda: {
+            **numbered("images/{}.png", 1, 2, 3, 4, 5),
+            "labels.csv": table(
+                "name,label,is_valid,is_test",
+                *("1.png,a,0,0", "2.png,a,1,0", "3.png,b,0,0", "4.png,b,1,0", "5.png,b,0,1"),
+            ),
+        },
+        AB,
+        ("validation: 2 photos, as the data says",),
+        to_predict=1,
+        passed_over=("1 rows that 'is_valid' and 'is_test' say are for test",),
     ),
     "a table for training and one for validation": Layout(
         lambda: {
@@ -884,6 +917,19 @@ REFUSED: dict[str, tuple[Callable[[], Files], tuple[str, ...]]] = {
             "train.csv": table("id,label", "é1.png,a"),
         },
         ("train.zip: the name of the entry '\\xe9\\xff1.png' is not UTF-8; nothing was extracted",),
+    ),
+    "a part of the data that is unknown": (
+        lambda: {
+            **TRAIN,
+            "train.csv": table(
+                "id,label,split", "1,a,train", "2,a,holdout", "3,b,train", "4,b,holdout"
+            ),
+        },
+        ("the column 'split' says which part", "'holdout' (2 rows)", "rename the column"),
+    ),
+    "no row to train on": (
+        lambda: {**TRAIN, "train.csv": table("id,label,split", *(f"{r},test" for r in BARE))},
+        ("all 4 rows are such as 'split' says are for test",),
     ),
     "an archive that leads outside": (
         lambda: {"train.zip": zipped(photos("../1.png")), "train.csv": table("id,label", "1,a")},

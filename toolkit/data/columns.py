@@ -35,7 +35,7 @@ WEAK_LABEL_NAMES = ("dx", "type", "variety", "kind", "answer", "level", "tag", "
 
 SPLIT_NAMES = (
     *("split", "data_set", "dataset", "set", "subset", "partition", "part", "fold"),
-    *("is_valid", "is_val", "is_validation", "usage"),
+    *("usage", "split_name", "data_split", "train_test", "train_val", "train_val_test"),
 )
 """Usual names of a column that says which photos are for validation."""
 

@@ -11,23 +11,21 @@ import pandas as pd
 
 from toolkit.data.columns import (
     LABEL_NAMES,
-    SPLIT_NAMES,
     WEAK_LABEL_NAMES,
     IsPhoto,
     chosen_column,
     find_id_column,
     normalised,
 )
-from toolkit.data.layout import Role, role_of
+from toolkit.data.layout import Role
 from toolkit.data.reading import AUTO, Reading
+from toolkit.data.row_parts import row_parts, split_columns
 from toolkit.data.tables import Table, read_table
 from toolkit.data.targets import is_one_hot, one_hot_columns, one_hot_labels, refuse_no_classes
 from toolkit.errors import DataError, listing
 
 SEVERAL_LABELS = 0.05
 """Share of ids with different labels from which they are several labels per photo, no mistakes."""
-
-_TRUE, _FALSE = {"1", "true", "yes", "1.0"}, {"0", "false", "no", "0.0"}
 
 
 class AmbiguousColumnError(DataError):
@@ -49,6 +47,7 @@ class LabelTable:
         labels: One an id.
         groups: Likewise; empty where no column of groups was named.
         parts: Likewise, which part of the data each is for; empty where no column says so.
+        for_test: The ids of rows that a column keeps from training.
         names: A readable name for some labels, from a column that says the same in other words.
         remarks: What was not used, or is used once where it stands twice.
     """
@@ -59,6 +58,7 @@ class LabelTable:
     labels: tuple[str, ...]
     groups: tuple[str, ...] = ()
     parts: tuple[Role, ...] = ()
+    for_test: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
 
@@ -96,7 +96,8 @@ def label_table(
         reading: The columns that a user named.
         is_photo: Tells which column names photos.
         wanted: The columns that the sample submission asks for beside the id.
-        are_classes: Whether to refuse what is no class.
+        are_classes: Whether they are to be learnt: then what is no class is refused, and rows
+            for test are left out.
 
     Raises:
         NoLabelsError: It has no such columns.
@@ -114,8 +115,10 @@ def label_table(
         )
     group = reading.group_column
     group_column = chosen_column(table, group, "group_column") if group else None
-    split_column = _split_column(table, (id_column, group_column, reading.label_column))
-    rest = [name for name in table.columns if name not in (id_column, group_column, split_column)]
+    taken = (id_column, group_column, reading.label_column)
+    # Where the photos are not at hand, the labels of all of them are wanted.
+    splits = split_columns(table, taken) if are_classes else []
+    rest = [name for name in table.columns if name not in (id_column, group_column, *splits)]
     frame = table.frame
     if reading.label_column is not None:
         label_columns = [chosen_column(table, reading.label_column, "label_column")]
@@ -131,12 +134,12 @@ def label_table(
     if group_column:
         chosen["group"] = frame[group_column]
     remarks = []
-    if split_column:
-        chosen["part"] = [_part(split_column, value) for value in frame[split_column]]
-        others = int((chosen["part"] == "test").sum())
-        chosen = chosen[chosen["part"] != "test"]
-        if others:
-            remarks.append(f"{table.path.name}: {others:,} rows that '{split_column}' says to test")
+    for_test: tuple[str, ...] = ()
+    if splits:
+        chosen["part"] = row_parts(table, splits)
+        chosen, for_test = _for_training(table, chosen, splits)
+    if for_test:
+        remarks.append(f"{table.path.name}: {len(for_test):,} rows that {_named(splits)} for test")
     _refuse_empty(table.path, chosen)
     if are_classes:
         refuse_no_classes(f"{table.path}: the column '{label_columns[0]}'", list(chosen["label"]))
@@ -156,7 +159,8 @@ def label_table(
         ids=tuple(unique["id"]),
         labels=tuple(unique["label"]),
         groups=tuple(unique["group"]) if group_column else (),
-        parts=tuple(unique["part"]) if split_column else (),
+        parts=tuple(unique["part"]) if splits else (),
+        for_test=for_test,
         names=names,
         remarks=tuple(remarks),
     )
@@ -254,22 +258,22 @@ def _names_beside(frame: pd.DataFrame, label: str, others: Sequence[str]) -> dic
     return {}
 
 
-def _split_column(table: Table, taken: Sequence[str | None]) -> str | None:
-    for name in table.columns:
-        if name in taken or normalised(name) not in SPLIT_NAMES:
-            continue
-        if all(_part(name, value) for value in set(table.frame[name])):
-            return name
-    return None
+def _for_training(
+    table: Table, chosen: pd.DataFrame, splits: Sequence[str]
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Return the rows that are not for test, and the ids of those that are."""
+    is_test = chosen["part"] == "test"
+    if is_test.all():
+        raise DataError(
+            f"{table.path}: all {len(chosen):,} rows are such as {_named(splits)} for test, so "
+            "that none is left to train on.",
+            path=table.path,
+        )
+    return chosen[~is_test], tuple(chosen["id"][is_test])
 
 
-def _part(column: str, value: str) -> Role:
-    """Return the part of the data that a value of a split column means; empty for none."""
-    if normalised(column).startswith("is_"):
-        if value.lower() in _TRUE:
-            return "validation"
-        return "train" if value.lower() in _FALSE else ""
-    return role_of(value)
+def _named(splits: Sequence[str]) -> str:
+    return f"{' and '.join(map(repr, splits))} {'say are' if len(splits) > 1 else 'says are'}"
 
 
 def _refuse_empty(path: Path, chosen: pd.DataFrame) -> None:

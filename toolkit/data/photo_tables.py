@@ -204,7 +204,11 @@ def _found(
     elsewhere = source.elsewhere(source.folders)
     if elsewhere:
         passed_over.append(elsewhere)
-    unlabelled = there - (count - resolution.missing)
+    for_test = {id for table in tables for id in table.for_test}
+    known = (
+        count - resolution.missing + sum(bool(source.resolver.candidates(i)[1]) for i in for_test)
+    )
+    unlabelled = there - known
     if unlabelled > 0:
         line = f"{unlabelled:,} of {there:,} photos in {source.said}: without a label"
         passed_over.append(line)
