@@ -288,6 +288,11 @@ LAYOUTS = {
             "Usage": ("Training", "Training", "Training", "Training", "Private"),
         }.items()
     },
+    "whole numbers in two spellings": Layout(
+        lambda: {**TRAIN, "train.csv": table("id,label", "1,1.0", "2,1", "3,0.0", "4,0")},
+        {"0": 2, "1": 2},
+        passed_over=("train.csv: labels such as '1.0' read as integers",),
+    ),
     "columns is_valid and is_test": Layout(
         lambda: {
             **numbered("images/{}.png", 1, 2, 3, 4, 5),
@@ -917,6 +922,33 @@ REFUSED: dict[str, tuple[Callable[[], Files], tuple[str, ...]]] = {
             "train.csv": table("id,label", "é1.png,a"),
         },
         ("train.zip: the name of the entry '\\xe9\\xff1.png' is not UTF-8; nothing was extracted",),
+    ),
+    "whole numbers on a scale": (
+        lambda: {
+            **numbered("train/{}.png", *range(12)),
+            "train.csv": table("id,age", *(f"{n},{20 + n}" for n in range(12))),
+        },
+        ("the column 'age' has 12 different numbers (20, 21, 22, ...): a scale",),
+    ),
+    "few numbers with fractions on a scale": (
+        lambda: {**TRAIN, "train.csv": table("id,price", "1,0.5", "2,1.5", "3,2.5", "4,0.5")},
+        ("the column 'price' has 3 different numbers",),
+    ),
+    "whole numbers for which the sample wants fractions": (
+        lambda: {
+            **TRAIN,
+            **photos("test/9.png"),
+            "train.csv": table("id,charm", "1,1", "2,5", "3,9", "4,5"),
+            "sample_submission.csv": table("id,charm", "9,38.4"),
+        },
+        ("3 different numbers (1, 5, 9, ...), and the sample submission asks for numbers such as",),
+    ),
+    "lists of labels": (
+        lambda: {
+            **TRAIN,
+            "train.csv": table("id,labels", """1,"['r', 'p']\"""", "2,['r']", "3,[]", "4,['p']"),
+        },
+        ("lists of labels, such as '['r', 'p']'",),
     ),
     "a part of the data that is unknown": (
         lambda: {

@@ -21,7 +21,13 @@ from toolkit.data.layout import Role
 from toolkit.data.reading import AUTO, Reading
 from toolkit.data.row_parts import row_parts, split_columns
 from toolkit.data.tables import Table, read_table
-from toolkit.data.targets import is_one_hot, one_hot_columns, one_hot_labels, refuse_no_classes
+from toolkit.data.targets import (
+    is_one_hot,
+    one_hot_columns,
+    one_hot_labels,
+    refuse_no_classes,
+    whole_numbers,
+)
 from toolkit.errors import DataError, listing
 
 SEVERAL_LABELS = 0.05
@@ -86,6 +92,7 @@ def label_table(
     reading: Reading,
     is_photo: IsPhoto,
     wanted: Sequence[str] = (),
+    placeholders: Sequence[str] = (),
     *,
     are_classes: bool = True,
 ) -> LabelTable:
@@ -96,6 +103,7 @@ def label_table(
         reading: The columns that a user named.
         is_photo: Tells which column names photos.
         wanted: The columns that the sample submission asks for beside the id.
+        placeholders: What it has in them where there is one.
         are_classes: Whether they are to be learnt: then what is no class is refused, and rows
             for test are left out.
 
@@ -141,8 +149,13 @@ def label_table(
     if for_test:
         remarks.append(f"{table.path.name}: {len(for_test):,} rows that {_named(splits)} for test")
     _refuse_empty(table.path, chosen)
+    as_written = list(chosen["label"])
+    chosen["label"] = whole_numbers(as_written)
     if are_classes:
-        refuse_no_classes(f"{table.path}: the column '{label_columns[0]}'", list(chosen["label"]))
+        asked = placeholders if label_columns[0] in wanted else ()
+        where = f"{table.path}: the column '{label_columns[0]}'"
+        refuse_no_classes(where, list(chosen["label"]), normalised(label_columns[0]), asked)
+        remarks += _rewritten(table.path, as_written, list(chosen["label"]))
     unique = _unique(table.path, chosen, are_classes=are_classes)
     if len(unique) < len(chosen):
         count = len(chosen) - len(unique)
@@ -254,8 +267,13 @@ def _names_beside(frame: pd.DataFrame, label: str, others: Sequence[str]) -> dic
         if normalised(name) in LABEL_NAMES and _say_the_same(frame, label, name):
             pairs = frame[[label, name]].drop_duplicates()
             if not pd.to_numeric(pairs[name], errors="coerce").notna().all():
-                return dict(zip(pairs[label], pairs[name], strict=True))
+                return dict(zip(whole_numbers(list(pairs[label])), pairs[name], strict=True))
     return {}
+
+
+def _rewritten(path: Path, before: Sequence[str], after: Sequence[str]) -> list[str]:
+    changed = next((old for old, new in zip(before, after, strict=True) if old != new), None)
+    return [] if changed is None else [f"{path.name}: labels such as '{changed}' read as integers"]
 
 
 def _for_training(

@@ -86,7 +86,7 @@ def _candidates(
         if not must and not any(share(list(frame[c][:SAMPLED])) for c in frame.columns):
             continue  # What it is about is not here: names of classes, for one.
         try:
-            yield label_table(table, reading, share, _wanted(source, reading))
+            yield label_table(table, reading, share, *_wanted(source, reading))
         except NoLabelsError as error:
             remarks.append(str(error))
 
@@ -97,13 +97,20 @@ def is_list_beside_folders(table: Table, source: Source) -> bool:
 
 
 def _read(path: Path, source: Source, reading: Reading) -> LabelTable:
-    return label_table(read_table(path), reading, source.resolver.share, _wanted(source, reading))
+    return label_table(read_table(path), reading, source.resolver.share, *_wanted(source, reading))
 
 
-def _wanted(source: Source, reading: Reading) -> tuple[str, ...]:
-    """Return the columns that the sample submission has beside its ids."""
+def _wanted(source: Source, reading: Reading) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the columns that the sample submission has beside its ids, and what is in them.
+
+    The latter only where there is a single one.
+    """
     samples = (reading.sample,) if reading.sample else source.catalogue.samples
-    return read_table(samples[0]).columns[1:] if len(samples) == 1 else ()
+    if len(samples) != 1:
+        return (), ()
+    sample = read_table(samples[0])
+    names = sample.columns[1:]
+    return names, tuple(sample.frame[names[0]]) if len(names) == 1 else ()
 
 
 def _chosen(found: Sequence[LabelTable], source: Source) -> LabelTable:

@@ -14,26 +14,48 @@ from toolkit.errors import DataError
 MOST_FRACTIONS = 10
 """Different numbers, some with a fraction, up to which they may be the names of classes."""
 
+_QUANTITIES = re.compile(
+    r"(^|_)(age|score|price|cost|weight|height|width|length|size|rating|count|amount|quantity|"
+    r"temperature|percent|percentage|ratio|value|pawpularity|yield|biomass|volume|area|angle|"
+    r"depth|distance|speed|income|votes|likes)s?($|_)"
+)
+"""Names of columns that measure or count something."""
+
+_LIST = re.compile(r"[\[{(].*[\]})]", re.DOTALL)
+_WHOLE = re.compile(r"([+-]?\d+)\.0+")
 _SEPARATORS = ("|", ";", ",", " ")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
-def refuse_no_classes(where: str, labels: Sequence[str]) -> None:
+def refuse_no_classes(
+    where: str, labels: Sequence[str], column: str = "", placeholders: Sequence[str] = ()
+) -> None:
     """Refuse labels that are no classes, one a photo.
 
     Args:
         where: The table and its column, for the message.
         labels: One a photo.
+        column: The name of their column, as `toolkit.data.columns.normalised` writes it.
+        placeholders: What the sample submission has in the column of that name.
 
     Raises:
         ToolkitError: They are numbers on a scale, or several labels in one value.
     """
     counts = Counter(labels)
-    if _is_scale(counts):
+    if _is_scale(counts, column, placeholders):
         shown = ", ".join(sorted(counts, key=float)[:3])
+        asked = next(filter(_is_fraction, placeholders), "")
+        also = f", and the sample submission asks for numbers such as {asked}" if asked else ""
         raise DataError(
-            f"{where} has {len(counts)} different numbers ({shown}, ...): a scale, of which this "
-            "toolkit learns nothing, because it classifies. Put them into ranges first."
+            f"{where} has {len(counts)} different numbers ({shown}, ...){also}: a scale, of which "
+            "this toolkit learns nothing, because it classifies. Put them into ranges first."
+        )
+    lists = [value for value in counts if _LIST.fullmatch(value)]
+    several = [value for value in lists if _length(value) != 1]
+    if several:
+        raise DataError(
+            f"{where} has lists of labels, such as '{several[0]}'. This toolkit learns one class "
+            "per photo. Keep one label of each."
         )
     separator = _label_separator(counts)
     if separator is not None:
@@ -86,11 +108,41 @@ def one_hot_labels(where: str, frame: pd.DataFrame, columns: Sequence[str]) -> l
     return [columns[place] for place in ones.argmax(axis=1)]
 
 
-def _is_scale(counts: Counter[str]) -> bool:
+def whole_numbers(labels: Sequence[str]) -> list[str]:
+    """Return labels with '1.0' written as '1' where all of them are whole numbers.
+
+    pandas writes a column of numbers so if a single one of them is missing.
+
+    Args:
+        labels: One a photo.
+    """
+    if not all(_WHOLE.fullmatch(label) or _is_whole(label) for label in set(labels)):
+        return list(labels)
+    return [_WHOLE.sub(r"\1", label) for label in labels]
+
+
+def _is_whole(label: str) -> bool:
+    return label.lstrip("+-").isdecimal()
+
+
+def _is_scale(counts: Counter[str], column: str, placeholders: Sequence[str]) -> bool:
     if not all(_NUMBER.fullmatch(value) for value in counts):
         return False
     numbers = {float(value) for value in counts}
-    return any(not number.is_integer() for number in numbers) and len(numbers) > MOST_FRACTIONS
+    if len(numbers) > 2 and any(_is_fraction(value) for value in placeholders):
+        return True  # For two classes it may be a probability.
+    if any(not number.is_integer() for number in numbers):
+        return len(numbers) > (2 if _QUANTITIES.search(column) else MOST_FRACTIONS)
+    return len(numbers) > MOST_FRACTIONS and bool(_QUANTITIES.search(column))
+
+
+def _is_fraction(value: str) -> bool:
+    return bool(_NUMBER.fullmatch(value)) and not float(value).is_integer()
+
+
+def _length(value: str) -> int:
+    """Return how many labels are in a list as JSON or Python writes it."""
+    return len(_parts(value[1:-1], ","))
 
 
 def _label_separator(counts: Counter[str]) -> str | None:
