@@ -215,15 +215,6 @@ class TestOneColumnOfLabels:
         assert toolkit("ensemble", "--quiet").code == 0
         Checker(sample, folder / "submission.csv").labels("grade", classes)
 
-    def test_labels_are_spelled_as_those_that_were_learnt(
-        self, toolkit, folder: Path, bundle_of
-    ) -> None:
-        bundle_of(folder / "bundle", ("1", "2", "3"), {"1": "audi", "2": "bmw", "3": "fiat"})
-        rows = [["id", "label"], *([id, "audi"] for id in PHOTOS)]
-        sample = write(folder / "data" / "sample_submission.csv", rows)
-        assert toolkit("ensemble", "--quiet").code == 0
-        Checker(sample, folder / "submission.csv").labels("label", ("1", "2", "3"))
-
 
 class TestOneProbability:
     def answered(self, toolkit, folder: Path, header: list[str], value: str, *more: object):
@@ -303,6 +294,80 @@ class TestOneProbability:
         Checker(sample, folder / "submission.csv").labels("label", "01")
 
 
+class TestLabelsAsTheSampleWritesThem:
+    @pytest.mark.parametrize("manifest", [True, False])
+    def test_names_of_classes_are_written_and_read(
+        self, toolkit, folder: Path, bundle_of, manifest: bool
+    ) -> None:
+        bundle_of(folder / "bundle", "012", {"0": "Apple", "1": "Pear tree", "2": "Plum"})
+        path = folder / "data" / "sample_submission.csv"
+        sample = write(path, [["id", "label"], *([p, "apple"] for p in PHOTOS)])
+        told = toolkit("ensemble", "--probabilities", "p.csv")
+        assert told.code == 0, told.err
+        assert "warning" not in told.err
+        names = ("apple", "Pear tree", "Plum")
+        found = Checker(sample, folder / "submission.csv").labels("label", names).column("label")
+        header, *exact = read(folder / "p.csv")
+        numbers = [header[1:][int(np.argmax([float(v) for v in row[1:]]))] for row in exact]
+        assert found == [names[int(number)] for number in numbers]
+        if manifest:
+            write(folder / "truth.csv", [["id", "label"], *zip(PHOTOS, numbers, strict=True)])
+        else:
+            (folder / "submission.json").unlink()
+            write(folder / "truth.csv", [["id", "label"], *zip(PHOTOS, found, strict=True)])
+        told = toolkit("evaluate", "submission.csv", "--labels", "truth.csv", "--json")
+        assert told.code == 0, told.err
+        (score,) = told.json["scores"].values()
+        assert score["accuracy"] == 1.0
+
+    def test_lists_of_names_too(self, toolkit, folder: Path, bundle_of) -> None:
+        names = {"0": "apple", "1": "pear", "2": "plum"}
+        bundle_of(folder / "bundle", "012", names)
+        path = folder / "data" / "sample_submission.csv"
+        sample = write(path, [["id", "label"], *([p, "plum apple"] for p in PHOTOS)])
+        assert toolkit("ensemble", "--quiet").code == 0
+        found = Checker(sample, folder / "submission.csv").column("label")
+        assert {part for value in found for part in value.split()} <= set(names.values())
+
+    @pytest.mark.parametrize("value", ["wolf", "0"])
+    def test_values_that_are_no_class_are_named(
+        self, toolkit, folder: Path, bundle_of, value: str
+    ) -> None:
+        bundle_of(folder / "bundle", BREEDS)
+        path = folder / "data" / "sample_submission.csv"
+        write(path, [["id", "breed"], *([p, value] for p in PHOTOS)])
+        told = toolkit("ensemble", "--quiet")
+        assert told.code == 0
+        assert (
+            f"none of the values in 'breed' ({value}) is a class of the bundle (beagle" in told.err
+        )
+
+
+@pytest.mark.parametrize(
+    ("classes", "columns", "values", "complaint"),
+    [
+        (
+            ("cat", "dog"),
+            ["id", "dog", "cat", "zebra"],
+            [".33", ".33", ".33"],
+            "1 more of numbers from 0 to 1 that are no class of it: zebra",
+        ),
+        (BREEDS, ["id", *BREEDS, "UNK"], ["0"] * 7, "that are no class of it: UNK"),
+        (("cat", "dog"), ["id", "score"], ["38.4"], "it asks for a number on a scale"),
+    ],
+)
+def test_what_the_bundle_cannot_answer_is_refused(
+    toolkit, folder: Path, bundle_of, classes, columns, values, complaint: str
+) -> None:
+    bundle_of(folder / "bundle", classes)
+    path = folder / "data" / "sample_submission.csv"
+    write(path, [columns, *([p, *values] for p in PHOTOS)])
+    told = toolkit("ensemble")
+    assert (told.code, told.out) == (1, "")
+    assert complaint in told.err
+    assert not (folder / "submission.csv").exists()
+
+
 class TestTheBestLabels:
     def test_a_sample_of_lists_gets_lists(self, toolkit, folder: Path, bundle_of) -> None:
         bundle_of(folder / "bundle", BREEDS)
@@ -364,7 +429,7 @@ class TestWithoutASample:
         ("arguments", "complaint"),
         [
             (["--positive", "pug"], "Expected data of two classes, received 6"),
-            (["--top", "7"], "at most the 6 classes, not 7"),
+            (["--top", "7"], "at most the 6 classes"),
             (["--clip", "0.4"], "above 0 and at most 1/6, received 0.4"),
             (["--clip", "0.01", "--format", "labels"], "where probabilities are written"),
             (

@@ -285,6 +285,7 @@ LAYOUTS = {
             "is_test": "00001",
             "is_train": ("True", "True", "True", "True", "False"),
             "split": ("train", "train", "train", "train", "unlabeled"),
+            "subset": ("train", "train", "dev", "train", "holdout"),
             "Usage": ("Training", "Training", "Training", "Training", "Private"),
         }.items()
     },
@@ -954,10 +955,10 @@ REFUSED: dict[str, tuple[Callable[[], Files], tuple[str, ...]]] = {
         lambda: {
             **TRAIN,
             "train.csv": table(
-                "id,label,split", "1,a,train", "2,a,holdout", "3,b,train", "4,b,holdout"
+                "id,label,split", "1,a,train", "2,a,later", "3,b,train", "4,b,later"
             ),
         },
-        ("the column 'split' says which part", "'holdout' (2 rows)", "rename the column"),
+        ("the column 'split' says which part", "'later' (2 rows)", "rename the column"),
     ),
     "no row to train on": (
         lambda: {**TRAIN, "train.csv": table("id,label,split", *(f"{r},test" for r in BARE))},

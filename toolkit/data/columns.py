@@ -68,7 +68,7 @@ def chosen_column(table: Table, name: str, argument: str) -> str:
     if len(alike) == 1:
         return alike[0]
     raise DataError(
-        f"{table.path}: no column '{name}' ({argument}={_upper(argument)}). "
+        f"{table.path}: no column '{name}' (`{argument}={_upper(argument)}`). "
         f"{suggestion(name, table.columns)}",
         path=table.path,
     )

@@ -52,8 +52,8 @@ class Reading:
             existing = next((each for each in (path, root / path) if each.exists()), None)
             if existing is None:
                 raise DataError(
-                    f"{path}: no such file or folder ({name}={_METAVARS[name]}), neither here nor "
-                    f"in {root}.",
+                    f"{path}: no such file or folder (`{name}={_METAVARS[name]}`), neither here "
+                    f"nor in {root}.",
                     path=path,
                 )
             found[name] = existing

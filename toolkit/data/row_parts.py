@@ -17,8 +17,8 @@ _FLAGS: dict[str, tuple[Role, Role]] = {
 }
 """Columns of yes and no: the part that each of the two means."""
 
-_TEST = ("public", "private", "publictest", "privatetest")
-"""Values for photos that a competition scores; see 'Usage' of Kaggle's solution files."""
+_TEST = ("public", "private", "publictest", "privatetest", "holdout", "hold_out", "hold-out")
+"""Values for photos that are kept from training; see 'Usage' of Kaggle's solution files."""
 
 
 def split_columns(table: Table, taken: Sequence[str | None]) -> list[str]:

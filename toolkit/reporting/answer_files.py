@@ -55,7 +55,8 @@ def _texts(
     """Return the text of each answer by column."""
     if wanted.kind in ("labels", "top"):
         best = np.argsort(-probabilities, axis=1, kind="stable")[:, : wanted.top]
-        texts = [" ".join(classes[index] for index in row) for row in best.tolist()]
+        written = wanted.written or classes
+        texts = [" ".join(written[index] for index in row) for row in best.tolist()]
         return {wanted.answers[0]: texts}
     clipped = probabilities if wanted.clip is None else clip(probabilities, wanted.clip)
     units = _units(clipped)

@@ -87,10 +87,12 @@ def read_answers(
     else:
         classes, found = _recognised(sample, labels, positive)
     values = sample.values
-    if found.kind == "labels":
-        return _labels(path, sample, values[found.answers[0]].tolist(), classes)
-    if found.kind == "top":
-        return _lists(path, sample, values[found.answers[0]].tolist(), classes)
+    if found.kind in ("labels", "top"):
+        label_of = dict(zip(found.written, classes, strict=False))
+        parts = [_parts(found, value) for value in values[found.answers[0]]]
+        said = [" ".join(label_of.get(part, part) for part in each) for each in parts]
+        read = _labels if found.kind == "labels" else _lists
+        return read(path, sample, said, classes)
     numbers = _numbers(path, values, found.answers)
     if found.kind == "positive":
         place = classes.index(found.classes[0])
@@ -104,6 +106,10 @@ def read_answers(
         return _with_probabilities(path, classes, sample.ids, probabilities, remark)
     order = [found.classes.index(name) for name in classes]
     return _rescaled(path, classes, sample.ids, numbers[:, order])
+
+
+def _parts(found: AnswerFormat, value: str) -> list[str]:
+    return [value] if found.kind == "labels" else value.split()
 
 
 def _each_id_once(path: Path, sample: Sample) -> Sample:

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import pandas as pd
 
-from toolkit.data.columns import LABEL_NAMES, WEAK_LABEL_NAMES, normalised
+from toolkit.data.columns import ID_NAMES, LABEL_NAMES, SPLIT_NAMES, WEAK_LABEL_NAMES, normalised
 from toolkit.data.request import Request
 from toolkit.data.sample import Sample
 from toolkit.errors import ToolkitError, UsageError
@@ -19,6 +19,8 @@ from toolkit.reporting.formats import AS_SAMPLED, AnswerFormat, FormatOptions, K
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _SEVERAL = re.compile(r"[|;,]")
 _SHOWN = 8
+_BLANK = {"?", "label", "class", "category", "string", "nan", "none", "unknown"}
+"""What a sample has in place of a label, folded, where it shows none."""
 
 
 def choose_format(
@@ -119,6 +121,7 @@ class _Wish:
             self._refuse("has one column a class, so that it takes probabilities, not labels")
         if self.wanted.positive is not None:
             self._refuse("has one column a class, so that no class is to be chosen by positive")
+        self._refuse_unknown_classes(by_column)
         return self._made(
             "probabilities",
             tuple(by_column),
@@ -127,12 +130,30 @@ class _Wish:
             clip=self.wanted.clip,
         )
 
+    def _refuse_unknown_classes(self, by_column: Mapping[str, str]) -> None:
+        """Refuse columns that take a probability too, of a class that the bundle does not know."""
+        used = (self.sample.id_column, *by_column)
+        unknown = [
+            name
+            for name in self.sample.columns
+            if name not in used
+            and normalised(name) not in (*ID_NAMES, *SPLIT_NAMES)
+            and all(_is_share(value) for value in self.sample.values[name])
+        ]
+        if unknown:
+            self._refuse(
+                f"has a column for each of the {len(by_column)} classes of the bundle, and "
+                f"{len(unknown)} more of numbers from 0 to 1 that are no class of it: "
+                f"{_first(unknown)}. Train with photos of these too, or name a copy of the sample "
+                "without them, `sample=FILE`"
+            )
+
     def _of_column(self, column: str) -> AnswerFormat:
         values = self.sample.values[column]
         length = self._lists(column, values)
         if self.wanted.top is not None or (length and self.wanted.format is None):
             top = self.wanted.top or length
-            return self._made("top", [column], f"the {top} most probable labels", top=top)
+            return self._made_of_labels("top", column, f"the {top} most probable labels", top)
         if self._wants_probability(column, values):
             positive, why = positive_class(column, self.classes, self.wanted.positive)
             return self._made(
@@ -145,7 +166,28 @@ class _Wish:
             )
         if self.wanted.clip is not None:
             self._refuse(f"has one column of labels, '{column}', and clip is for probabilities")
-        return self._made("labels", [column], f"labels in '{column}'")
+        return self._made_of_labels("labels", column, f"labels in '{column}'")
+
+    def _made_of_labels(self, kind: Kind, column: str, said: str, top: int = 1) -> AnswerFormat:
+        """Return the format of labels, which are written as the sample writes them."""
+        values = list(self.sample.values[column].unique())
+        parts = [part for value in values for part in (value.split() if top > 1 else [value])]
+        shown = {folded(part) for part in parts if part}
+        names = tuple(self.names.get(name, name) for name in self.classes)
+        is_one_to_one = len({folded(name) for name in names}) == len(names)
+        written: tuple[str, ...] = ()
+        warning = ""
+        if shown and not shown & {folded(name) for name in self.classes}:
+            if is_one_to_one and shown & {folded(name) for name in names}:
+                spelling = {folded(part): part for part in parts}
+                written = tuple(spelling.get(folded(name), name) for name in names)
+                said = f"{said}, by the readable names of the classes"
+            elif len(shown) > 1 or not shown <= _BLANK:
+                warning = (
+                    f"{self.sample.path}: none of the values in '{column}' ({_first(parts)}) is a "
+                    f"class of the bundle ({_first(self.classes)}), whose labels are written"
+                )
+        return self._made(kind, [column], said, top=top, written=written, warning=warning)
 
     def _wants_probability(self, column: str, values: pd.Series) -> bool:
         """Return whether a column takes the probability of one of two classes."""
@@ -160,22 +202,27 @@ class _Wish:
                 )
             return True
         numbers = all(_NUMBER.fullmatch(value) for value in values)
+        if two and numbers and any(float(v) % 1 and not 0 <= float(v) <= 1 for v in values):
+            self._refuse_scale(column)
         if two:
             # A sample that spells both classes shows labels; one of 0 alone is filled in.
             spells = set(self.classes) == set(values)
             return numbers and not spells and all(0 <= float(value) <= 1 for value in values)
         unknown = set(values) - set(self.classes)
         if numbers and any(float(value) % 1 for value in unknown):
-            self._refuse(
-                f"has numbers with decimals in its only column, '{column}', and the bundle has "
-                f"{len(self.classes)} classes: it asks for a number on a scale. This toolkit "
-                "classifies; where labels are wanted, say `format='labels'`"
-            )
+            self._refuse_scale(column)
         return False
+
+    def _refuse_scale(self, column: str) -> NoReturn:
+        self._refuse(
+            f"has numbers with decimals in its only column, '{column}', and the bundle has "
+            f"{len(self.classes)} classes: it asks for a number on a scale. This toolkit "
+            "classifies; where labels are wanted, say `format='labels'`"
+        )
 
     def _lists(self, column: str, values: pd.Series) -> int:
         """Return how many labels a value of a column holds at the most; 0 where it holds one."""
-        known = {folded(name) for name in self.classes}
+        known = {folded(name) for name in (*self.classes, *self.names.values())}
         several = [value for value in values.unique() if folded(value) not in known]
         for value in several:
             parts = [part.strip() for part in _SEVERAL.split(value)]
@@ -224,7 +271,7 @@ def _check_limits(found: AnswerFormat, classes: Sequence[str]) -> None:
     if found.kind == "top":
         if found.top > len(classes):
             raise UsageError.of("top", found.top, f"Expected at most the {len(classes)} classes.")
-        spaced = [name for name in classes if len(name.split()) != 1]
+        spaced = [name for name in found.written or classes if len(name.split()) != 1]
         if spaced:
             raise ToolkitError(
                 f"The class '{spaced[0]}' has a space in its name, and the labels of a list have "
@@ -234,6 +281,10 @@ def _check_limits(found: AnswerFormat, classes: Sequence[str]) -> None:
         raise UsageError(
             f"clip: Expected a number above 0 and at most 1/{len(classes)}, received {found.clip}."
         )
+
+
+def _is_share(value: str) -> bool:
+    return bool(_NUMBER.fullmatch(value)) and 0 <= float(value) <= 1
 
 
 def _first(names: Sequence[str]) -> str:

@@ -57,10 +57,12 @@ class AnswerFormat:
         id_column: The one of ids.
         answers: Those that are answered; the others are the sample's own.
         classes: The class of each of `answers`; of labels, none.
+        written: How a label is written, in class order; empty where it stands for itself.
         top: How many labels a photo gets.
         clip: See `FormatOptions`.
         separator: Between the values of a row.
         said: In words, for a user.
+        warning: What a user must hear of even where they want no progress; mostly empty.
     """
 
     kind: Kind
@@ -68,10 +70,12 @@ class AnswerFormat:
     id_column: str
     answers: tuple[str, ...]
     classes: tuple[str, ...] = ()
+    written: tuple[str, ...] = ()
     top: int = 1
     clip: float | None = None
     separator: str = ","
     said: str = field(default="", compare=False)
+    warning: str = field(default="", compare=False)
 
     @property
     def needs_probabilities(self) -> bool:
@@ -87,5 +91,5 @@ class AnswerFormat:
         """Return what `record` wrote: the format, and all labels in class order."""
         said = dict(content)
         classes = tuple(said.pop("all_classes"))
-        lists = {key: tuple(said[key]) for key in ("columns", "answers", "classes")}
+        lists = {key: tuple(said[key]) for key in ("columns", "answers", "classes", "written")}
         return cls(**{**said, **lists}), classes

@@ -124,6 +124,8 @@ def submit(
     for warning in request.found.warnings:
         reporter.warn(warning)
     reporter.say(f"answer: {wanted.said}")
+    if wanted.warning:
+        reporter.warn(wanted.warning)
     if why_full and skipping != FULL:
         reporter.say(f"every member looks at every view: {why_full}")
         skipping = FULL
