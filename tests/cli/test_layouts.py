@@ -133,6 +133,8 @@ AB = {"a": 2, "b": 2}
 FOUR = (1, 2, 3, 4)
 TWO = ("1,r,p", "2,r,q", "3,g,p", "4,g,q")
 ROWS = ("1.png,a", "2.png,a", "3.png,b", "4.png,b")
+HOTS = ("1,1,0", "2,1,0", "3,0,1", "4,0,1")
+HOT = ("2.png, 1, 0", "3.png, 0, 1", "4.png, 0, 1")
 BARE = ("1,a", "2,a", "3,b", "4,b")
 TRAIN = numbered("train/{}.png", 1, 2, 3, 4)
 
@@ -289,6 +291,64 @@ LAYOUTS = {
             "Usage": ("Training", "Training", "Training", "Training", "Private"),
         }.items()
     },
+    "a table in each part, photos of the same names": Layout(
+        lambda: {
+            **numbered("train/{}.png", 1, 2, 3, 4),
+            **numbered("valid/{}.png", 1, 3),
+            **numbered("test/{}.png", 1, 2),
+            "train/_classes.csv": table("filename, a, b", "1.png, 1, 0", *HOT),
+            "valid/_classes.csv": table("filename, a, b", "1.png, 1, 0", "3.png, 0, 1"),
+            "test/_classes.csv": table("filename, a, b", "1.png, 1, 0", "2.png, 0, 1"),
+        },
+        {"a": 3, "b": 3},
+        ("train/_classes.csv", "valid/_classes.csv", "validation: 2 photos, as the data says"),
+        2,
+    ),
+    "features beside labels": Layout(
+        lambda: {
+            **numbered("train_features/{}.png", 1, 2, 3, 4),
+            "train_features.csv": table("id,path,site", *(f"{n},x/{n}.png,{n % 2}" for n in FOUR)),
+            "train_labels.csv": table("id,a,b", *HOTS),
+        },
+        AB,
+        ("train_labels.csv", "photos: train_features/"),
+        passed_over=("train_features.csv: has labels too, not used",),
+    ),
+    "two tables, of which the sample's columns are those of one": Layout(
+        lambda: {
+            **TRAIN,
+            **photos("test/9.png"),
+            "train_a.csv": table("id,site", "1,x", "2,y", "3,x", "4,y"),
+            "train_b.csv": table("id,kind", "1,a", "2,a", "3,b", "4,b"),
+            "sample_submission.csv": table("id,a,b", "9,0.5,0.5"),
+        },
+        AB,
+        ("train_b.csv",),
+        1,
+        passed_over=("train_a.csv: has labels too, not used",),
+    ),
+    "metadata with two readings, folders that begin alike": Layout(
+        lambda: {
+            **numbered("ISIC_9_Training_Input/{}.png", 1, 2, 3, 4),
+            **photos("ISIC_9_Test_Input/9.png"),
+            "ISIC_9_Training_GroundTruth.csv": table("image,a,b,UNK", *(f"{r},0" for r in HOTS)),
+            "ISIC_9_Training_Metadata.csv": table("image,sex,site", *TWO),
+        },
+        AB,
+        ("ISIC_9_Training_GroundTruth.csv", "ISIC_9_Test_Input/"),
+        1,
+        passed_over=("Metadata.csv: has labels too, not used", "classes without any photo: UNK"),
+    ),
+    "text beside photos that is no table": Layout(
+        lambda: {
+            **photos("images/a/1.png", "images/a/2.png", "images/b/3.png", "images/b/4.png"),
+            "train_test_split.txt": table("1 1", "2 0"),
+            "train_list.txt": "",
+        },
+        AB,
+        passed_over=("train_test_split.txt: has no labels of photos here",),
+        warned=("train_list.txt: has no labels of photos here",),
+    ),
     "whole numbers in two spellings": Layout(
         lambda: {**TRAIN, "train.csv": table("id,label", "1,1.0", "2,1", "3,0.0", "4,0")},
         {"0": 2, "1": 2},

@@ -55,7 +55,7 @@ class Catalogue:
         for folder in _shallow(here.tree):
             json += [folder.path / name for name in folder.others if name.lower().endswith(".json")]
             for path in _tables(folder, here):
-                found.setdefault(_use(path), []).append(path)
+                found.setdefault(_use(path) or _use_by_place(folder), []).append(path)
         others = sorted(found.get("", []), key=lambda path: not is_telling(path))
         uses = ("sample", "doubtful", "train", "validation", "test")
         samples, doubtful, train, validation, test = (tuple(found.get(use, [])) for use in uses)
@@ -98,6 +98,13 @@ def _use(path: Path) -> str:
     if part:
         return "test" if part == "predict" else part
     return "doubtful" if may_be_sample(path) else ""
+
+
+def _use_by_place(folder: Folder) -> str:
+    """Return the part that a table is for whose folder holds one; empty for training."""
+    roles = [role_of(name) for name in folder.place.split("/")]
+    part = next(filter(None, reversed(roles)), "")
+    return {"predict": "test", "train": ""}.get(part, part)
 
 
 def is_telling(path: Path) -> bool:

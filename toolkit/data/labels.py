@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,6 +49,7 @@ class LabelTable:
     Attributes:
         path: Of the table.
         columns: In words, which are taken for what.
+        label_columns: The column of labels, or those of the classes.
         ids: In the order of the rows.
         labels: One an id.
         groups: Likewise; empty where no column of groups was named.
@@ -62,6 +63,7 @@ class LabelTable:
     columns: str
     ids: tuple[str, ...]
     labels: tuple[str, ...]
+    label_columns: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     parts: tuple[Role, ...] = ()
     for_test: tuple[str, ...] = ()
@@ -141,13 +143,11 @@ def label_table(
     chosen = pd.DataFrame({"id": frame[id_column], "label": labels}, dtype=object)
     if group_column:
         chosen["group"] = frame[group_column]
-    remarks = []
+    remarks: list[str] = []
     for_test: tuple[str, ...] = ()
     if splits:
         chosen["part"] = row_parts(table, splits)
         chosen, for_test = _for_training(table, chosen, splits)
-    if for_test:
-        remarks.append(f"{table.path.name}: {len(for_test):,} rows that {_named(splits)} for test")
     _refuse_empty(table.path, chosen)
     as_written = list(chosen["label"])
     chosen["label"] = whole_numbers(as_written)
@@ -155,27 +155,24 @@ def label_table(
         asked = placeholders if label_columns[0] in wanted else ()
         where = f"{table.path}: the column '{label_columns[0]}'"
         refuse_no_classes(where, list(chosen["label"]), normalised(label_columns[0]), asked)
-        remarks += _rewritten(table.path, as_written, list(chosen["label"]))
+        remarks += _rewritten(as_written, list(chosen["label"]))
     unique = _unique(table.path, chosen, are_classes=are_classes)
-    if len(unique) < len(chosen):
-        count = len(chosen) - len(unique)
-        remarks.append(f"{table.path.name}: {count:,} rows that repeat an id with its label")
     unused = [name for name in rest if name not in label_columns]
     names: dict[str, str] = {}
     if are_classes and len(label_columns) == 1:
         names = _names_beside(frame, label_columns[0], unused)
-    if unused:
-        remarks.append(f"{table.path.name}: columns not used: {', '.join(unused[:8])}")
+    remarks += _remarks(for_test, splits, label_columns, chosen, unique, unused)
     return LabelTable(
         path=table.path,
         columns=said,
         ids=tuple(unique["id"]),
         labels=tuple(unique["label"]),
+        label_columns=tuple(label_columns),
         groups=tuple(unique["group"]) if group_column else (),
         parts=tuple(unique["part"]) if splits else (),
         for_test=for_test,
         names=names,
-        remarks=tuple(remarks),
+        remarks=tuple(f"{table.path.name}: {remark}" for remark in remarks),
     )
 
 
@@ -271,9 +268,29 @@ def _names_beside(frame: pd.DataFrame, label: str, others: Sequence[str]) -> dic
     return {}
 
 
-def _rewritten(path: Path, before: Sequence[str], after: Sequence[str]) -> list[str]:
+def _rewritten(before: Sequence[str], after: Sequence[str]) -> list[str]:
     changed = next((old for old, new in zip(before, after, strict=True) if old != new), None)
-    return [] if changed is None else [f"{path.name}: labels such as '{changed}' read as integers"]
+    return [] if changed is None else [f"labels such as '{changed}' read as integers"]
+
+
+def _remarks(
+    for_test: Sequence[str],
+    splits: Sequence[str],
+    label_columns: Sequence[str],
+    chosen: pd.DataFrame,
+    unique: pd.DataFrame,
+    unused: Sequence[str],
+) -> Iterator[str]:
+    """Say what was not used, or is used once where it stands twice."""
+    if for_test:
+        yield f"{len(for_test):,} rows that {_named(splits)} for test"
+    absent = set(label_columns) - set(chosen["label"]) if len(label_columns) > 1 else set()
+    if absent:
+        yield f"classes without any photo: {', '.join(sorted(absent)[:8])}"
+    if len(unique) < len(chosen):
+        yield f"{len(chosen) - len(unique):,} rows that repeat an id with its label"
+    if unused:
+        yield f"columns not used: {', '.join(unused[:8])}"
 
 
 def _for_training(

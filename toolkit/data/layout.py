@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Literal
 
 from toolkit.data.tree import Folder
@@ -32,7 +34,19 @@ _FILLERS = {
         "private",
         "public",
     ),
-    *("original", "raw", "additional", "files", "folder", "samples", "split", "final", "new"),
+    *(
+        "input",
+        "inputs",
+        "original",
+        "raw",
+        "additional",
+        "files",
+        "folder",
+        "samples",
+        "split",
+        "final",
+        "new",
+    ),
 }
 GENERIC = {
     *("images", "image", "imgs", "img", "photos", "photo", "pictures", "pics", "data", "dataset"),
@@ -122,13 +136,26 @@ def _leading_role(word: str) -> tuple[Role, str]:
 
 def _parts(top: Folder) -> Layout:
     by_role: dict[Role, list[Folder]] = {}
-    for folder in _filled(top):
-        by_role.setdefault(role_of(folder.name), []).append(folder)
+    filled = _filled(top)
+    for folder, role in zip(filled, _roles([folder.name for folder in filled]), strict=True):
+        by_role.setdefault(role, []).append(folder)
     # What is for prediction alone comes before test photos, which may have labels.
     test = [*by_role.get("predict", []), *_test_first(by_role.get("test", []))]
     return Layout(
         top, tuple(by_role.get("train", ())), tuple(by_role.get("validation", ())), tuple(test)
     )
+
+
+def _roles(names: Sequence[str]) -> list[Role]:
+    """Return the role of each folder, of `set1_train` and `set1_test` too, which begin alike."""
+    roles = [role_of(name) for name in names]
+    if any(roles) or len(names) < 2:
+        return roles
+    words = [re.split(r"[^A-Za-z0-9]+", name) for name in names]
+    alike = (len(set(column)) == 1 for column in zip(*words, strict=False))
+    common = sum(takewhile(bool, alike))
+    rest = [role_of("_".join(each[common:])) for each in words]
+    return rest if common and all(rest) else roles
 
 
 def _test_first(folders: list[Folder]) -> list[Folder]:

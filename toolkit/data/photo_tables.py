@@ -11,12 +11,18 @@ from pathlib import Path
 from toolkit.data.catalogue import is_telling
 from toolkit.data.columns import SAMPLED
 from toolkit.data.dataset import Dataset, Photo, class_order
-from toolkit.data.labels import LabelTable, NoLabelsError, label_table
+from toolkit.data.labels import (
+    AmbiguousColumnError,
+    LabelTable,
+    NoLabelsError,
+    label_table,
+    letters,
+)
 from toolkit.data.layout import Role
 from toolkit.data.reading import WARN_SHARE, Found, Reading
-from toolkit.data.resolver import CLASS_FOLDER, Resolution
+from toolkit.data.resolver import CLASS_FOLDER, EXACT, SPELLING, SUFFIX, Resolution
 from toolkit.data.source import Source
-from toolkit.data.tables import Table, read_table
+from toolkit.data.tables import TEXT_SUFFIXES, Table, read_table, stem
 from toolkit.data.tree import contents
 from toolkit.errors import DataError, ToolkitError, listing
 from toolkit.progress import counted
@@ -38,15 +44,23 @@ def dataset_of_tables(source: Source, reading: Reading) -> Dataset | None:
     catalogue = source.catalogue
     remarks: list[str] = []
     lost: list[LabelTable] = []
+    unclear: list[AmbiguousColumnError] = []
+    wanted = _wanted(source, reading)[0]
     for paths in (catalogue.train, catalogue.others):
-        tables = list(_candidates(paths, source, reading, remarks))
+        tables = list(_candidates(paths, source, reading, remarks, unclear))
         found = [table for table in tables if source.resolver.share(table.ids[:SAMPLED])]
         lost += [table for table in tables if table not in found]
+        best = max(map(_telling, found), default=0)
+        # What names itself so comes before a table that is unclear; nothing else does.
+        if unclear and (not found or best <= max(_telling(each) for each in unclear)):
+            raise unclear[0]
         if not found:
             continue
-        chosen = _chosen(found, source)
-        given = list(_candidates(catalogue.validation, source, reading, remarks))
-        remarks += [f"{t.path.name}: has labels too, not used" for t in found if t is not chosen]
+        chosen = _chosen(found, source, wanted)
+        given = list(_candidates(catalogue.validation, source, reading, remarks, unclear))
+        others = [table.path for table in found if table is not chosen]
+        others += [each.path for each in unclear if each.path]
+        remarks += [f"{_below(path, source)}: has labels too, not used" for path in others]
         return _dataset(source, [chosen, *map(_for_validation, given[:1])], remarks)
     if lost:
         return _dataset(source, lost[:1], remarks)  # Which says that its photos are not here.
@@ -65,11 +79,17 @@ def _for_validation(table: LabelTable) -> LabelTable:
 
 
 def _candidates(
-    paths: Iterable[Path], source: Source, reading: Reading, remarks: list[str]
+    paths: Iterable[Path],
+    source: Source,
+    reading: Reading,
+    remarks: list[str],
+    unclear: list[AmbiguousColumnError],
 ) -> Iterator[LabelTable]:
     """Return the tables that have ids and labels; what the others lack becomes a remark."""
     for path in paths:
-        is_named_so = path in source.catalogue.train
+        # Text beside photos is often something else, whatever its name says.
+        is_text = path.suffix.lower() == TEXT_SUFFIXES[-1]
+        is_named_so = path in source.catalogue.train and not is_text
         try:
             table = read_table(path)
         except ToolkitError as error:
@@ -89,6 +109,25 @@ def _candidates(
             yield label_table(table, reading, share, *_wanted(source, reading))
         except NoLabelsError as error:
             remarks.append(str(error))
+        except AmbiguousColumnError as error:
+            unclear.append(error)
+        except ToolkitError as error:
+            if not is_text or not source.has_class_folders:
+                raise
+            remarks.append(str(error))
+
+
+def _telling(table: LabelTable | AmbiguousColumnError) -> int:
+    """Return how clearly a table's name says that it holds labels: 1, 0, or -1 for other facts."""
+    name = letters(stem(table.path)) if table.path else ""
+    if any(word in name for word in ("label", "truth", "annot", "target", "solution")):
+        return 1
+    return -1 if any(word in name for word in ("feature", "meta", "info")) else 0
+
+
+def _below(path: Path, source: Source) -> str:
+    root = source.here.tree.path
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
 
 
 def is_list_beside_folders(table: Table, source: Source) -> bool:
@@ -113,32 +152,58 @@ def _wanted(source: Source, reading: Reading) -> tuple[tuple[str, ...], tuple[st
     return names, tuple(sample.frame[names[0]]) if len(names) == 1 else ()
 
 
-def _chosen(found: Sequence[LabelTable], source: Source) -> LabelTable:
+def _chosen(found: Sequence[LabelTable], source: Source, wanted: Sequence[str] = ()) -> LabelTable:
     """Return the table to take; of several that say the same, the largest.
+
+    The columns of the sample submission decide which they may be, then their names.
 
     Raises:
         ToolkitError: They say different things.
     """
-    ranked = sorted(found, key=lambda table: (-len(table.ids), len(table.path.name)))
+    if not _agree(found):
+        fitting = [table for table in found if _is_wanted(table, wanted)]
+        found = fitting or found
+        best = max(map(_telling, found))
+        found = [table for table in found if _telling(table) == best]
+    if not _agree(found):
+        readings = [
+            f"{table.path}: {table.columns}, {len(table.ids):,} photos, "
+            f"{len(set(table.labels)):,} classes"
+            for table in found
+        ]
+        raise DataError(
+            f"{source.root}: {len(found)} tables have labels of photos here, and they differ. "
+            "Name the right one with `labels=FILE`, its columns with `id_column=A` and "
+            f"`label_column=B`, and the photos with `photos=DIR`:\n{listing(readings)}",
+            path=source.root,
+        )
+    return _largest_first(found)[0]
+
+
+def _largest_first(tables: Sequence[LabelTable]) -> list[LabelTable]:
+    return sorted(tables, key=lambda table: (-len(table.ids), len(table.path.name)))
+
+
+def _agree(tables: Sequence[LabelTable]) -> bool:
+    """Return whether all tables say what the largest says."""
+    ranked = _largest_first(tables)
     largest = dict(zip(ranked[0].ids, ranked[0].labels, strict=True))
-    for other in ranked[1:]:
-        pairs = zip(other.ids, other.labels, strict=True)
-        if any(largest.get(id) != label for id, label in pairs):
-            readings = [
-                f"{table.path}: {table.columns}, {len(table.ids):,} photos, "
-                f"{len(set(table.labels)):,} classes"
-                for table in found
-            ]
-            raise DataError(
-                f"{source.root}: {len(found)} tables have labels of photos here, and they differ. "
-                "Name the right one with `labels=FILE`, its columns with `id_column=A` and "
-                f"`label_column=B`, and the photos with `photos=DIR`:\n{listing(readings)}",
-                path=source.root,
-            )
-    return ranked[0]
+    return all(
+        largest.get(id) == label
+        for other in ranked[1:]
+        for id, label in zip(other.ids, other.labels, strict=True)
+    )
+
+
+def _is_wanted(table: LabelTable, wanted: Sequence[str]) -> bool:
+    """Return whether a table says what the sample submission asks for."""
+    if len(wanted) == 1:
+        return table.label_columns == tuple(wanted)
+    return bool(wanted) and set(table.labels) <= set(wanted)
 
 
 def _dataset(source: Source, tables: Sequence[LabelTable], remarks: Sequence[str]) -> Dataset:
+    tables = [_placed(table, source) for table in tables] if len(tables) > 1 else tables
     ids = [id for table in tables for id in table.ids]
     labels = [label for table in tables for label in table.labels]
     groups = [group for table in tables for group in table.groups or [""] * len(table.ids)]
@@ -172,6 +237,17 @@ def _dataset(source: Source, tables: Sequence[LabelTable], remarks: Sequence[str
     return Dataset(source.root, classes, photos, dict(tables[0].names), found)
 
 
+def _placed(table: LabelTable, source: Source) -> LabelTable:
+    """Return a table of one part of the data with paths for ids: each part may have its 1.jpg."""
+    folder = next((f for f in source.tree.walk() if f.path == table.path.parent), None)
+    place = folder.place[len(source.tree.place) :].lstrip("/") if folder else ""
+    ids = tuple(f"{place}/{id}" for id in table.ids)
+    direct = (EXACT, SUFFIX, SPELLING)
+    if not place or not any(source.resolver.candidates(id)[0] in direct for id in ids):
+        return table
+    return replace(table, ids=ids, for_test=tuple(f"{place}/{id}" for id in table.for_test))
+
+
 def _expected(source: Source, id: str, label: str) -> Path:
     """Return where a user would look for a photo that is missing."""
     folder = source.folders[0]
@@ -197,7 +273,11 @@ def _found(
     held_out: Sequence[bool],
     remarks: Sequence[str],
 ) -> Found:
-    labels = ", ".join(f"{table.path.name} ({table.columns})" for table in tables)
+    several = len(tables) > 1
+    labels = ", ".join(
+        f"{_below(table.path, source) if several else table.path.name} ({table.columns})"
+        for table in tables
+    )
     rows = [("labels", labels), ("photos", source.said), ("ids to files", resolution.described)]
     if any(held_out):
         rows.append(("validation", f"{sum(held_out):,} photos, as the data says"))
