@@ -349,6 +349,24 @@ LAYOUTS = {
         passed_over=("train_test_split.txt: has no labels of photos here",),
         warned=("train_list.txt: has no labels of photos here",),
     ),
+    "one class": Layout(
+        lambda: photos("a/1.png", "a/2.png"),
+        {"a": 2},
+        warned=("cannot be trained on as it is: data: Expected photos of at least 2 classes",),
+    ),
+    "a class with photos for validation alone": Layout(
+        lambda: photos("train/a/1.png", "train/b/2.png", "val/a/3.png", "val/c/4.png"),
+        {"a": 2, "b": 1, "c": 1},
+        warned=("the data holds out all photos of 1 classes", "  c"),
+    ),
+    "a first line for Excel": Layout(
+        lambda: {
+            **TRAIN,
+            "train.csv": table("\ufeffsep=;", "id;label", *(f"{n};{n % 2}, x" for n in FOUR)),
+        },
+        {"0, x": 2, "1, x": 2},
+        ("id 'id', label 'label'",),
+    ),
     "whole numbers in two spellings": Layout(
         lambda: {**TRAIN, "train.csv": table("id,label", "1,1.0", "2,1", "3,0.0", "4,0")},
         {"0": 2, "1": 2},
@@ -1003,6 +1021,49 @@ REFUSED: dict[str, tuple[Callable[[], Files], tuple[str, ...]]] = {
             "sample_submission.csv": table("id,charm", "9,38.4"),
         },
         ("3 different numbers (1, 5, 9, ...), and the sample submission asks for numbers such as",),
+    ),
+    **{
+        f"a format that is not read, {name}": (
+            lambda name=name, content=content: {**TRAIN, name: content},
+            ("no labelled photos (it holds train/ with 4 photos", f"'{name}' is not read: {said}"),
+        )
+        for name, content, said in (
+            ("annotations/coco.json", "{}", "JSON, as of COCO; write"),
+            ("train/metadata.jsonl", "{}", "JSON, as of COCO; write"),
+            ("train.xlsx", "PK", "a spreadsheet; save it as CSV"),
+            ("train.rar", "Rar!", "a RAR archive"),
+            ("train.zip.001", "PK", "a RAR archive, or a part of a split one; extract it"),
+            ("x.npz", "PK", "a file of arrays"),
+            ("a.xml", "<a/>", "XML, as of Pascal VOC"),
+            (
+                "train-0.parquet",
+                parquet(image=[{"bytes": b"x", "path": "1.png"}], label=[0]),
+                "holds the photos themselves",
+            ),
+        )
+    },
+    "photos in a medical format": (
+        lambda: {"train/1.dcm": "DICM", "train.csv": table("id,label", "1,a", "2,b")},
+        ("none of them is in", "'train/1.dcm' is not read: a medical image; convert it to PNG"),
+    ),
+    "boxes of YOLO": (
+        lambda: {
+            **photos("train/images/1.png", "train/images/2.png"),
+            "train/labels/1.txt": "0 .5 .5 .1 .1",
+            "data.yaml": "names: [a, b]",
+        },
+        ("no labelled photos", "'data.yaml' is not read: YOLO"),
+    ),
+    "a table of folders": (
+        lambda: {
+            **photos(*(f"train/{n}/{k}.png" for n in range(4) for k in "xy")),
+            "train.csv": table("patient,label", "0,a", "1,b", "2,a", "3,b"),
+        },
+        ("the column 'patient' names folders of photos, such as '0'", "--group-column"),
+    ),
+    "an empty label": (
+        lambda: {**TRAIN, "train.csv": table("id,label", "1,a", "2,", "3,b", "4,")},
+        ("train.csv: the label is empty in 2 rows, the first in line 3. Fill it in or remove",),
     ),
     "lists of labels": (
         lambda: {

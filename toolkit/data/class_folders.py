@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from toolkit.data.dataset import Dataset, Photo, class_order
 from toolkit.data.layout import class_folders, unwrapped
+from toolkit.data.other_formats import unread_formats
 from toolkit.data.reading import WARN_SHARE, Found
 from toolkit.data.source import Source
+from toolkit.data.tables import read_table
 from toolkit.data.tree import Folder, contents
 from toolkit.errors import DataError
 
@@ -136,7 +138,18 @@ def _refuse_unlabelled(source: Source, parents: Sequence[Folder]) -> None:
             f"as {source.root / 'train.csv'}, and run this again.",
             path=source.root,
         )
+    unread = unread_formats(source.here.tree, dict(_unread_tables(source)))
     raise DataError(
-        f"{source.root}: no labelled photos ({contents(source.here.tree)}). {expected}",
+        f"{source.root}: no labelled photos ({contents(source.here.tree)}). {expected}{unread}",
         path=source.root,
     )
+
+
+def _unread_tables(source: Source) -> Iterator[tuple[str, str]]:
+    """Return name and reason of tables of photos."""
+    for path in (*source.catalogue.train, *source.catalogue.others):
+        if path.suffix.lower() == ".parquet":
+            try:
+                read_table(path)
+            except DataError as error:
+                yield path.name, str(error).partition(": ")[2].rstrip(".")

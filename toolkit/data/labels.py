@@ -29,6 +29,7 @@ from toolkit.data.targets import (
     whole_numbers,
 )
 from toolkit.errors import DataError, listing
+from toolkit.progress import counted
 
 SEVERAL_LABELS = 0.05
 """Share of ids with different labels from which they are several labels per photo, no mistakes."""
@@ -315,8 +316,12 @@ def _refuse_empty(path: Path, chosen: pd.DataFrame) -> None:
     for column in chosen.columns:
         empty = chosen.index[chosen[column] == ""]
         if len(empty):
-            more = f", as in {len(empty) - 1} further lines" if len(empty) > 1 else ""
-            raise DataError(f"{path}: line {empty[0]}: the {column} is empty{more}.", path=path)
+            rows = counted(len(empty), "row")
+            raise DataError(
+                f"{path}: the {column} is empty in {rows}, the first in line {empty[0]}. Fill it "
+                "in or remove these rows.",
+                path=path,
+            )
 
 
 def _unique(path: Path, chosen: pd.DataFrame, *, are_classes: bool) -> pd.DataFrame:

@@ -37,6 +37,7 @@ _FILLERS = {
     *(
         "input",
         "inputs",
+        "features",
         "original",
         "raw",
         "additional",

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from toolkit.data.dataset import Dataset
 from toolkit.data.duplicates import near_groups, near_matches
+from toolkit.data.holdout import prepare
 from toolkit.data.labelled import load_labelled
 from toolkit.data.ranges import Range
 from toolkit.data.reading import AUTO, Found, Reading
 from toolkit.data.request import NothingToPredictError, Request, load_request
 from toolkit.data.survey import PhotoFacts, ranges_among, survey
+from toolkit.errors import DataError
 from toolkit.progress import SILENT, Reporter
 
 
@@ -95,10 +97,20 @@ def overview(root: Path, reading: Reading = AUTO, reporter: Reporter = SILENT) -
         duplicates=[[paths[index] for index in group] for group in groups],
         conflicts=[[paths[index] for index in group] for group in conflicting],
         overlap=[(paths[sound[b]], test_paths[test_sound[a]]) for a, b in pairs.tolist()],
-        found=dataset.found.joined(request.found) if request else dataset.found,
+        found=_found(dataset, request),
         notes=[
             (path, note)
             for path, fact in zip([*paths, *test_paths], facts, strict=True)
             for note in fact.notes
         ],
     )
+
+
+def _found(dataset: Dataset, request: Request | None) -> Found:
+    """Return what was found, with a warning where training would refuse it."""
+    found = dataset.found.joined(request.found) if request else dataset.found
+    try:
+        prepare(dataset, skip_broken=True)
+    except DataError as error:
+        return found.joined(Found(warnings=(f"cannot be trained on as it is: {error}",)))
+    return found

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from toolkit.data.catalogue import is_telling
-from toolkit.data.columns import SAMPLED
+from toolkit.data.columns import MOSTLY, SAMPLED
 from toolkit.data.dataset import Dataset, Photo, class_order
 from toolkit.data.labels import (
     AmbiguousColumnError,
@@ -18,7 +18,8 @@ from toolkit.data.labels import (
     label_table,
     letters,
 )
-from toolkit.data.layout import Role
+from toolkit.data.layout import Role, class_folders
+from toolkit.data.other_formats import unread_formats
 from toolkit.data.reading import WARN_SHARE, Found, Reading
 from toolkit.data.resolver import CLASS_FOLDER, EXACT, SPELLING, SUFFIX, Resolution
 from toolkit.data.source import Source
@@ -93,7 +94,7 @@ def _candidates(
         try:
             table = read_table(path)
         except ToolkitError as error:
-            if is_named_so:
+            if is_named_so and path.suffix.lower() != ".parquet":
                 raise
             remarks.append(str(error))
             continue
@@ -108,6 +109,7 @@ def _candidates(
         try:
             yield label_table(table, reading, share, *_wanted(source, reading))
         except NoLabelsError as error:
+            _refuse_folder_names(table, source)
             remarks.append(str(error))
         except AmbiguousColumnError as error:
             unclear.append(error)
@@ -115,6 +117,28 @@ def _candidates(
             if not is_text or not source.has_class_folders:
                 raise
             remarks.append(str(error))
+
+
+def _refuse_folder_names(table: Table, source: Source) -> None:
+    """Refuse a table that gives a label to each folder of photos, whose names are no classes.
+
+    Raises:
+        ToolkitError: It is such a table.
+    """
+    folders = {each.name for top in source.folders for each in class_folders(top)}
+    for name in table.columns:
+        values = list(table.frame[name])
+        rest = [other for other in table.columns if other != name]
+        # Of classes each folder would have a label of its own.
+        is_shared = any(1 < table.frame[other].nunique() < len(values) for other in rest)
+        if is_shared and len(folders & set(values)) > MOSTLY * len(folders):
+            raise DataError(
+                f"{table.path}: the column '{name}' names folders of photos, such as "
+                f"'{values[0]}', not photos. Write a row for each photo, with its path, such as "
+                f"'{values[0]}/1.jpg', beside the label; a column with the folder's name keeps its "
+                "photos together where `group_column=NAME` names it.",
+                path=table.path,
+            )
 
 
 def _telling(table: LabelTable | AmbiguousColumnError) -> int:
@@ -222,7 +246,7 @@ def _dataset(source: Source, tables: Sequence[LabelTable], remarks: Sequence[str
             f"{names}: names {counted(len(ids), 'photo')}, such as '{ids[0]}', and none of them is "
             f"in {source.tree.path} ({contents(source.tree)}). Name their folder with "
             "`photos=DIR`, or their column with `id_column=A`; to take labels from folders, move "
-            "the table away.",
+            f"the table away.{unread_formats(source.tree, {})}",
         )
     classes = class_order(labels)
     number = {label: index for index, label in enumerate(classes)}

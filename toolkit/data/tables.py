@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from toolkit.data.other_formats import other_format
 from toolkit.errors import DataError
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
@@ -24,6 +26,9 @@ PACKED_SUFFIXES = (".zip", ".gz")
 
 SEPARATORS = (",", ";", "\t", "|")
 _SNIFFED_LINES = 20
+
+_EXCEL = re.compile(r'"?sep=([,;|\t ])"?[,;]*', re.IGNORECASE)
+"""A first line by which Excel is told what separates the values."""
 
 _UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error)
 
@@ -79,6 +84,8 @@ def read_table(path: Path) -> Table:
     Raises:
         ToolkitError: It cannot be read, or its rows are longer than its header.
     """
+    if path.is_file() and other_format(path.name):
+        raise DataError(f"{path}: {other_format(path.name)}.", path=path)
     try:
         name, content = _content(path)
     except FileNotFoundError:
@@ -118,11 +125,23 @@ def _from_parquet(path: Path, content: bytes) -> Table:
     if frame.index.name is not None:
         frame = frame.reset_index()
     frame.index = pd.RangeIndex(1, len(frame) + 1)
+    if any(_holds_photos(frame[name]) for name in frame.columns):
+        raise DataError(
+            f"{path}: holds the photos themselves; save them as files, and their labels as a CSV "
+            "'id,label'.",
+            path=path,
+        )
     # A column of pixels or structures names nothing.
     plain = [name for name in frame.columns if not _holds_objects(frame[name])]
     texts = {str(name).strip(): [_as_text(value) for value in frame[name]] for name in plain}
     named = pd.DataFrame(texts, index=frame.index, dtype=object)
     return Table(path, _without_index_column(named), ",".join(named.columns))
+
+
+def _holds_photos(column: pd.Series) -> bool:
+    values = column.dropna()
+    first = values.iloc[0] if len(values) else None
+    return isinstance(first, bytes) or (isinstance(first, dict) and "bytes" in first)
 
 
 def _holds_objects(column: pd.Series) -> bool:
@@ -145,7 +164,12 @@ def _from_text(path: Path, name: str, content: bytes) -> Table:
         raise DataError(f"{path}: cannot be read as CSV (the file is empty).", path=path)
     # Lists for older tools are lines such as 'images/1.jpg 3'.
     known = (*SEPARATORS, " ") if name.lower().endswith(".txt") else SEPARATORS
+    declared = _EXCEL.fullmatch(lines[blank].strip())
+    blank += 1 if declared else 0
+    if blank == len(lines):
+        raise DataError(f"{path}: the file has no rows.", path=path)
     between = separator(lines[blank : blank + _SNIFFED_LINES], known)
+    between = declared.group(1) if declared else between
     try:
         # Everything stays text: '007.jpg' and the label '01' must come out as they went in.
         frame = pd.read_csv(
