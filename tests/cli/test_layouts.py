@@ -1025,7 +1025,7 @@ REFUSED: dict[str, tuple[Callable[[], Files], tuple[str, ...]]] = {
     **{
         f"a format that is not read, {name}": (
             lambda name=name, content=content: {**TRAIN, name: content},
-            ("no labelled photos (it holds train/ with 4 photos", f"'{name}' is not read: {said}"),
+            ("no labelled photos (it holds ", f"'{name}' is not read: {said}"),
         )
         for name, content, said in (
             ("annotations/coco.json", "{}", "JSON, as of COCO; write"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -97,7 +98,7 @@ def overview(root: Path, reading: Reading = AUTO, reporter: Reporter = SILENT) -
         duplicates=[[paths[index] for index in group] for group in groups],
         conflicts=[[paths[index] for index in group] for group in conflicting],
         overlap=[(paths[sound[b]], test_paths[test_sound[a]]) for a, b in pairs.tolist()],
-        found=_found(dataset, request),
+        found=_found(dataset, train, request),
         notes=[
             (path, note)
             for path, fact in zip([*paths, *test_paths], facts, strict=True)
@@ -106,11 +107,14 @@ def overview(root: Path, reading: Reading = AUTO, reporter: Reporter = SILENT) -
     )
 
 
-def _found(dataset: Dataset, request: Request | None) -> Found:
+def _found(dataset: Dataset, facts: Sequence[PhotoFacts], request: Request | None) -> Found:
     """Return what was found, with a warning where training would refuse it."""
     found = dataset.found.joined(request.found) if request else dataset.found
+    photos = zip(dataset.photos, facts, strict=True)
+    broken = [photo.id for photo, fact in photos if fact.broken]
+    sound = dataset.without(broken) if len(broken) < len(facts) else dataset
     try:
-        prepare(dataset, skip_broken=True)
+        prepare(sound, skip_broken=True)
     except DataError as error:
         return found.joined(Found(warnings=(f"cannot be trained on as it is: {error}",)))
     return found
