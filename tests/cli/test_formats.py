@@ -168,7 +168,7 @@ class TestOneColumnAClass:
             told = toolkit("ensemble", *arguments)
             assert (told.code, told.out) == (2, "")
             assert "not its probabilities, and probabilities are wanted" in told.err
-            assert told.err.splitlines()[-1].startswith("error: tolerance: ")
+            assert told.err.splitlines()[-1].startswith("error: --tolerance: ")
         for arguments in (["--format", "labels"], ["--top", 2], ["--positive", "pug"]):
             told = toolkit("ensemble", *arguments)
             assert told.code != 0
