@@ -176,7 +176,7 @@ class TestGpu:
         (note,) = ensemble.notes
         assert note.startswith("CUDA is unavailable: ")
         assert "Expected CUDAExecutionProvider, but the session runs on CPU" in note
-        with pytest.raises(DeviceError, match="pass .device='cpu'."):
+        with pytest.raises(DeviceError, match=r"pass .device='cpu'."):
             Ensemble.load(tiny_bundle.folder, device="cuda")
 
     def test_a_batch_too_large_for_its_memory_is_known_before_the_first_photo(
