@@ -364,7 +364,7 @@ class TestWithoutASample:
         ("arguments", "complaint"),
         [
             (["--positive", "pug"], "Expected data of two classes, received 6"),
-            (["--top", "7"], "at most the 6 classes, not 7"),
+            (["--top", "7"], "--top 7: Expected at most the 6 classes"),
             (["--clip", "0.4"], "above 0 and at most 1/6, received 0.4"),
             (["--clip", "0.01", "--format", "labels"], "where probabilities are written"),
             (
