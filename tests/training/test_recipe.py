@@ -44,7 +44,7 @@ PLATEAU = {"monitor": "val_loss", "factor": 0.5, "patience": 2, "min_learning_ra
 # Keys that the published sets do not know.
 LATER_KEYS = (
     *("zero_init_residual", "warmup_cosine", "label_smoothing", "mixup", "cutmix", "ema"),
-    *("focal_gamma", "class_weights", "sampling"),
+    *("focal_gamma", "class_weights", "sampling", "gradient_accumulation_steps"),
 )
 
 # name, epochs, frozen share of the layers
