@@ -106,7 +106,7 @@ def train(
         >>> [(run.label, run.score["accuracy"]) for run in runs]
         [('improved/xception', 0.9106), ('improved/efficientnetb3', 0.9187)]
     """
-    if isinstance(backbones, str):
+    if isinstance(backbones, str) or (backbones is not None and not backbones):
         raise UsageError.of("backbones", backbones, "Expected a list of names.")
     chosen = recipes if isinstance(recipes, RecipeSet) else load_set(str(recipes))
     options = training.TrainingOptions(
