@@ -142,7 +142,6 @@ class TestAlike:
             ("ensemble --voting al", ["alpha="]),
             ("ensemble --voting alpha=1,b", ["alpha=1,beta="]),
             ("export --precision fp32,i", ["fp32,int8"]),
-            ("ensemble --plan f", ["fast"]),
             ("ens", ["ensemble"]),
         ],
     )
@@ -188,7 +187,6 @@ class TestMistakes:
             ("ensemble --device cdua", "cuda"),
             ("ensemble --voting unifrom", "uniform"),
             ("ensemble --voting alhpa=1", "alpha"),
-            ("ensemble --plan fsat", "fast"),
             ("export --precision fp32,itn8", "int8"),
             ("train-all --only Xcepton", "xception"),
             ("train-all --recipes improvd", "improved"),

@@ -21,6 +21,7 @@ from toolkit.exporting.export import ExportOptions, export
 from toolkit.files import sha256_file
 from toolkit.inference import sessions
 from toolkit.inference.bundle import Bundle, load_bundle, load_validation
+from toolkit.inference.calls import ModelKey
 from toolkit.inference.devices import choose_device
 from toolkit.inference.sessions import MemberSession, open_session
 from toolkit.inference.views import VIEWS, FixedViews
@@ -141,7 +142,7 @@ class TestWhatIsAccepted:
     def test_agrees_as_its_row_says(self, lowered: Bundle) -> None:
         (member,) = lowered.members
         held_out = load_validation(lowered)
-        said, expected = held_out.variants[member.name, "int8"], held_out.probabilities[0]
+        said, expected = held_out.variants[ModelKey(member.name, "int8")], held_out.probabilities[0]
         assert said.shape == expected.shape == (10, len(VIEWS), 8)
         (row,) = (row for row in lowered.precisions if row["accepted"])
         labels, kept = expected[:, 0].argmax(axis=1), said[:, 0].argmax(axis=1)
@@ -161,10 +162,10 @@ class TestWhatIsAccepted:
         (path,) = (trained.data / "train").rglob(str(validation.ids[3]))
         from toolkit.data.pixels import load
 
-        views = FixedViews(len(VIEWS))(load(path, member.square), 3)
+        views = FixedViews()(load(path, member.square), 3, range(len(VIEWS)))
         np.testing.assert_allclose(
             session.run(session.place(views), len(VIEWS)),
-            load_validation(lowered).variants[member.name, "int8"][3],
+            load_validation(lowered).variants[ModelKey(member.name, "int8")][3],
             atol=1e-5,
         )
 
@@ -338,8 +339,8 @@ class TestASecondExport:
         made.check_files()
         assert [len(member.variants) for member in made.members] == [1, 1]
         assert set(load_validation(made).variants) == {
-            (SMALL, "int8"),
-            (f"{SMALL}-second", "int8"),
+            ModelKey(SMALL, "int8"),
+            ModelKey(f"{SMALL}-second", "int8"),
         }
         assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 

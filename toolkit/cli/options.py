@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from toolkit.cli import complete
-from toolkit.errors import UsageError, nearest
+from toolkit.errors import nearest
 
 
 class Choice(click.Choice[str]):
@@ -232,7 +232,7 @@ def training(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def promise(command: Callable[..., Any]) -> Callable[..., Any]:
+def guarantee(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --tolerance, --confidence and --budget-ms."""
     for option in (
         click.option(
@@ -243,26 +243,15 @@ def promise(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--confidence",
             type=click.FloatRange(0, 1, min_open=True, max_open=True),
-            help="That no more labels differ.  [default: 0.95]",
+            help="That no more labels differ.  [default: the plan's, else 0.95]",
         ),
         click.option(
             "--tolerance",
             type=click.FloatRange(0, 1, min_open=True, max_open=True),
-            help="Largest share of labels that may differ from --plan exact.  [default: 0.01]",
+            metavar="SHARE",
+            help="Let at most this share of the labels differ from the full ensemble's, such as "
+            "0.01, for far fewer model calls.",
         ),
     ):
         command = option(command)
     return command
-
-
-def refuse_without_plan(plan: str, *chosen: float | str | None) -> None:
-    """Refuse the options of `promise`, and `--certify`, where there is nothing to promise.
-
-    Raises:
-        UsageError: One was given with a plan of which every label is exact.
-    """
-    if plan in ("exact", "certain") and any(each is not None for each in chosen):
-        raise UsageError(
-            "--tolerance, --confidence, --budget-ms and --certify: Expected with --plan fast or a "
-            f"plan's file, received --plan {plan}, of which every label is exact."
-        )

@@ -35,6 +35,7 @@ from toolkit.inference.bundle import (
     load_bundle,
     save_bundle,
 )
+from toolkit.inference.calls import ModelKey
 from toolkit.inference.views import VIEWS
 from toolkit.inference.voting import parse_weights
 from toolkit.machine import package_versions
@@ -244,7 +245,7 @@ def _voting(
     names = [each.member.name for each in lowered]
     probabilities = np.stack([np.load(building / f"{name}.npz")["probabilities"] for name in names])
     variants = {
-        (each.member.name, precision): said
+        ModelKey(each.member.name, precision): said
         for each in lowered
         for precision, said in each.answers.items()
     }

@@ -172,11 +172,11 @@ def answers_to_views(
     Returns:
         Probabilities of shape (photos, views, classes).
     """
-    photos, views = np.load(pixels, mmap_mode="r"), FixedViews(len(VIEWS))
+    photos, views = np.load(pixels, mmap_mode="r"), FixedViews()
     answers: list[NDArray[np.float32]] = []
     with reporter.track(f"{work}: views", len(chosen)) as advance:
         for number in chosen:
-            placed = session.place(views(np.asarray(photos[number]), number))
+            placed = session.place(views(np.asarray(photos[number]), number, range(len(VIEWS))))
             answers.append(session.run(placed, len(VIEWS)))
             advance(1)
     return np.stack(answers)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from toolkit.data.pixels import PixelDefinition, Resize, Square
 from toolkit.errors import ToolkitError
 from toolkit.files import read_json, sha256_file, sha256_json, write_json, written_whole
+from toolkit.inference.calls import ModelKey
 
 SCHEMA_VERSION = 4
 MANIFEST = "bundle.json"
@@ -295,14 +296,14 @@ class BundleValidation:
         labels: Shape (photos,), class indices.
         groups: Shape (photos,); near-duplicates share a number.
         probabilities: Shape (members, photos, views, classes), float32.
-        variants: By (member, precision), shape (photos, views, classes), float32.
+        variants: By member and precision, shape (photos, views, classes), float32.
     """
 
     ids: NDArray[np.str_]
     labels: NDArray[np.int64]
     groups: NDArray[np.int64]
     probabilities: NDArray[np.float32]
-    variants: Mapping[tuple[str, str], NDArray[np.float32]] = field(default_factory=dict)
+    variants: Mapping[ModelKey, NDArray[np.float32]] = field(default_factory=dict)
 
     def averaged(self, views: int) -> NDArray[np.float64]:
         """Return each member's mean over the first views, shape (members, photos, classes)."""
@@ -316,7 +317,7 @@ class BundleValidation:
             "labels": self.labels,
             "groups": self.groups,
             "probabilities": self.probabilities,
-            **{"/".join(key): array for key, array in self.variants.items()},
+            **{f"{key.member}/{key.precision}": array for key, array in self.variants.items()},
         }
         with written_whole(path) as temporary:
             np.savez_compressed(temporary, **arrays)
@@ -334,9 +335,7 @@ def load_validation(bundle: Bundle) -> BundleValidation:
     _check_file(path, bundle.validation_sha256)
     with np.load(path, allow_pickle=False) as arrays:
         named = {key: arrays[key] for key in arrays.files}
-    variants = {
-        (key.split("/")[0], key.split("/")[1]): named.pop(key) for key in list(named) if "/" in key
-    }
+    variants = {ModelKey(*key.split("/")): named.pop(key) for key in list(named) if "/" in key}
     return BundleValidation(**named, variants=variants)
 
 

@@ -160,7 +160,7 @@ def page_of(found: Artifacts, *, photos: bool = True) -> Page:
         cost=cost_section(
             submission.latency if submission else {},
             bundle.precisions if bundle else (),
-            found.plan,
+            found.plan.search if found.plan else None,
         ),
         provenance=provenance_section(found),
         embedded=(

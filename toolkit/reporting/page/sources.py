@@ -15,12 +15,12 @@ from toolkit.data.reading import AUTO
 from toolkit.errors import ToolkitError, argument
 from toolkit.files import read_json, sha256_file
 from toolkit.inference.bundle import Bundle, BundleValidation, load_bundle, load_validation
-from toolkit.inference.plan import Plan, load_plan
-from toolkit.inference.plans import folder_beside
+from toolkit.inference.plan import CascadePlan, load_plan, read_plan
 from toolkit.metrics import doubt, doubt_of
 from toolkit.progress import SILENT, Reporter
 from toolkit.reporting.answered import read_answers
 from toolkit.reporting.gain import Gain
+from toolkit.reporting.planning import PLAN
 from toolkit.reporting.provenance import MANIFEST_KEYS, Made, holes
 from toolkit.reporting.submission import SCHEMA_VERSION, latency_path, manifest_path
 from toolkit.training.run import Run, finished_runs
@@ -31,13 +31,25 @@ DEFAULTS = {
     "bundle": Path("bundle"),
     "submission": Path("submission.csv"),
     "gain": Path("gain.json"),
+    "plan": PLAN,
 }
 
 LATENCY_KEYS = {
     **dict.fromkeys(("provider", "device", "notes", "photos", "views", "batch", "threads"), ()),
-    **dict.fromkeys(("stages", "load_ms", "first_run_ms", "peak_memory_bytes"), ()),
+    **dict.fromkeys(
+        (
+            "method",
+            "guarantee",
+            "cascade",
+            "stages",
+            "load_ms",
+            "first_run_ms",
+            "peak_memory_bytes",
+        ),
+        (),
+    ),
     "end_to_end": ("seconds", "photos_per_second"),
-    "inference": ("ms_a_photo", "runs_a_photo"),
+    "inference": ("ms_a_photo", "calls_a_photo", "full_calls_a_photo"),
 }
 """Keys of a latency report that the page tells, with the keys in them."""
 
@@ -94,7 +106,8 @@ class Artifacts:
         bundle: The bundle.
         validation: What its members say of the held-out photos.
         submission: The submission.
-        plan: The plan that the submission followed, else one made for this bundle.
+        plan: The plan that the submission followed, where it was searched, else one of this bundle
+            that `toolkit plan` wrote.
         truth: The true category by id of photos that the submission answers.
         gain: Of this bundle over its best member, on those photos.
         missing: By section, how to get what is missing.
@@ -106,7 +119,7 @@ class Artifacts:
     bundle: Bundle | None = None
     validation: BundleValidation | None = None
     submission: Submission | None = None
-    plan: Plan | None = None
+    plan: CascadePlan | None = None
     truth: Mapping[str, str] | None = None
     gain: Gain | None = None
     missing: Mapping[str, str] | None = None
@@ -283,22 +296,16 @@ def _runs(
     return tuple(members or found)
 
 
-def _plan(bundle: Bundle | None, submission: Submission | None) -> Plan | None:
-    if bundle is None:
+def _plan(bundle: Bundle | None, submission: Submission | None) -> CascadePlan | None:
+    if submission and submission.manifest:
+        source = f"{manifest_path(submission.path)}: plan"
+        followed = read_plan(submission.manifest["plan"], source)
+        if followed.search:
+            return followed
+    if bundle is None or not DEFAULTS["plan"].is_file():
         return None
-    plans = []
-    for path in sorted(folder_beside(bundle).glob("*.json"), key=lambda one: one.stat().st_mtime):
-        try:
-            plan = load_plan(path)
-        except ToolkitError:
-            continue  # Not every JSON in that folder need be a plan.
-        if plan.bundle == bundle.sha256:
-            plans.append(plan)
-    fast = (submission.latency.get("fast") if submission else None) or {}
-    followed = [plan for plan in plans if plan.sha256 == fast.get("plan_sha256")]
-    tta = submission.manifest.get("options", {}).get("tta") if submission else None
-    likely = [plan for plan in plans if tta in (None, plan.views)]
-    return next(iter([*followed[-1:], *likely[-1:]]), None)
+    plan = load_plan(DEFAULTS["plan"])
+    return plan if plan.bundle == bundle.sha256 else None
 
 
 def _doubts(found: Artifacts) -> list[str]:
