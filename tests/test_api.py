@@ -40,6 +40,9 @@ PUBLIC = [
     "evaluate",
     "export",
     "fuse",
+    "plan",
+    "predict",
+    "reproduce",
     "train",
 ]
 
@@ -74,7 +77,9 @@ def script(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_plain_script_trains_and_exports_without_progress(trained: Trained, tmp_path: Path) -> None:
+def test_a_plain_script_trains_and_exports_without_progress(
+    trained: Trained, tmp_path: Path
+) -> None:
     ended = script(
         tmp_path,
         f"""

@@ -1,4 +1,4 @@
-"""Training and export for people who write Python: each function does what its command does."""
+"""From photos to a bundle: train, export, fuse."""
 
 from __future__ import annotations
 
