@@ -8,8 +8,10 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,20 +75,71 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
+LARGEST_JSON = 512 * 2**20
+"""Bytes of a JSON file that is read; a manifest of a million photos has 20 million."""
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def irregularity(status: os.stat_result) -> str:
+    """Return what a path leads to where it is no regular file; empty where it is one.
+
+    A named pipe would wait for ever, and a device has no end.
+    """
+    kind = stat.S_IFMT(status.st_mode)
+    return "" if kind == stat.S_IFREG else _KINDS.get(kind, "something else")
+
+
+def regular_file(path: Path, most_bytes: int | None = None) -> None:
+    """Refuse what is no regular file, or too large, before it is opened.
 
     Raises:
-        ToolkitError: The file is missing or is no JSON object.
+        ToolkitError: It is missing, something else than a file, or has too many bytes.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        status = path.stat()
     except FileNotFoundError:
         raise ToolkitError(f"{path}: no such file.") from None
     except (OSError, ValueError) as error:
+        raise ToolkitError(f"{path}: cannot be read ({error}).") from None
+    if other := irregularity(status):
+        raise ToolkitError(f"{path}: is {other}, not a file.")
+    if most_bytes is not None and status.st_size > most_bytes:
+        raise ToolkitError(
+            f"{path}: has {status.st_size / 2**20:,.0f} MiB; at most "
+            f"{most_bytes / 2**20:,.0f} are read."
+        )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object of a bounded size, in which no key stands twice.
+
+    Raises:
+        ToolkitError: The file is missing or is no such object.
+    """
+    regular_file(path, LARGEST_JSON)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_each_key_once)
+    except (OSError, ValueError) as error:
         raise ToolkitError(f"{path}: cannot be read as JSON ({error}).") from None
+    except RecursionError:
+        raise ToolkitError(f"{path}: cannot be read as JSON (nested too deeply).") from None
     if not isinstance(content, dict):
         raise ToolkitError(f"{path}: Expected a JSON object, received {type(content).__name__}.")
+    return content
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        raise ValueError(f"the key '{twice}' stands twice")
     return content
 
 

@@ -6,6 +6,7 @@ import csv
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +130,8 @@ class TestBundle:
         learnt = "".join(
             sha256_file(path)[:PHOTO_DIGITS] for path in (class_folders / "10").iterdir()
         )
-        data = {**bundle.data, "trained_on": learnt}
-        save_bundle(type(bundle)(**{**vars(bundle), "data": data}))
+        data = replace(bundle.data, trained_on=learnt)
+        save_bundle(replace(bundle, data=data))
         assert "TRAINED ON 4 OF THEM" in evaluated(own, labelled).photos
 
     def test_an_unknown_class_is_named(self, tiny_bundle, class_folders: Path) -> None:

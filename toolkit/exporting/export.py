@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from toolkit.capacity import Capacity
 from toolkit.data.pixels import PixelDefinition
@@ -31,6 +32,7 @@ from toolkit.inference.bundle import (
     VALIDATION,
     Bundle,
     BundleValidation,
+    TrainedOn,
     VotingTable,
     load_bundle,
     save_bundle,
@@ -171,19 +173,19 @@ def _build(
         names=photos.names,
         class_prior=tuple(count / seen.training_photos for count in seen.class_counts),
         pixels=PixelDefinition(ranges=seen.pixels.ranges),
-        data={
-            "fingerprint": seen.fingerprint,
-            "split_seed": seen.split_seed,
-            "validation_fraction": seen.validation_fraction,
-            "held_out": seen.held_out,
-            "reading": seen.reading,
-            "trained_on": first.trained_on,
-        },
+        data=TrainedOn(
+            fingerprint=seen.fingerprint,
+            split_seed=seen.split_seed,
+            validation_fraction=seen.validation_fraction,
+            held_out=seen.held_out,
+            reading=seen.reading,
+            trained_on=first.trained_on,
+        ),
         members=tuple(members),
         voting=tables,
         requested_voting=wanted.voting,
         validation_sha256=sha256_file(building / VALIDATION) if validation else "",
-        precisions=tuple(row for each in lowered for row in each.rows),
+        precisions=tuple(trial for each in lowered for trial in each.trials),
     )
 
 
@@ -217,8 +219,7 @@ def _finish_earlier(
 
 def _tidy(bundle: Bundle) -> None:
     """Remove what only an export that goes on would need."""
-    kept = {MANIFEST, *(member.file for member in bundle.members)}
-    kept.update(*(variant.files for member in bundle.members for variant in member.variants))
+    kept = {MANIFEST, *(file for member in bundle.members for file in member.files)}
     if bundle.validation_sha256:
         kept.add(VALIDATION)
     for path in bundle.folder.iterdir():
@@ -238,7 +239,7 @@ def _voting(
         return {views: _chosen(table, wanted.voting) for views in range(1, len(VIEWS) + 1)}
     names = [each.member.name for each in lowered]
     probabilities = np.stack([np.load(building / f"{name}.npz")["probabilities"] for name in names])
-    variants = {
+    variants: dict[tuple[str, str], NDArray[np.float32]] = {
         (each.member.name, precision): said
         for each in lowered
         for precision, said in each.answers.items()
@@ -367,8 +368,8 @@ def _in_words(runs: Iterable[str], voting: str, metric: str, lower: set[str]) ->
 
 
 def _tried(bundle: Bundle) -> set[str]:
-    # Whatever is asked for is tried, so every precision has rows.
-    return {row["precision"] for row in bundle.precisions}
+    # Whatever is requested is tried, so every precision has trials.
+    return {trial.precision for trial in bundle.precisions}
 
 
 def _is_of(

@@ -210,7 +210,7 @@ def _evaluate_bundle(
     views = settings["tta"]
     names = [member.name for member in bundle.members]
     if labelled.given:
-        dataset = labelled.load(bundle.classes, bundle.data.get("reading", {}))
+        dataset = labelled.load(bundle.classes, bundle.data.reading)
         labels = _labels(dataset)
         ensemble = Ensemble.load(bundle, **settings)
         for note in ensemble.notes:
@@ -218,7 +218,7 @@ def _evaluate_bundle(
         for line in ensemble.details:
             reporter.detail(line)
         by_member, mixed = _predicted(ensemble, dataset, reporter)
-        where = _described(dataset, bundle.data["trained_on"])
+        where = _described(dataset, bundle.data.trained_on)
     else:
         bundle.check_files()
         validation = load_validation(bundle)

@@ -104,7 +104,7 @@ def submit(
     if fast and settings["tta_views"] != "fixed":
         raise UsageError("--plan: a plan is made of fixed views. Leave --tta-views out.")
     manifest = load_bundle(bundle)
-    reading = reading.completed(manifest.data.get("reading", {}), data)
+    reading = reading.completed(manifest.data.reading, data)
     request = load_request(data, reading, reporter)
     wanted = choose_format(request, manifest.classes, manifest.names, answer)
     if fast and wanted.needs_probabilities:

@@ -3,24 +3,42 @@
 from __future__ import annotations
 
 import shutil
-import zipfile
-import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
+import pydantic
 from numpy.typing import NDArray
+from pydantic import Field, PositiveInt
 
+from toolkit.artifacts import (
+    Count,
+    Sha256,
+    Share,
+    artifact,
+    check_predictions,
+    check_probabilities,
+    read_arrays,
+    read_artifact,
+)
 from toolkit.data.pixels import PixelDefinition
 from toolkit.errors import ToolkitError
-from toolkit.files import read_json, sha256_json, write_json, write_text, written_whole
+from toolkit.files import (
+    read_json,
+    regular_file,
+    sha256_json,
+    write_json,
+    write_text,
+    written_whole,
+)
+from toolkit.metrics import Score
 from toolkit.training.recipe import Recipe
 from toolkit.training.recipe_files import recipe_from_yaml
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 MANIFEST, RECIPE, MODEL = "run.json", "recipe.yaml", "model.keras"
 HISTORY, VALIDATION, CURVES = "history.csv", "validation.npz", "curves.png"
 PROGRESS, CHECKPOINTS = "progress.json", "checkpoints"
@@ -35,7 +53,7 @@ PHOTO_DIGITS = 12
 """Of each photo's hash that are kept: enough that of a million no two are alike by chance."""
 
 
-@dataclass(frozen=True)
+@artifact
 class DataSeen:
     """Which photos a run saw.
 
@@ -59,18 +77,29 @@ class DataSeen:
 
     folder: str
     fingerprint: str
-    classes: tuple[str, ...]
-    class_counts: tuple[int, ...]
+    classes: Annotated[tuple[str, ...], Field(min_length=2)]
+    class_counts: tuple[Count, ...]
     split_seed: int
-    validation_fraction: float
-    training_photos: int
-    validation_photos: int
+    validation_fraction: Share
+    training_photos: Count
+    validation_photos: Count
     left_out: tuple[str, ...] = ()
     held_out: str = ""
     photos_sha256: str = ""
     reading: dict[str, str] = field(default_factory=dict)
     split_by: Literal["seed", "data"] = "seed"
     pixels: PixelDefinition = field(default_factory=PixelDefinition)
+
+    @pydantic.model_validator(mode="after")
+    def _fits_together(self) -> DataSeen:
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError("classes: Expected each once")
+        if len(self.class_counts) != len(self.classes):
+            raise ValueError(
+                f"class_counts: Expected one for each of the {len(self.classes)} classes, "
+                f"received {len(self.class_counts)}"
+            )
+        return self
 
     @property
     def split(self) -> tuple[str, ...]:
@@ -101,27 +130,38 @@ class Validation:
             np.savez_compressed(temporary, **{key: getattr(self, key) for key in _VALIDATION_KEYS})
 
     @classmethod
-    def load(cls, path: Path) -> Validation:
-        """Read the arrays back."""
-        # Opened here, because NumPy leaves a file open whose zip is damaged.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return cls(**{key: arrays[key] for key in _VALIDATION_KEYS})
+    def load(cls, path: Path, data: DataSeen) -> Validation:
+        """Read the arrays back.
+
+        Args:
+            path: The file.
+            data: What the run saw.
+
+        Raises:
+            ToolkitError: The file is missing, damaged, or does not fit the run.
+        """
+        arrays = read_arrays(path, _TRAIN_AGAIN, _VALIDATION_KEYS)
+        ids, labels, groups, probabilities = (arrays[key] for key in _VALIDATION_KEYS)
+        classes = len(data.classes)
+        if wrong := check_predictions(ids, labels, groups, classes):
+            raise ToolkitError(f"{path}: {wrong}. {_TRAIN_AGAIN}")
+        if wrong := check_probabilities(probabilities, (data.validation_photos, classes)):
+            raise ToolkitError(f"{path}: probabilities: {wrong}. {_TRAIN_AGAIN}")
+        return cls(ids, labels, groups, probabilities)
 
 
 _VALIDATION_KEYS = ("ids", "labels", "groups", "probabilities")
-_UNREADABLE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
+_TRAIN_AGAIN = "Train the run again with --fresh."
 
 
-@dataclass(frozen=True)
-class Run:
-    """A finished run.
+@artifact
+class RunManifest:
+    """What `run.json` holds of a finished run.
 
     Attributes:
-        folder: Where it lies.
-        recipe: Resolved.
         data: What it saw.
         identity: What must be equal for the run to be the same.
-        score: Validation figures (`toolkit.metrics.Score`), or empty.
+        score: Validation figures; None where it trained on all photos.
         epochs: How many epochs it took.
         seconds: Time spent in training, all sittings together.
         best_epoch: The epoch whose weights were kept, counted from 1.
@@ -136,20 +176,37 @@ class Run:
             another.
     """
 
-    folder: Path
-    recipe: Recipe
     data: DataSeen
     identity: dict[str, Any]
-    score: dict[str, Any]
-    epochs: int
-    seconds: float
-    best_epoch: int
-    finished: str
+    score: Score | None
+    epochs: PositiveInt
+    seconds: Annotated[float, Field(ge=0)]
+    best_epoch: PositiveInt
+    finished: Annotated[str, Field(max_length=40)]
     versions: dict[str, str]
-    model_sha256: str
-    peak_memory_bytes: int | None = None
+    model_sha256: Sha256
+    peak_memory_bytes: Count | None = None
     weights_folder: str = ""
-    trained_on: str = ""
+    trained_on: Annotated[str, Field(pattern=f"^([0-9a-f]{{{PHOTO_DIGITS}}})*$")] = ""
+
+    @pydantic.model_validator(mode="after")
+    def _has_its_best_epoch(self) -> RunManifest:
+        if self.best_epoch > self.epochs:
+            raise ValueError(f"best_epoch: Expected 1 to {self.epochs}, received {self.best_epoch}")
+        return self
+
+
+@artifact
+class Run(RunManifest):
+    """A finished run: its manifest, where it lies, and its recipe.
+
+    Attributes:
+        folder: Where it lies.
+        recipe: Resolved.
+    """
+
+    folder: Path = field(kw_only=True)
+    recipe: Recipe = field(kw_only=True)
 
     @property
     def label(self) -> str:
@@ -173,53 +230,59 @@ class Run:
         path = self.folder / VALIDATION
         if not path.is_file():
             raise ToolkitError(f"{path}: the file is missing. Train the run again with --fresh.")
-        try:
-            return Validation.load(path)
-        except _UNREADABLE as error:
-            raise ToolkitError(
-                f"{path}: cannot be read ({error}). Train the run again with --fresh."
-            ) from None
+        return Validation.load(path, self.data)
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """One mapping an epoch."""
-        # A stage may be called "1" or "NA".
-        table = pd.read_csv(
-            self.folder / HISTORY,
-            dtype={"stage": str},
-            keep_default_na=False,
-            na_values=dict.fromkeys((*METRICS, *self.recipe.watched), ""),
-        )
+        """One mapping an epoch.
+
+        Raises:
+            ToolkitError: The file is missing or damaged.
+        """
+        path = self.folder / HISTORY
+        numbers = (*METRICS, *self.recipe.watched)
+        regular_file(path, LARGEST_HISTORY)
+        try:
+            # A stage may be called "1" or "NA".
+            table = pd.read_csv(
+                path,
+                dtype={"stage": str},
+                keep_default_na=False,
+                na_values=dict.fromkeys(numbers, ""),
+            )
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise ToolkitError(f"{path}: cannot be read ({reason}). {_TRAIN_AGAIN}") from None
+        for column in ("stage", *_HISTORY_NUMBERS, *numbers):
+            if column not in table:
+                raise ToolkitError(f"{path}: {column}: the column is missing. {_TRAIN_AGAIN}")
+            if column != "stage" and not _is_numeric(table[column]):
+                raise ToolkitError(f"{path}: {column}: Expected numbers. {_TRAIN_AGAIN}")
+        if len(table) != self.epochs:
+            raise ToolkitError(
+                f"{path}: Expected a row for each of the {self.epochs} epochs, received "
+                f"{len(table)}. {_TRAIN_AGAIN}"
+            )
         rows = table.astype(object).where(table.notna(), None).to_dict("records")
         return [{str(key): value for key, value in row.items()} for row in rows]
+
+
+LARGEST_HISTORY = 64 * 2**20
+"""Bytes of a history that is read."""
+
+_HISTORY_NUMBERS = ("epoch", "seconds")
+
+
+def _is_numeric(column: pd.Series[Any]) -> bool:
+    return pd.api.types.is_numeric_dtype(column) and not np.isinf(column).any()
 
 
 def save_run(run: Run) -> None:
     """Write a run's manifest, which makes the run a finished one."""
     write_text(run.folder / RECIPE, run.recipe.to_yaml())
-    content = {
-        "schema_version": SCHEMA_VERSION,
-        "backbone": run.recipe.backbone,
-        "set": run.recipe.set,
-        **{key: getattr(run, key) for key in _PLAIN_KEYS},
-        "data": asdict(run.data),
-    }
-    write_json(run.folder / MANIFEST, content)
-
-
-_PLAIN_KEYS = (
-    "identity",
-    "score",
-    "epochs",
-    "seconds",
-    "best_epoch",
-    "finished",
-    "versions",
-    "model_sha256",
-    "peak_memory_bytes",
-    "weights_folder",
-    "trained_on",
-)
+    content = asdict(run)
+    del content["folder"], content["recipe"]
+    write_json(run.folder / MANIFEST, {"schema_version": SCHEMA_VERSION, **content})
 
 
 def load_run(folder: Path) -> Run:
@@ -237,15 +300,12 @@ def load_run(folder: Path) -> Run:
             f"{folder / MANIFEST}: schema_version: Expected {SCHEMA_VERSION}, "
             f"received {content.get('schema_version')!r}. Train it again with --fresh."
         )
-    data = content["data"]
-    for key in ("classes", "class_counts", "left_out"):
-        data[key] = tuple(data[key])
-    data["pixels"] = PixelDefinition.read(data["pixels"])
+    del content["schema_version"]
+    manifest = read_artifact(RunManifest, content, folder / MANIFEST, _TRAIN_AGAIN)
     return Run(
         folder=folder,
         recipe=recipe_from_yaml(folder / RECIPE),
-        data=DataSeen(**data),
-        **{key: content[key] for key in _PLAIN_KEYS},
+        **{each.name: getattr(manifest, each.name) for each in fields(RunManifest)},
     )
 
 
@@ -337,9 +397,14 @@ class Progress:
         """Read it, or return None where the run has not begun."""
         if not (folder / PROGRESS).is_file():
             return None
-        content = read_json(folder / PROGRESS)
+        path = folder / PROGRESS
+        content = read_json(path)
         if content.pop("schema_version", None) != SCHEMA_VERSION:
+            raise ToolkitError(f"{path}: written by another version of the toolkit; pass --fresh.")
+        progress = read_artifact(cls, content, path, "Pass --fresh.")
+        if not 0 <= progress.best_epoch <= len(progress.history):
             raise ToolkitError(
-                f"{folder / PROGRESS}: written by another version of the toolkit; pass --fresh."
+                f"{path}: best_epoch: Expected 0 to {len(progress.history)}, received "
+                f"{progress.best_epoch}. Pass --fresh."
             )
-        return cls(**content)
+        return progress

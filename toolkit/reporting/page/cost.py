@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from toolkit.inference.bundle import QuantizationTrial
 from toolkit.inference.plan import Plan
 from toolkit.inference.views import VIEWS
 from toolkit.reporting.page.charts import Chart, cost_chart
@@ -68,7 +69,7 @@ class CostSection:
 
     latency: Mapping[str, Any]
     stages: tuple[StageRow, ...]
-    precisions: tuple[Mapping[str, Any], ...]
+    precisions: tuple[QuantizationTrial, ...]
     flow: tuple[FlowStep, ...]
     fast: Mapping[str, Any]
     plan: Plan | None
@@ -85,7 +86,7 @@ class CostSection:
 
 
 def cost_section(
-    latency: Mapping[str, Any], precisions: tuple[Mapping[str, Any], ...], plan: Plan | None
+    latency: Mapping[str, Any], precisions: tuple[QuantizationTrial, ...], plan: Plan | None
 ) -> CostSection | None:
     """Describe what predicting costs; None where nothing is known of it."""
     if not latency and not precisions and plan is None:
