@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import onnx
 import psutil
 
 from toolkit.machine import processor_name, usable_cores
@@ -200,14 +201,28 @@ def fingerprint(path: Path) -> str:
             # Its metadata holds the date, and its config the addresses of objects in memory.
             config = re.sub(rb'"shared_object_id": \d+', b"", packed.read("config.json"))
             content = config + packed.read("model.weights.h5")
+    elif path.suffix == ".onnx":
+        content = _of_network(onnx.load(path))
     return hashlib.sha256(content).hexdigest()
+
+
+def _of_network(model: onnx.ModelProto) -> bytes:
+    """Return operators and weights: tf2onnx names and orders them otherwise in each process."""
+    operators = sorted(node.op_type for node in model.graph.node)
+    arrays = [onnx.numpy_helper.to_array(each) for each in model.graph.initializer]
+    weights = sorted(f"{a.dtype}{a.shape}".encode() + a.tobytes() for a in arrays)
+    return json.dumps(operators).encode() + b"".join(weights)
 
 
 def _without_times(content: Any) -> Any:
     if isinstance(content, dict):
         kept = {key: value for key, value in content.items() if key not in VOLATILE}
-        if "created" in content or str(content.get("file")).endswith(MEASURED):
-            kept.pop("sha256", None)  # It covers times, or what a clock measured.
+        if (
+            "created" in content
+            or "parity" in content
+            or str(content.get("file")).endswith(MEASURED)
+        ):
+            kept.pop("sha256", None)  # It covers times, what a clock measured, or names of nodes.
         return {key: _without_times(value) for key, value in kept.items()}
     return [_without_times(each) for each in content] if isinstance(content, list) else content
 

@@ -132,6 +132,10 @@ def read_arrays(
     for key in keys:
         if key not in found:
             raise ToolkitError(f"{path}: {key}: the array is missing. {remedy}")
+    for key, array in found.items():
+        # NumPy hands out the bytes of an entry that does not begin as an array does.
+        if not isinstance(array, np.ndarray):
+            raise ToolkitError(f"{path}: {key}: is no array. {remedy}")
     return found
 
 

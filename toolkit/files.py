@@ -27,15 +27,18 @@ def written_whole(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`, and rename it into place when the block succeeds.
 
     Args:
-        path: The file that shall appear. Its folder is created where it is missing.
+        path: The file that shall appear. Its folder is created where it is missing. Of a link, the
+            file that it leads to is replaced and the link stays.
 
     Yields:
         The temporary path to write to. It is removed when the block raises.
 
     Raises:
-        ToolkitError: The system refuses the file, or its disk is full; names `path`, not the
-            temporary one.
+        ToolkitError: Something else than a file stands there, the system refuses the file, or its
+            disk is full; names `path`, not the temporary one.
     """
+    refuse_other_than_file(path)
+    path = path.resolve() if path.is_symlink() else path
     # The suffix stays last, because many writers choose the format by it.
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
@@ -53,6 +56,20 @@ def written_whole(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def refuse_other_than_file(path: Path) -> None:
+    """Refuse to write where a folder, device, named pipe or socket stands, also behind a link.
+
+    Raises:
+        ToolkitError: One does.
+    """
+    try:
+        other = irregularity(path.stat())
+    except (OSError, ValueError):
+        return  # Nothing stands there; whether a file can, shows when it is written.
+    if other:
+        raise ToolkitError(f"{path}: is {other}, and no file can be written there. Name another.")
 
 
 def remove_half_written(folder: Path) -> None:

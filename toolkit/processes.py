@@ -271,7 +271,6 @@ class _Process:
     ) -> None:
         settings = {**QUIET_TENSORFLOW, **environment}
         context = multiprocessing.get_context("spawn")
-        self._seed = environment.get(_HASH_SEED)
         self.messages, self._sender = context.Pipe(duplex=False)
         # Unpickling imports the function's module, so that has to come after the settings.
         call = pickle.dumps((function, arguments))
@@ -281,7 +280,7 @@ class _Process:
         )
 
     def start(self) -> None:
-        with _deaf_to_interrupts(), _hash_seed(self._seed):
+        with _deaf_to_interrupts():
             self.process.start()
         self._sender.close()
 
@@ -313,27 +312,6 @@ def _outcome(name: str, message: _Message) -> Outcome:
         return Outcome(name, message.answer())
     except Exception as error:  # noqa: BLE001 - the caller decides what becomes of it
         return Outcome(name, error=error)
-
-
-_HASH_SEED = "PYTHONHASHSEED"
-_starting = threading.Lock()
-
-
-@contextmanager
-def _hash_seed(seed: str | None) -> Iterator[None]:
-    """Let processes that the block starts have a seed, which Python reads before all else."""
-    if seed is None:
-        yield
-        return
-    with _starting:
-        before = os.environ.get(_HASH_SEED)
-        os.environ[_HASH_SEED] = seed
-        try:
-            yield
-        finally:
-            del os.environ[_HASH_SEED]
-            if before is not None:
-                os.environ[_HASH_SEED] = before
 
 
 @contextmanager

@@ -347,6 +347,13 @@ class TestValidation:
         spoiled(own, put("validation_sha256", value=sha256_file(own / VALIDATION)))
         assert "cannot be read" in self.told(own)
 
+    @pytest.mark.parametrize("content", [b"", b"text", b"\x93NUMPX"])
+    def test_an_entry_that_is_no_array(self, own: Path, content: bytes) -> None:
+        with zipfile.ZipFile(own / VALIDATION, "a") as packed:
+            packed.writestr("groups.txt", content)
+        spoiled(own, put("validation_sha256", value=sha256_file(own / VALIDATION)))
+        assert "groups.txt: is no array" in self.told(own)
+
     def test_a_small_archive_that_unpacks_to_much_is_not_unpacked(self, own: Path) -> None:
         with zipfile.ZipFile(own / VALIDATION, "w", zipfile.ZIP_DEFLATED) as packed:
             packed.writestr("ids.npy", b"x")

@@ -42,7 +42,6 @@ from toolkit.inference.voting import parse_weights
 from toolkit.machine import package_versions
 from toolkit.metrics import METRICS, Answers, Metric, have_order, undefined
 from toolkit.progress import SILENT, Reporter
-from toolkit.training.run import MANIFEST as RUN_MANIFEST
 from toolkit.training.run import Run, Validation
 
 _FITTED = ("accuracy", "fitted", SELECTED)
@@ -107,7 +106,7 @@ def export(runs: Sequence[Run], options: ExportOptions, reporter: Reporter = SIL
     )
     _refuse_metric(wanted, runs[0])
     for run in runs:
-        _refuse_changed_model(run)
+        run.check_model()
     # What a link leads to: a link could not be replaced by a folder.
     target = options.bundle.resolve()
     busy = f"{options.bundle}: another process is exporting. Wait for it, or pass another --bundle."
@@ -317,18 +316,6 @@ def _refuse_metric(wanted: _Wanted, run: Run) -> None:
     answers = Answers.of(validation.probabilities, validation.labels, ordered=wanted.ordered)
     if (reason := undefined(metric, answers)) and metric.name != "kappa":
         raise ToolkitError(f"{run.folder}: {reason}, and no others were held out.")
-
-
-def _refuse_changed_model(run: Run) -> None:
-    """Refuse a network that is not the one whose figures and hash would go into the bundle."""
-    path = run.model_path
-    if not path.is_file():
-        raise ToolkitError(f"{path}: the file is missing. Train the run again with --fresh.")
-    if sha256_file(path) != run.model_sha256:
-        raise ToolkitError(
-            f"{path}: is not the network that {RUN_MANIFEST} beside it tells of. Put that one "
-            "back, or train the run again with --fresh."
-        )
 
 
 def _existing(

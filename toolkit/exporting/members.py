@@ -45,15 +45,8 @@ VERSIONED = (
 PHOTOS_WITHOUT_VALIDATION = 256
 """Photos that parity is shown on where the members trained on all of them."""
 
-ON_THE_CPU = {
-    "KERAS_BACKEND": "tensorflow",
-    "CUDA_VISIBLE_DEVICES": "-1",
-    "PYTHONHASHSEED": "0",
-}
-"""A GPU's float32 is another noise floor, and may be TF32.
-
-tf2onnx walks over sets: without a seed each export would name and order its nodes otherwise.
-"""
+ON_THE_CPU = {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"}
+"""A GPU's float32 is another noise floor, and may be TF32."""
 
 _BATCH = 16
 

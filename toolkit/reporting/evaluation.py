@@ -179,6 +179,9 @@ def _evaluate_run(
     folder: Path, labelled: LabelledPhotos, metric: Metric, reporter: Reporter
 ) -> Evaluation:
     run = load_run(folder)
+    # What it said of the held-out photos is kept, also where its network was removed since.
+    if labelled.given or run.model_path.exists():
+        run.check_model()
     if labelled.given:
         dataset = labelled.load(run.data.classes, run.data.reading)
         labels = _labels(dataset)

@@ -29,6 +29,7 @@ from toolkit.errors import ToolkitError
 from toolkit.files import (
     read_json,
     regular_file,
+    sha256_file,
     sha256_json,
     write_json,
     write_text,
@@ -217,6 +218,21 @@ class Run(RunManifest):
     def model_path(self) -> Path:
         """The trained model."""
         return self.folder / MODEL
+
+    def check_model(self) -> None:
+        """Refuse a network that is not the one whose figures and hash the manifest holds.
+
+        Raises:
+            ToolkitError: `model.keras` is missing or was changed.
+        """
+        if not self.model_path.exists():
+            raise ToolkitError(f"{self.model_path}: the file is missing. {_TRAIN_AGAIN}")
+        regular_file(self.model_path)
+        if sha256_file(self.model_path) != self.model_sha256:
+            raise ToolkitError(
+                f"{self.model_path}: is not the network that {MANIFEST} beside it tells of. Put "
+                "that one back, or train the run again with --fresh."
+            )
 
     @property
     def validation(self) -> Validation | None:
