@@ -1,4 +1,4 @@
-"""The exact and the fast ensemble against loops over Keras, onnxruntime and OpenVINO.
+"""The full ensemble, label-exact and cascades against loops over Keras, onnxruntime and OpenVINO.
 
     python benchmarks/inference.py --slice 96 --own-size --labels test-labels.csv --out speed.json
 
@@ -6,13 +6,13 @@ Sides, in turns within one run, on the same photos, views and weights:
   keras          for each member and view: `keras_model.predict` on a generator; then the mean
   onnxruntime    the same loop over default sessions
   openvino fp32  the same loop over networks compiled for throughput; bf16 likewise
-  exact          `toolkit ensemble`
-  certain        `toolkit ensemble --plan certain`
-  fast 0.01      `toolkit ensemble --plan fast --tolerance 0.01`; others likewise
+  full           `toolkit ensemble --full`
+  label-exact    `toolkit ensemble`
+  cascade 0.01   `toolkit ensemble --tolerance 0.01`; others likewise
 
-All but the fast sides predict a slice of the rows: their rates are taken for the rate on all rows.
+All but the cascades predict a slice of the rows: their rates are taken for the rate on all rows.
 End to end is from the first JPEG to the written CSV with networks loaded; plans were
-found before, the certificate of a fast side is made on the clock.
+found before, the certificate of a cascade is made on the clock.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from inference_report import (
+    LABEL_EXACT_SIDE,
     QUOTED,
     Labels,
+    cascade_name,
     compare,
     described,
-    fast_name,
     peak_report,
     print_rest,
     print_table,
@@ -50,14 +51,8 @@ from toolkit.data.request import load_request
 from toolkit.files import write_json
 from toolkit.inference.bundle import Bundle, load_bundle
 from toolkit.inference.ensemble import Ensemble
+from toolkit.inference.finding import FULL, Skipping, cached_file, find_plan
 from toolkit.inference.plan import save_plan
-from toolkit.inference.plans import (
-    CERTAIN,
-    FastOptions,
-    chosen_plan,
-    find_plan,
-    kept_path,
-)
 from toolkit.inference.voting import Voting, choose_voting
 from toolkit.machine import package_versions, processor_name, usable_cores
 from toolkit.processes import import_quietly
@@ -71,11 +66,11 @@ NOTES = (
     "Ratios are of medians of photos a second; over 1, the first named is faster.",
     "A side with a slice predicted only that many rows, and its rate is taken for all rows.",
     "Where rows are more than the distinct photos, photos repeat: their files come from the "
-    "system's cache, and the fast sides meet each photo again.",
+    "system's cache, and the cascades meet each photo again.",
     "End to end is from the first photo's file to the written CSV. The loops' networks are loaded "
-    "and warm; exact and fast load theirs before, so the slow first batch counts, and so does the "
+    "and warm; ours load theirs before, so the slow first batch counts, and so does the "
     "loading of lower precisions.",
-    "agreement_fast_exact is over the data's own size where that was run, else over the slice.",
+    "agreement_cascade_full is over the data's own size where that was run, else over the slice.",
 )
 VERSIONED = ("toolkit", "tensorflow", "keras", "onnxruntime-gpu", "onnxruntime", "openvino")
 
@@ -115,7 +110,7 @@ class Task:
         }
 
     def ensemble(self) -> Ensemble:
-        """Load the exact ensemble for a plan."""
+        """Load the full ensemble for a plan."""
         return Ensemble.load(self.bundle, **self.settings)
 
 
@@ -131,17 +126,17 @@ def plan_ahead(
     ensemble: Ensemble, tolerance: float, photos: int, *, fresh: bool
 ) -> dict[str, float | int | bool]:
     """Find a plan, and keep it where `submit` looks for it."""
-    options = FastOptions(tolerance=tolerance)
+    guarantee = Skipping(tolerance=tolerance).guarantee
     started = perf_counter()
-    plan = find_plan(ensemble, options.promise, photos, fresh=fresh)
+    plan = find_plan(ensemble, guarantee, photos, fresh=fresh)
     seconds = perf_counter() - started
-    save_plan(plan, kept_path(ensemble, options, photos))
+    save_plan(plan, cached_file(ensemble, guarantee, photos))
     return {
         "seconds": seconds,
         "costs_measured": fresh,
         "photos": photos,
         "steps": len(plan.steps),
-        "candidates": len(plan.candidates),
+        "threshold_sets": len(plan.threshold_sets),
     }
 
 
@@ -151,21 +146,20 @@ def plans_ahead(
     """Find the plans of all sides, and of the data's own size where that is not 0."""
     planning = {}
     for number, tolerance in enumerate(tolerances):
-        say(f"planning: {fast_name(tolerance)}")
-        planning[fast_name(tolerance)] = plan_ahead(ensemble, tolerance, rows, fresh=number == 0)
+        say(f"planning: {cascade_name(tolerance)}")
+        planning[cascade_name(tolerance)] = plan_ahead(ensemble, tolerance, rows, fresh=number == 0)
     if own:
         planned = plan_ahead(ensemble, QUOTED, own, fresh=False)
-        planning[f"{fast_name(QUOTED)}, own size"] = planned
-    chosen_plan(ensemble, FastOptions(CERTAIN), rows)
+        planning[f"{cascade_name(QUOTED)}, own size"] = planned
     return planning
 
 
 def own_size(
     sides: Mapping[str, Any], data: Path, folder: Path, truth: Labels, kept: Path | None
 ) -> dict[str, Any]:
-    """Predict the data itself exactly and fast, once each; put the files into a folder if asked."""
+    """Predict the data itself in full and by a cascade, once each; keep the files if asked."""
     samples: dict[str, Sample] = {}
-    for short, name in (("exact", "exact"), ("fast", fast_name(QUOTED))):
+    for short, name in (("full", "full"), ("cascade", cascade_name(QUOTED))):
         say(f"own size: {name}")
         out = folder / f"own-{short}" / f"submission_{short}.csv"
         samples[short] = sides[name].run_folder(data, out)
@@ -175,7 +169,7 @@ def own_size(
             shutil.copy(manifest_path(out), kept)
             shutil.copy(latency_path(out), kept / f"latency_{short}.json")
     return {
-        **compare(samples["exact"].labels, samples["fast"].labels, truth),
+        **compare(samples["full"].labels, samples["cascade"].labels, truth),
         "sides": {name: described(sample) for name, sample in samples.items()},
     }
 
@@ -251,7 +245,9 @@ def with_quoted(*arguments: Any) -> tuple[float, ...]:
     help="Photos of other sides; best a multiple of 16.",
 )
 @click.option("--rounds", default=3, show_default=True)
-@click.option("--fast-rounds", default=1, show_default=True, help="Rounds with fast, on all rows.")
+@click.option(
+    "--cascade-rounds", default=1, show_default=True, help="Rounds with cascades, on all rows."
+)
 @click.option(
     "--tolerance",
     "tolerances",
@@ -260,7 +256,7 @@ def with_quoted(*arguments: Any) -> tuple[float, ...]:
     default=(0.005, QUOTED, 0.02),
     show_default=True,
     callback=with_quoted,
-    help=f"Of the fast sides, {QUOTED} among them; may be repeated.",
+    help=f"Of the cascades, {QUOTED} among them; may be repeated.",
 )
 @click.option("--own-size", "with_own", is_flag=True, help="Also the data's own photos, once.")
 @click.option("--labels", type=click.Path(path_type=Path, exists=True), help="Id,Category.")
@@ -275,7 +271,7 @@ def main(
     rows: int,
     part: int,
     rounds: int,
-    fast_rounds: int,
+    cascade_rounds: int,
     tolerances: tuple[float, ...],
     with_own: bool,
     labels: Path | None,
@@ -300,10 +296,10 @@ def main(
     del ensemble
     loops, skipped = loop_sides(runs, manifest, task.voting, tta, BATCH)
     ours = {
-        "exact": SubmitSide(bundle, settings),
-        CERTAIN: SubmitSide(bundle, settings, FastOptions(CERTAIN)),
+        "full": SubmitSide(bundle, settings, FULL),
+        LABEL_EXACT_SIDE: SubmitSide(bundle, settings),
     } | {
-        fast_name(each): SubmitSide(bundle, settings, FastOptions(tolerance=each))
+        cascade_name(each): SubmitSide(bundle, settings, Skipping(tolerance=each))
         for each in tolerances
     }
     known = read_labels(labels) if labels else {}
@@ -322,12 +318,12 @@ def main(
         truth = {row: known[id] for row, id in all_rows.photos.items() if id in known}
         for loop in loops.values():
             loop.warm_up(some)
-        fast = [fast_name(each) for each in tolerances]
+        cascades = [cascade_name(each) for each in tolerances]
         sides: dict[str, Side] = {**loops, **ours}
-        works = {name: all_rows if name in fast else some for name in sides}
-        times = {name: fast_rounds if name in fast else rounds for name in sides}
+        works = {name: all_rows if name in cascades else some for name in sides}
+        times = {name: cascade_rounds if name in cascades else rounds for name in sides}
         for samples, peak in in_turns(sides, works, times, folder):
-            exact = samples["exact"][-1].labels
+            exact = samples["full"][-1].labels
             figures = {
                 name: side_report(each, rows, exact, truth) for name, each in samples.items()
             }

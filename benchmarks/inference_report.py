@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.stats import binomtest
 
-from toolkit.inference.plans import CERTAIN
 from toolkit.machine import usable_cores
 
 if TYPE_CHECKING:
     from sides import Sample
 
+LABEL_EXACT_SIDE = "label-exact"
 QUOTED = 0.01
 """The tolerance of the quoted ratios."""
 
 Labels = Mapping[str, str]
 
 
-def fast_name(tolerance: float) -> str:
-    """Return the name of a fast side."""
-    return f"fast {tolerance:g}"
+def cascade_name(tolerance: float) -> str:
+    """Return the name of a cascade."""
+    return f"cascade {tolerance:g}"
 
 
 def spread(samples: Sequence[float]) -> dict[str, float | int]:
@@ -71,11 +71,11 @@ def described(sample: Sample) -> dict[str, Any]:
         **(
             {
                 "call_seconds": sample.call_seconds,
-                "runs_a_photo": latency["inference"]["runs_a_photo"],
+                "calls_a_photo": latency["inference"]["calls_a_photo"],
                 "load_ms": latency["load_ms"],
                 "threads": latency["threads"],
                 "provider": latency["provider"],
-                "fast": latency["fast"],
+                "cascade": latency["cascade"],
             }
             if latency
             else {}
@@ -91,7 +91,7 @@ def side_report(
     Args:
         samples: One a round.
         whole: Rows of the whole job.
-        exact: The exact ensemble's labels, to compare with on the photos that both answered.
+        exact: The full ensemble's labels, to compare with on the photos that both answered.
         truth: The true labels by row id.
     """
     last = samples[-1]
@@ -100,44 +100,44 @@ def side_report(
         "extrapolated": last.photos < whole,
         "end_to_end": spread([each.rate for each in samples]),
         "inference": spread([each.inference_rate for each in samples]),
-        "against_exact": compare(exact, last.labels, truth),
+        "against_full": compare(exact, last.labels, truth),
         "samples": [described(each) for each in samples],
     }
-    if last.latency and last.latency["fast"]:
-        found["promise"] = last.latency["fast"]["promise"]
+    if last.latency and last.latency["cascade"]:
+        found["guarantee"] = last.latency["guarantee"]
     return found
 
 
 def ratios(sides: Mapping[str, Any], own: Mapping[str, Any] | None) -> dict[str, float]:
     """Return the quoted ratios of medians of photos a second."""
-    quoted = sides[fast_name(QUOTED)]
+    quoted = sides[cascade_name(QUOTED)]
 
     def ratio(over: str, under: str, what: str) -> float:
         return float(sides[over][what]["median"] / sides[under][what]["median"])
 
-    name = fast_name(QUOTED)
+    name = cascade_name(QUOTED)
     return {
-        "exact_over_keras_end_to_end": ratio("exact", "keras", "end_to_end"),
-        "exact_over_plain_ort_end_to_end": ratio("exact", "onnxruntime", "end_to_end"),
-        "fast_over_keras_end_to_end": ratio(name, "keras", "end_to_end"),
-        "fast_over_exact_inference": ratio(name, "exact", "inference"),
-        "certain_over_exact_inference": ratio(CERTAIN, "exact", "inference"),
-        "agreement_fast_exact": (own or quoted["against_exact"])["agreement"],
+        "full_over_keras_end_to_end": ratio("full", "keras", "end_to_end"),
+        "full_over_plain_ort_end_to_end": ratio("full", "onnxruntime", "end_to_end"),
+        "cascade_over_keras_end_to_end": ratio(name, "keras", "end_to_end"),
+        "cascade_over_full_inference": ratio(name, "full", "inference"),
+        "label_exact_over_full_inference": ratio(LABEL_EXACT_SIDE, "full", "inference"),
+        "agreement_cascade_full": (own or quoted["against_full"])["agreement"],
     }
 
 
 def print_table(sides: Mapping[str, Any]) -> None:
     """Print medians, their spread and ratios."""
     print(
-        f"{'':<14} {'photos':>7}  {'end to end /s':>28} {'x keras':>8} {'x exact':>8}  "
-        f"{'inference alone /s':>28} {'x keras':>8} {'x exact':>8}   n"
+        f"{'':<14} {'photos':>7}  {'end to end /s':>28} {'x keras':>8} {'x full':>8}  "
+        f"{'inference alone /s':>28} {'x keras':>8} {'x full':>8}   n"
     )
     for name, side in sides.items():
         cells = [f"{name:<14} {side['samples'][0]['photos']:>7}"]
         for what in ("end_to_end", "inference"):
             own = side[what]
             figure = f"{own['median']:.3f} ({own['min']:.3f}..{own['max']:.3f})"
-            against = [own["median"] / sides[other][what]["median"] for other in ("keras", "exact")]
+            against = [own["median"] / sides[other][what]["median"] for other in ("keras", "full")]
             cells.append(f" {figure:>28} {against[0]:>8.2f} {against[1]:>8.2f}")
         print(*cells, f"{side['end_to_end']['n']:>3}")
 
@@ -149,20 +149,20 @@ def print_rest(report: Mapping[str, Any]) -> None:
     for name, side in report["sides"].items():
         if side["extrapolated"]:
             print(f"{name}: rate on {side['slice']} photos, taken for {report['rows']}")
-        if "promise" in side:
-            print(f"{name}: {side['promise']}")
+        if "guarantee" in side:
+            print(f"{name}: {side['guarantee']}")
     for name, planned in report["planning"].items():
         costs = ", costs measured anew" if planned["costs_measured"] else ""
         print(f"{name}: plan found in {planned['seconds']:.1f} s{costs}, not in the figures above")
     peak = report["peak"]
     print(
-        f"exact: {peak['share_reached_by']['exact']:.1%} of the "
+        f"full: {peak['share_reached_by']['exact']:.1%} of the "
         f"{peak['multiply_adds_per_second'] / 1e9:.1f} G multiply-adds/s of a float32 matrix "
         f"product on {peak['threads']} threads"
     )
     if report["own_size"]:
         own = {key: value for key, value in report["own_size"].items() if key != "sides"}
-        print("own size, fast against exact:", json.dumps(own))
+        print("own size, cascade against full:", json.dumps(own))
     print(json.dumps(report["ratios"], indent=1))
 
 
@@ -185,7 +185,7 @@ def peak_report(
         "share_reached_by": {
             name: photo * side["inference"]["median"] / peak
             for name, side in sides.items()
-            if name != CERTAIN and not name.startswith("fast")
+            if name != LABEL_EXACT_SIDE and not name.startswith("cascade")
         },
         "samples": list(samples),
     }

@@ -1,8 +1,8 @@
-"""What a fast job costs as it grows: time a photo, and peak memory.
+"""What a cascade costs as it grows: time a photo, and peak memory.
 
     python benchmarks/scaling.py --counts 100,1000,10000,100000 --out scaling.json
 
-Each size runs `toolkit ensemble --plan fast` in a process of its own, on the data folder's photos
+Each size runs `toolkit ensemble --plan FILE` in a process of its own, on the data folder's photos
 repeated under other names, with costs measured and a plan found before. Seconds are from the first
 photo to the last. A small bundle serves: the question is how cost grows, not what it is.
 """
@@ -38,7 +38,7 @@ def main(
 ) -> None:
     """Print photos, seconds, milliseconds a photo and peak memory."""
     rows: list[dict[str, Any]] = []
-    print(f"{'photos':>8} {'seconds':>9} {'ms a photo':>11} {'peak MiB':>9}  promise")
+    print(f"{'photos':>8} {'seconds':>9} {'ms a photo':>11} {'peak MiB':>9}  guarantee")
     for count in map(int, counts.split(",")):
         with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
             Work.repeated(load_request(data), count, Path(folder) / "data")
@@ -48,10 +48,12 @@ def main(
             told("plan", *job, "--out", plan)
             report = told("ensemble", *job, "--plan", plan, "--out", f"{folder}/s.csv")
         seconds, memory = report["end_to_end"]["seconds"], report["peak_memory_bytes"] / 2**20
-        promise = report["fast"]["promise"]
-        rows.append({"photos": count, "seconds": seconds, "peak_mib": memory, "promise": promise})
+        guarantee = report["guarantee"]
+        rows.append(
+            {"photos": count, "seconds": seconds, "peak_mib": memory, "guarantee": guarantee}
+        )
         print(
-            f"{count:>8} {seconds:>9.1f} {1e3 * seconds / count:>11.2f} {memory:>9.0f}  {promise}"
+            f"{count:>8} {seconds:>9.1f} {1e3 * seconds / count:>11.2f} {memory:>9.0f}  {guarantee}"
         )
     if out:
         about = {

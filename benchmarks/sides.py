@@ -27,7 +27,7 @@ from toolkit.data.request import Request
 from toolkit.errors import ToolkitError
 from toolkit.inference.batching import chunks, padded
 from toolkit.inference.bundle import INPUT, Bundle, Member
-from toolkit.inference.plans import FastOptions
+from toolkit.inference.finding import LABEL_EXACT, Skipping
 from toolkit.inference.views import VIEWS
 from toolkit.inference.voting import Voting
 from toolkit.progress import Advance, Reporter
@@ -335,7 +335,7 @@ class SubmitSide:
 
     bundle: Path
     settings: Mapping[str, Any]
-    fast: FastOptions | None = None
+    skipping: Skipping = LABEL_EXACT
     provider: str = "toolkit"
 
     def run(self, work: Work, out: Path) -> Sample:
@@ -346,7 +346,9 @@ class SubmitSide:
         """Predict a data folder."""
         reporter = LastPhoto()
         started = perf_counter()
-        done = submit(self.bundle, data, out, self.settings, fast=self.fast, reporter=reporter)
+        done = submit(
+            self.bundle, data, out, self.settings, skipping=self.skipping, reporter=reporter
+        )
         ended = perf_counter()
         latency = done.latency
         return Sample(

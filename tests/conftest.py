@@ -426,6 +426,7 @@ def plannable(
     from toolkit.data.pixels import from_array
     from toolkit.files import sha256_file
     from toolkit.inference import bundle as module
+    from toolkit.inference.calls import ModelKey
     from toolkit.inference.devices import Device
     from toolkit.inference.sessions import open_session
     from toolkit.inference.views import VIEWS
@@ -479,7 +480,7 @@ def plannable(
         labels=labels,
         groups=np.arange(len(photos)) // 2,
         probabilities=np.stack(exactly),
-        variants={("alpha", "int8"): said["alpha", "int8"]},
+        variants={ModelKey("alpha", "int8"): said["alpha", "int8"]},
     ).save(folder / module.VALIDATION)
     alternatives = {
         "fitted": module.Alternative(weights, 1.5, 0.9, 0.4),

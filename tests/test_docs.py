@@ -16,7 +16,8 @@ import click
 import pytest
 import yaml
 
-from toolkit.cli.main import COMMANDS, in_options
+from toolkit.cli.main import COMMANDS
+from toolkit.cli.wording import in_options
 from toolkit.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
@@ -218,7 +219,7 @@ def test_messages_quoted_can_be_printed() -> None:
         for page in PAGES
         for _, code in blocks(page, "text")
         for line in code.splitlines()
-        if line.startswith(("error: ", "Error: ", "warning: ", "promise: "))
+        if line.startswith(("error: ", "Error: ", "warning: ", "guarantee: "))
     ]
     assert len(quoted) > 30
     for message in quoted:

@@ -56,7 +56,13 @@ def artifact(cls: type[T]) -> type[T]:
     return cast("type[T]", pydantic_dataclass(frozen=True, config=config)(cls))
 
 
-def read_artifact(cls: type[T], content: Mapping[str, Any], path: Path, remedy: str) -> T:
+def read_artifact(
+    cls: type[T],
+    content: Mapping[str, Any],
+    path: Path,
+    remedy: str,
+    kind: type[ToolkitError] = ToolkitError,
+) -> T:
     """Make an artifact of what `toolkit.files.read_json` read.
 
     Args:
@@ -64,6 +70,7 @@ def read_artifact(cls: type[T], content: Mapping[str, Any], path: Path, remedy: 
         content: Of the file.
         path: The file, for the error message.
         remedy: What to do, as a sentence.
+        kind: Of the error.
 
     Raises:
         ToolkitError: It does not fit; names file, key and value.
@@ -72,7 +79,7 @@ def read_artifact(cls: type[T], content: Mapping[str, Any], path: Path, remedy: 
         # As JSON, for which pydantic's strict mode takes a list for a tuple and nothing else.
         return pydantic.TypeAdapter(cls).validate_json(json.dumps(content), strict=True)
     except pydantic.ValidationError as error:
-        raise ToolkitError(f"{path}: {explain(error)} {remedy}") from None
+        raise kind(f"{path}: {explain(error)} {remedy}", path=path) from None
 
 
 def explain(error: pydantic.ValidationError) -> str:
@@ -94,7 +101,11 @@ def explain(error: pydantic.ValidationError) -> str:
 
 
 def read_arrays(
-    path: Path, remedy: str, keys: Sequence[str], most_bytes: int = LARGEST_ARRAYS
+    path: Path,
+    remedy: str,
+    keys: Sequence[str],
+    kind: type[ToolkitError] = ToolkitError,
+    most_bytes: int = LARGEST_ARRAYS,
 ) -> dict[str, NDArray[Any]]:
     """Read a `.npz` file without pickle, and only where it unpacks to a bounded size.
 
@@ -102,6 +113,7 @@ def read_arrays(
         path: The file.
         remedy: What to do where it is damaged, as a sentence.
         keys: Arrays that it must hold; it may hold others.
+        kind: Of the error.
         most_bytes: What all its arrays may take.
 
     Returns:
@@ -117,25 +129,26 @@ def read_arrays(
             with zipfile.ZipFile(file) as packed:
                 total = sum(each.file_size for each in packed.infolist())
             if total > most_bytes:
-                raise ToolkitError(
+                raise kind(
                     f"{path}: unpacks to {total / 2**20:,.0f} MiB, and at most "
-                    f"{most_bytes / 2**20:,.0f} are read. {remedy}"
+                    f"{most_bytes / 2**20:,.0f} are read. {remedy}",
+                    path=path,
                 )
             file.seek(0)
             with np.load(file, allow_pickle=False) as arrays:
                 found = {key: arrays[key] for key in arrays.files}
     except MemoryError:
-        raise ToolkitError(f"{path}: its arrays do not fit into memory. {remedy}") from None
+        raise kind(f"{path}: its arrays do not fit into memory. {remedy}", path=path) from None
     except UNREADABLE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ToolkitError(f"{path}: cannot be read ({reason}). {remedy}") from None
+        raise kind(f"{path}: cannot be read ({reason}). {remedy}", path=path) from None
     for key in keys:
         if key not in found:
-            raise ToolkitError(f"{path}: {key}: the array is missing. {remedy}")
+            raise kind(f"{path}: {key}: the array is missing. {remedy}", path=path)
     for key, array in found.items():
         # NumPy hands out the bytes of an entry that does not begin as an array does.
         if not isinstance(array, np.ndarray):
-            raise ToolkitError(f"{path}: {key}: is no array. {remedy}")
+            raise kind(f"{path}: {key}: is no array. {remedy}", path=path)
     return found
 
 

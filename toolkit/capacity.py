@@ -12,7 +12,7 @@ from typing import Literal
 
 import psutil
 
-from toolkit.errors import ToolkitError
+from toolkit.errors import ResourceError
 from toolkit.progress import Reporter
 
 RESERVED_BYTES = 512 * 2**20
@@ -148,14 +148,14 @@ def refuse_what_does_not_fit(need: Need, way_out: str, reporter: Reporter) -> No
         reporter: Where warnings are printed.
 
     Raises:
-        ToolkitError: The work surely does not fit, and `TOOLKIT_IGNORE_CAPACITY` is not 1.
+        ResourceError: The work surely does not fit, and `TOOLKIT_IGNORE_CAPACITY` is not 1.
     """
     if need.verdict == "fits":
         return
     if need.verdict == "tight" or os.environ.get(IGNORE) == "1":
         reporter.say(f"warning: {need}. {way_out}")
         return
-    raise ToolkitError(f"{need}. {way_out} {IGNORE}=1 tries it anyway.")
+    raise ResourceError(f"{need}. {way_out} {IGNORE}=1 tries it anyway.")
 
 
 def _existing(folder: Path) -> Path:

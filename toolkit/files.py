@@ -19,7 +19,7 @@ from typing import Any
 
 import filelock
 
-from toolkit.errors import ToolkitError
+from toolkit.errors import ResourceError, ToolkitError
 
 
 @contextmanager
@@ -222,7 +222,7 @@ def held(lock: Path, busy: str, wait_s: float = 0) -> Iterator[None]:
         lock.parent.mkdir(parents=True, exist_ok=True)
         taken = filelock.FileLock(lock).acquire(timeout=wait_s)
     except filelock.Timeout:
-        raise ToolkitError(busy) from None
+        raise ResourceError(busy) from None
     except OSError as error:
         raise ToolkitError(f"{lock.parent}: cannot be written ({error.strerror}).") from None
     with taken:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.errors import UsageError, suggestion
 from toolkit.intervals import Interval, Labels, wilson_interval
 
 Probabilities = NDArray[np.floating]
@@ -64,6 +65,17 @@ METRICS = {
     )
 }
 """By name. Values and edge cases are scikit-learn's."""
+
+
+def find_metric(name: str) -> Metric:
+    """Return the metric of a name.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if name not in METRICS:
+        raise UsageError.of("metric", name, suggestion(name, METRICS))
+    return METRICS[name]
 
 
 @dataclass(frozen=True)

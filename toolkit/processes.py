@@ -12,13 +12,13 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any, Literal, TypeVar
 
 from toolkit.errors import ToolkitError
@@ -31,6 +31,9 @@ TIME_TO_TIDY_S = 5.0
 """How long an interrupted process may take to remove what it was writing."""
 
 _NAME = "toolkit "
+
+_UNGUARDED = 113
+"""Exit code of a process that would only have run its parent's script again."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -247,6 +250,11 @@ class _Message:
         return self.kind != "told"
 
     def answer(self) -> Any:
+        if self.kind == "killed" and self.content == _UNGUARDED:
+            raise ToolkitError(
+                "The script defines what its calls use, so each process imports it, and would run "
+                "the calls again. Put them below: if __name__ == '__main__':"
+            )
         if self.kind == "killed":
             raise ToolkitError(
                 "The worker process was killed (often for lack of memory: see 'toolkit doctor'). "
@@ -273,14 +281,18 @@ class _Process:
         context = multiprocessing.get_context("spawn")
         self.messages, self._sender = context.Pipe(duplex=False)
         # Unpickling imports the function's module, so that has to come after the settings.
-        call = pickle.dumps((function, arguments))
+        self._call = call = pickle.dumps((function, arguments))
         name = f"{_NAME}{function.__name__}"
         self.process = context.Process(
             target=_answer, args=(self._sender, settings, call, tells), name=name
         )
 
     def start(self) -> None:
-        with _deaf_to_interrupts():
+        _leave_unguarded_script()
+        # A script that calls the toolkit would be run again by each process, as its main module.
+        # That is needed only where the call holds something that the script defines.
+        hidden = nullcontext() if b"__main__" in self._call else _without_main_module()
+        with _deaf_to_interrupts(), hidden:
             self.process.start()
         self._sender.close()
 
@@ -290,13 +302,34 @@ class _Process:
             message: _Message = self.messages.recv()
             return message
         except (EOFError, OSError):  # The second in the middle of a message.
-            return _Message("killed")
+            self.process.join()
+            return _Message("killed", self.process.exitcode)
 
     def close(self) -> None:
         self._sender.close()
         self.messages.close()
         if self.process.pid is not None:
             self.process.join()
+
+
+@contextmanager
+def _without_main_module() -> Iterator[None]:
+    """Let a process started in the block do without the script that this one runs."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _leave_unguarded_script() -> None:
+    """End this process where it is only importing the script of its parent, which starts others.
+
+    Each of them would start more. The parent reports it.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        sys.exit(_UNGUARDED)
 
 
 def _next_messages(running: Mapping[str, _Process]) -> Iterator[tuple[str, _Message]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from PIL import Image
 
 from toolkit.cli.main import main
 from toolkit.inference import devices, sessions
+from toolkit.inference.calls import ModelKey
+from toolkit.inference.costs import Costs, keep_costs
+from toolkit.inference.ensemble import Ensemble
 
 CLASSES = ("2", "10", "x y")
 TEST_IDS = tuple(f"{number}.png" for number in (11, 3, 7, 20, 5, 1, 12, 9, 2))
@@ -109,3 +113,31 @@ def home(here: Path, tiny_bundle: Any, draw_photo: Callable[..., Image.Image]) -
 def write_csv(path: Path, rows: list[tuple[str, str]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows(rows)
+
+
+@pytest.fixture
+def photos_to_skip(here: Path, plannable: Path, draw_photo: Callable[..., Image.Image]) -> Path:
+    """A folder with a bundle that a plan pays for, and 120 photos to predict."""
+    shutil.copytree(plannable, here / "bundle")
+    (here / "photos").mkdir()
+    for number in range(120):
+        draw_photo(7000 + number, (40, 30)).save(here / "photos" / f"{number}.png")
+    return here
+
+
+@pytest.fixture
+def known_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Let what the members of that bundle cost be known, as if it had been measured."""
+    monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path / "cache"))
+
+    def known(bundle: Path) -> None:
+        samples = {
+            ModelKey("alpha", "fp32"): [1.0],
+            ModelKey("alpha", "int8"): [0.3],
+            ModelKey("beta", "fp32"): [4.0],
+            ModelKey("gamma", "fp32"): [4.0],
+        }
+        costs = Costs({key: own[0] for key, own in samples.items()}, samples=samples)
+        keep_costs(Ensemble.load(bundle, device="cpu").sessions, costs)
+
+    return known

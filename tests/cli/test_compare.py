@@ -18,6 +18,7 @@ from toolkit.exporting.weights import unvalidated_table
 from toolkit.files import sha256_file
 from toolkit.inference import devices
 from toolkit.inference.bundle import BundleValidation, load_bundle, load_validation, save_bundle
+from toolkit.inference.calls import ModelKey
 from toolkit.inference.costs import measure_costs
 from toolkit.inference.sessions import Sessions
 from toolkit.inference.timing import Timings
@@ -273,9 +274,9 @@ class TestInferenceCost:
             batch=16,
             timings=Timings(),
         )
-        pairs = [(member.name, "fp32") for member in bundle.members]
-        kept = measure_costs(sessions, pairs, clock=lambda: pytest.fail("measured anew"))
-        assert measured == pytest.approx(2 * sum(kept.ms[pair] for pair in pairs))
+        keys = [ModelKey(member.name, "fp32") for member in bundle.members]
+        kept = measure_costs(sessions, keys, clock=lambda: pytest.fail("measured anew"))
+        assert measured == pytest.approx(2 * sum(kept.ms[key] for key in keys))
 
     def test_auto_measures_the_processor_where_the_gpu_cannot_run_the_members(
         self, toolkit, plannable_project: Path, gpu_that_runs_nothing: None

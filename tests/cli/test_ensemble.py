@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,16 +19,16 @@ from PIL import Image
 
 from toolkit import Ensemble
 from toolkit.data.pixels import DEFINITION
-from toolkit.inference import devices, plans
+from toolkit.files import sha256_json
+from toolkit.inference import devices
 from toolkit.inference.bundle import load_bundle, save_bundle
-from toolkit.inference.costs import Costs
 from toolkit.inference.journal import ROWS, Journal
-from toolkit.inference.plan import load_plan, save_plan
+from toolkit.inference.plan import PlanDevice, load_plan, save_plan
 from toolkit.machine import usable_cores
 from toolkit.reporting import job as reporting_job
 
-ROW_BYTES = 8 * (1 + 3)
-"""Of the journal: the file's state and three probabilities."""
+ROW_BYTES = 8 * (1 + 2 + 3)
+"""Of the journal: the file's state, what became of the photo, and three probabilities."""
 
 CLASSES = ("2", "10", "x y")
 MANY = 300
@@ -134,7 +133,7 @@ class TestOutputs:
         assert content["notes"] == ["CUDA is unavailable: there is no cuda in tests"]
 
     def test_the_latency_report_counts_what_was_done(self, toolkit, home: Path) -> None:
-        toolkit("ensemble", "--batch", 2, "--threads", 1)
+        toolkit("ensemble", "--batch", 2, "--threads", 1, "--full")
         report = json.loads((home / "latency.json").read_text(encoding="utf-8"))
         assert (report["batch"], report["photos"]) == (2, 9)
         assert report["threads"] == 1
@@ -183,7 +182,7 @@ class TestTold:
         files = {"submission": "submission.csv", "manifest": "submission.json"}
         assert report["files"] == {**files, "latency": "latency.json"}
         manifest = json.loads((home / "submission.json").read_text(encoding="utf-8"))
-        assert (report["rows"], report["promise"]) == (9, manifest["promise"])
+        assert (report["rows"], report["guarantee"]) == (9, manifest["guarantee"])
         assert report["answered_with_class_prior"] == {}
 
 
@@ -345,20 +344,20 @@ class TestInterrupted:
         assert 10 <= killed < MANY
         assert made(many) == {".submission.csv.partial"}
         report = toolkit(*self.COMMAND, *self.OPTIONS).json
-        assert report["photos_of_an_earlier_sitting"] == killed
+        assert report["resumed_photos"] == killed
         assert report["photos"] == report["stages"]["decode"]["n"] == MANY - killed
         resumed = [(many / name).read_bytes() for name in self.RESULTS]
         assert made(many) == OUTPUTS | {"p.csv"}
         for name in made(many):
             (many / name).unlink()
-        assert toolkit(*self.COMMAND, *self.OPTIONS).json["photos_of_an_earlier_sitting"] == 0
+        assert toolkit(*self.COMMAND, *self.OPTIONS).json["resumed_photos"] == 0
         assert [(many / name).read_bytes() for name in self.RESULTS] == resumed
 
     def test_other_options_do_not_use_its_rows(self, toolkit, many: Path, killed: int) -> None:
         options = [each for each in (*self.COMMAND, *self.OPTIONS) if each != "--quiet"]
         told = toolkit(*options, "--seed", 1)
-        assert "an interrupted job are thrown away: it differs in seed" in told.err
-        assert told.json["photos_of_an_earlier_sitting"] == 0
+        assert "predictions of an interrupted job; settings changed: seed" in told.err
+        assert told.json["resumed_photos"] == 0
         assert told.json["photos"] == MANY
 
     def test_a_broken_photo_that_is_skipped_then_costs_none_of_its_rows(
@@ -367,7 +366,7 @@ class TestInterrupted:
         (many / "data" / "test_upload" / f"n{MANY - 1}.png").write_bytes(b"")
         assert toolkit(*self.COMMAND, *self.OPTIONS).code == 1
         told = toolkit(*self.COMMAND, *self.OPTIONS, "--skip-broken")
-        assert told.json["photos_of_an_earlier_sitting"] >= killed
+        assert told.json["resumed_photos"] >= killed
         assert list(told.json["answered_with_class_prior"]) == [f"n{MANY - 1}.png"]
 
     def test_before_the_manifest_no_older_one_speaks_of_its_labels(
@@ -383,7 +382,7 @@ class TestInterrupted:
             assert toolkit("ensemble", "--voting", "alpha=1").code == 130
         assert "submission.json" not in made(home)
         told = toolkit("ensemble", "--voting", "alpha=1", "--json")
-        assert told.json["photos_of_an_earlier_sitting"] == 9
+        assert told.json["resumed_photos"] == 9
         assert made(home) == OUTPUTS
 
     def test_a_photo_that_changed_while_it_ran_is_predicted_anew(
@@ -409,91 +408,119 @@ class TestInterrupted:
         assert answers["7.png"] == answers["1.png"]
 
 
-class TestFast:
-    """`--plan fast`: the same labels at less cost, and what is promised of them."""
+class TestSkipping:
+    """Labels are the full ensemble's, by fewer calls; with a tolerance a few may differ."""
 
     COMMAND = ("ensemble", "--data", "photos", "--tta", "2", "--device", "cpu")
-    FAST = ("--plan", "fast", "--tolerance", "0.1", "--confidence", "0.9")
+    CASCADE = ("--tolerance", "0.1", "--confidence", "0.9")
     PHOTOS = 120
 
-    @pytest.fixture(autouse=True)
-    def measured(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        costs = {("alpha", "fp32"): 1.0, ("alpha", "int8"): 0.3}
-        costs |= {("beta", "fp32"): 4.0, ("gamma", "fp32"): 4.0}
-        monkeypatch.setattr(plans, "measure_costs", lambda *_, **__: Costs(costs))
-
     @pytest.fixture
-    def prepared(self, here: Path, plannable: Path, draw_photo: Callable[..., Image.Image]) -> Path:
-        shutil.copytree(plannable, here / "bundle")
-        (here / "photos").mkdir()
-        for number in range(self.PHOTOS):
-            draw_photo(7000 + number, (40, 30)).save(here / "photos" / f"{number}.png")
-        return here
+    def prepared(self, photos_to_skip: Path, known_costs: Callable[[Path], None]) -> Path:
+        known_costs(photos_to_skip / "bundle")
+        return photos_to_skip
 
-    def test_the_promise_is_printed_recorded_and_kept(self, toolkit, prepared: Path) -> None:
+    def test_by_default_the_same_labels_are_written_by_fewer_calls(
+        self, toolkit, prepared: Path
+    ) -> None:
+        assert toolkit(*self.COMMAND, "--full", "--out", "full.csv").code == 0
+        told = toolkit(*self.COMMAND)
+        assert told.code == 0, told.err
+        assert (prepared / "submission.csv").read_bytes() == (prepared / "full.csv").read_bytes()
+        manifest = json.loads((prepared / "submission.json").read_text(encoding="utf-8"))
+        report = json.loads((prepared / "latency.json").read_text(encoding="utf-8"))
+        assert manifest["method"] == report["method"] == "label-exact"
+        assert manifest["plan"]["search"] is None
+        guarantee = "every label is the full ensemble's (calls that could not change it were"
+        assert manifest["guarantee"].startswith(guarantee)
+        assert f"guarantee: {guarantee}" in told.out
+        assert 3 < report["inference"]["calls_a_photo"] < 5
+        assert report["inference"]["full_calls_a_photo"] == 6
+        assert (report["cascade"], report["precision"]) == (None, ["fp32"])
+        assert report["threads"] == usable_cores()
+
+    def test_in_full_every_call_is_made_and_nothing_is_said_of_it(
+        self, toolkit, prepared: Path
+    ) -> None:
+        told = toolkit(*self.COMMAND, "--full")
+        manifest = json.loads((prepared / "submission.json").read_text(encoding="utf-8"))
+        assert manifest["method"] == "full"
+        assert manifest["guarantee"] == "every label is the full ensemble's"
+        report = json.loads((prepared / "latency.json").read_text(encoding="utf-8"))
+        assert report["inference"]["calls_a_photo"] == 6
+        assert "guarantee" not in told.out + told.err
+
+    @pytest.mark.parametrize(
+        ("options", "reason"),
+        [
+            (("--probabilities", "p.csv"), "a file of probabilities is wanted"),
+            (("--format", "probabilities"), "probabilities are wanted"),
+        ],
+    )
+    def test_where_probabilities_are_wanted_every_call_is_made_and_that_is_said(
+        self, toolkit, prepared: Path, options: tuple[str, ...], reason: str
+    ) -> None:
+        told = toolkit(*self.COMMAND, *options)
+        assert told.code == 0, told.err
+        assert f"every member looks at every view: {reason}" in told.err
+        manifest = json.loads((prepared / "submission.json").read_text(encoding="utf-8"))
+        assert manifest["method"] == "full"
+        told = toolkit(*self.COMMAND, *self.CASCADE, *options)
+        assert (told.code, told.out) == (2, "")
+        assert "tolerance: a cascade gives the full ensemble's labels, not its prob" in told.err
+        assert reason in told.err
+
+    @pytest.mark.parametrize(
+        "options", [("--tta-views", "augmentor"), ("--voting", "beta=1", "--tta", "1")]
+    )
+    def test_where_there_is_nothing_to_skip_nothing_is_said(
+        self, toolkit, prepared: Path, options: tuple[str, ...]
+    ) -> None:
+        told = toolkit(*self.COMMAND, *options)
+        assert told.code == 0, told.err
+        assert "guarantee" not in told.out + told.err
+        manifest = json.loads((prepared / "submission.json").read_text(encoding="utf-8"))
+        assert manifest["method"] == "full"
+
+    def test_with_a_tolerance_the_guarantee_is_printed_recorded_and_kept(
+        self, toolkit, prepared: Path
+    ) -> None:
         toolkit(*self.COMMAND, "--out", "exact/submission.csv")
-        told = toolkit(*self.COMMAND, *self.FAST)
+        told = toolkit(*self.COMMAND, *self.CASCADE)
         assert told.code == 0, told.err
         manifest = json.loads((prepared / "submission.json").read_text(encoding="utf-8"))
         report = json.loads((prepared / "latency.json").read_text(encoding="utf-8"))
-        promise = manifest["promise"]
-        assert promise.startswith("at most 12 of 120 labels differ from the exact ensemble's")
-        assert f"promise: {promise}" in told.out
-        assert f"promise: {promise}" in told.err
-        chosen = {"plan": "fast", "certify": "test", "tolerance": 0.1, "confidence": 0.9}
-        assert manifest["options"]["plan"] == chosen
-        fast = report["fast"]
-        steps = "; ".join(run for step in fast["steps"] for run in step["runs"])
-        assert report["precision"] == [kind for kind in ("fp32", "int8") if f" {kind}," in steps]
-        assert "int8" in report["precision"]
-        assert fast["promise"] == promise
-        assert fast["expected_ms_a_photo"] < fast["exact_ms_a_photo"] == 18
-        counts = [step["photos"] for step in fast["steps"]]
-        assert sum(counts) + fast["sampled"] + fast["exact"]["photos"] == self.PHOTOS
-        assert min(*counts, fast["sampled"]) > 0
+        guarantee = manifest["guarantee"]
+        assert guarantee.startswith("at most 12 of 120 labels differ from the full ensemble's")
+        assert f"guarantee: {guarantee}" in told.out
+        assert f"guarantee: {guarantee}" in told.err
+        assert manifest["method"] == report["method"] == "cascade"
+        cascade = report["cascade"]
+        calls = "; ".join(call for step in cascade["steps"] for call in step["calls"])
+        assert report["precision"] == ["fp32", "int8"]
+        assert " int8, " in calls
+        assert report["guarantee"] == guarantee
+        assert cascade["expected_ms_a_photo"] < cascade["full_ms_a_photo"] == 18
+        counts = [step["photos"] for step in cascade["steps"]]
+        assert sum(counts) + cascade["sampled"] + cascade["full"]["photos"] == self.PHOTOS
+        assert min(*counts, cascade["sampled"]) > 0
         exact = submitted(prepared / "exact" / "submission.csv")
         found = submitted(prepared / "submission.csv")
         assert [row[0] for row in found] == [row[0] for row in exact]
         assert sum(a != b for a, b in zip(found, exact, strict=True)) <= 12
-
-    def test_the_exact_ensemble_promises_its_own_labels(self, toolkit, prepared: Path) -> None:
-        toolkit(*self.COMMAND)
-        manifest = json.loads((prepared / "submission.json").read_text(encoding="utf-8"))
-        assert manifest["promise"] == "every label is the exact ensemble's"
-        report = json.loads((prepared / "latency.json").read_text(encoding="utf-8"))
-        assert report["fast"] is None
-        assert report["precision"] == ["fp32"]
-
-    def test_certain_labels_are_the_exact_ones_for_fewer_runs(
-        self, toolkit, prepared: Path
-    ) -> None:
-        toolkit(*self.COMMAND, "--out", "exact.csv")
-        told = toolkit(*self.COMMAND, "--plan", "certain")
-        assert told.code == 0, told.err
-        assert (prepared / "submission.csv").read_bytes() == (prepared / "exact.csv").read_bytes()
-        manifest = json.loads((prepared / "submission.json").read_text(encoding="utf-8"))
-        assert manifest["options"]["plan"] == {"plan": "certain"}
-        assert manifest["promise"] == (
-            "every label is the exact ensemble's (runs that could not change it were skipped)"
-        )
-        report = json.loads((prepared / "latency.json").read_text(encoding="utf-8"))
-        assert 3 < report["inference"]["runs_a_photo"] < 5 < 3 * 2
-        assert "until the exact label is certain" in told.out
-        assert report["threads"] == usable_cores()
-        again = toolkit("reproduce", "submission.json", "--json")
-        assert again.code == 0, again.err
+        assert made(prepared) - OUTPUTS == {"exact", "photos"}, "the plan is nobody's file"
 
     def test_another_batch_writes_the_same_bytes(self, toolkit, prepared: Path) -> None:
-        names = []
-        for batch in (3, 16):
-            names.append((f"{batch}/submission.csv", f"{batch}/p.csv"))
-            out, probabilities = names[-1]
-            options = ("--batch", batch, "--out", out, "--probabilities", probabilities)
-            told = toolkit(*self.COMMAND, *self.FAST, *options)
-            assert told.code == 0, told.err
-        first, second = ([(prepared / name).read_bytes() for name in pair] for pair in names)
-        assert first == second
-        assert len(list((prepared / "plans").glob("*.json"))) == 1
+        for options in ((), self.CASCADE):
+            written = []
+            for batch in (16, 3):
+                out = f"{len(options)}/{batch}/submission.csv"
+                told = toolkit(*self.COMMAND, *options, "--batch", batch, "--out", out)
+                assert told.code == 0, told.err
+                manifest = json.loads((prepared / out).with_suffix(".json").read_text("utf-8"))
+                hashed = manifest["probabilities"]["values_sha256"]
+                written.append((hashed if options else "", (prepared / out).read_bytes()))
+            assert written[0] == written[1]
 
     def test_broken_photos_are_listed_in_the_order_of_the_request(
         self, toolkit, prepared: Path
@@ -501,33 +528,51 @@ class TestFast:
         broken = ["7.png", "30.png", "61.png", "100.png"]
         for name in broken:
             (prepared / "photos" / name).write_bytes(b"")
-        told = toolkit(*self.COMMAND, *self.FAST, "--quiet")
+        told = toolkit(*self.COMMAND, *self.CASCADE, "--quiet")
         assert told.code == 1
         listed = [line.partition(":")[0].rpartition("/")[2] for line in told.err.splitlines()[1:]]
         assert listed == broken
 
-    def test_a_plans_file_is_carried_out(self, toolkit, prepared: Path) -> None:
-        toolkit(*self.COMMAND, *self.FAST, "--out", "first.csv")
-        (kept,) = (prepared / "plans").glob("*.json")
-        kept.rename(prepared / "mine.json")
-        told = toolkit(*self.COMMAND, "--plan", "mine.json", "--out", "second.csv")
+    def test_a_plans_file_is_followed(self, toolkit, prepared: Path) -> None:
+        toolkit(*self.COMMAND, *self.CASCADE, "--out", "first.csv")
+        assert toolkit("plan", *self.COMMAND[1:], *self.CASCADE).code == 0
+        assert {"plan.json", "plan.png"} <= made(prepared)
+        told = toolkit(*self.COMMAND, "--plan", "plan.json", "--out", "second.csv")
         assert told.code == 0, told.err
-        assert list((prepared / "plans").iterdir()) == []
         assert (prepared / "first.csv").read_bytes() == (prepared / "second.csv").read_bytes()
-        told = toolkit(*self.COMMAND, "--plan", "mine.json", "--voting", "pair")
+        told = toolkit(*self.COMMAND, "--plan", "plan.json", "--voting", "pair")
         assert (told.code, told.out) == (1, "")
-        assert "the plan was made for another voting" in told.err
+        assert "plan.json: voting: Expected 'pair', received another" in told.err
+        told = toolkit(*self.COMMAND, "--plan", "plan.json", "--out", "plan.csv")
+        assert (told.code, told.out) == (2, "")
+        assert "this submission's own files would be written over it" in told.err
+
+    def test_a_forged_plan_is_refused(self, toolkit, prepared: Path) -> None:
+        """One call fifty times, with a hash that fits."""
+        assert toolkit("plan", *self.COMMAND[1:], *self.CASCADE).code == 0
+        content = json.loads((prepared / "plan.json").read_text(encoding="utf-8"))
+        del content["sha256"]
+        content["steps"][0] *= 50
+        forged = {**content, "sha256": sha256_json(content)}
+        (prepared / "plan.json").write_text(json.dumps(forged), encoding="utf-8")
+        told = toolkit(*self.COMMAND, "--plan", "plan.json")
+        assert (told.code, told.out) == (1, "")
+        assert told.err.splitlines()[-1].startswith("error: plan.json: steps: '")
+        assert "Expected each call once" in told.err
+        assert not made(prepared) & OUTPUTS
 
     def test_costs_of_another_device_are_told(self, toolkit, prepared: Path) -> None:
-        toolkit("plan", *self.COMMAND[1:], *self.FAST[2:], "--out", "mine.json")
+        toolkit("plan", *self.COMMAND[1:], *self.CASCADE, "--out", "mine.json")
         plan = load_plan(prepared / "mine.json")
-        save_plan(replace(plan, device={"kind": "cuda", "name": "GPU"}), prepared / "mine.json")
+        assert plan.search is not None
+        elsewhere = plan.search.model_copy(update={"device": PlanDevice(kind="cuda", name="GPU")})
+        save_plan(plan.model_copy(update={"search": elsewhere}), prepared / "mine.json")
         told = toolkit(*self.COMMAND, "--plan", "mine.json")
         assert told.code == 0, told.err
-        assert "mine.json: what it costs was measured on GPU (cuda), and this is" in told.err
+        assert "mine.json: its costs were measured on GPU (cuda), and this is" in told.err
 
     def test_a_plan_as_json_is_what_its_file_holds(self, toolkit, prepared: Path) -> None:
-        told = toolkit("plan", *self.COMMAND[1:], *self.FAST[2:], "--out", "mine.json", "--json")
+        told = toolkit("plan", *self.COMMAND[1:], *self.CASCADE, "--out", "mine.json", "--json")
         assert told.code == 0, told.err
         kept = json.loads((prepared / "mine.json").read_text(encoding="utf-8"))
         del kept["sha256"]
@@ -537,40 +582,34 @@ class TestFast:
     def test_a_plan_is_not_drawn_over(self, toolkit, prepared: Path) -> None:
         told = toolkit("plan", *self.COMMAND[1:], "--out", "plan.png")
         assert (told.code, told.out) == (2, "")
-        assert "--out plan.png: Expected a name that ends in .json" in told.err
+        assert "out: Expected a name that ends in .json, received plan.png" in told.err
         assert not (prepared / "plan.png").exists()
 
     @pytest.mark.parametrize(
         ("photos", "reason"),
         [
             (20, "for so few photos a certificate costs more than it saves"),
-            (120, "of them get their exact label to certify on"),
+            (120, "of them get the full ensemble to certify on"),
         ],
     )
     def test_a_plan_says_what_a_job_of_so_many_photos_would_do(
         self, toolkit, prepared: Path, photos: int, reason: str
     ) -> None:
-        told = toolkit("plan", *self.COMMAND[1:], *self.FAST[2:], "--photos", photos)
+        told = toolkit("plan", *self.COMMAND[1:], *self.CASCADE, "--photos", photos)
         assert told.code == 0, told.err
         assert f"for {photos} photos: " in told.out
         assert reason in told.out
 
-    def test_a_plan_of_exact_labels_has_nothing_to_choose(self, toolkit, prepared: Path) -> None:
-        toolkit(*self.COMMAND, "--plan", "certain")
-        (kept,) = (prepared / "plans").glob("certain*.json")
-        told = toolkit(*self.COMMAND, "--plan", kept, "--tolerance", "0.05")
-        assert told.code == 2
-        assert "of which every label is exact" in told.err
-
     @pytest.mark.parametrize(
         ("options", "complaint"),
         [
-            (["--certify", "off"], "Expected with --plan fast or a plan's file"),
-            (["--tolerance", "0.02"], "Expected with --plan fast or a plan's file"),
-            (["--budget-ms", "3"], "Expected with --plan fast or a plan's file"),
-            (["--plan", "fast", "--tta-views", "augmentor"], "a plan is made of fixed views"),
-            (["--plan", "fast", "--tolerance", "1"], "--tolerance"),
-            (["--plan", "certain", "--tolerance", "0.1"], "of which every label is exact"),
+            (["--certify", "off"], "certify: Expected with a tolerance or a plan"),
+            (["--confidence", "0.9"], "confidence: Expected with a tolerance or a plan"),
+            (["--budget-ms", "3"], "Expected with a tolerance or a plan"),
+            (["--tolerance", "0.1", "--tta-views", "augmentor"], "Expected fixed views"),
+            (["--tolerance", "1"], "--tolerance"),
+            (["--full", "--tolerance", "0.1"], "full: Expected without tolerance"),
+            (["--plan", "nowhere.json"], "nowhere.json: no such file"),
         ],
     )
     def test_what_does_not_fit_together_is_bad_usage(

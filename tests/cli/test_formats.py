@@ -164,11 +164,11 @@ class TestOneColumnAClass:
     def test_labels_alone_are_no_answer(self, toolkit, folder: Path, bundle_of) -> None:
         bundle_of(folder / "bundle", BREEDS)
         dog_breeds(folder)
-        for arguments in (["--plan", "certain"], ["--plan", "fast", "--certify", "off"]):
+        for arguments in (["--tolerance", "0.1"], ["--tolerance", "0.1", "--certify", "off"]):
             told = toolkit("ensemble", *arguments)
             assert (told.code, told.out) == (2, "")
-            assert "not its probabilities, and those are wanted" in told.err
-            assert told.err.splitlines()[-1].startswith("error: plan=")
+            assert "not its probabilities, and probabilities are wanted" in told.err
+            assert told.err.splitlines()[-1].startswith("error: tolerance: ")
         for arguments in (["--format", "labels"], ["--top", 2], ["--positive", "pug"]):
             told = toolkit("ensemble", *arguments)
             assert told.code != 0

@@ -97,7 +97,7 @@ def test_what_is_said_fits_the_command(
     def interrupted(*_: object, **named: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("toolkit.reporting.doctor.diagnose", interrupted)
+    monkeypatch.setattr("toolkit.reporting.doctor.doctor", interrupted)
     monkeypatch.setattr("toolkit.training.recipe_files.load_set", interrupted)
     monkeypatch.setattr("toolkit.reporting.reproduction.reproduce", interrupted)
     told = toolkit(command)

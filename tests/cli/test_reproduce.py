@@ -6,9 +6,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,10 +15,8 @@ import pytest
 from PIL import Image
 
 from toolkit.files import sha256_file
-from toolkit.inference import devices, plans
-from toolkit.inference.costs import Costs
-from toolkit.inference.engine import Engine
-from toolkit.inference.plan import load_plan, save_plan
+from toolkit.inference import devices
+from toolkit.inference.executor import Executor
 from toolkit.reporting import job
 
 
@@ -54,14 +50,14 @@ def edited(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 def answered_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on another processor: every probability is a little another, and some labels with it."""
-    real = Engine.predict
+    real = Executor.predict
 
-    def predict(engine: Engine, *arguments: Any) -> Iterator[Any]:
-        for answer in real(engine, *arguments):
+    def predict(executor: Executor, *arguments: Any, **named: Any) -> Iterator[Any]:
+        for answer in real(executor, *arguments, **named):
             answer.probabilities[:] = np.roll(answer.probabilities, 1, axis=1)
             yield answer
 
-    monkeypatch.setattr(Engine, "predict", predict)
+    monkeypatch.setattr(Executor, "predict", predict)
 
 
 @pytest.fixture
@@ -313,88 +309,44 @@ class TestRefused:
         assert "is no whole manifest: 'versions' is missing" in self.refused(toolkit)
 
 
-class TestFast:
-    """A fast submission follows its plan again, on the same sample."""
+class TestPlan:
+    """The plan that a submission followed is in its manifest, and followed again."""
 
     COMMAND = ("ensemble", "--data", "photos", "--tta", 2, "--device", "cpu", "--seed", 3)
-    FAST = ("--plan", "fast", "--tolerance", "0.1", "--confidence", "0.9")
-    PHOTOS = 120
-    COSTS = MappingProxyType(
-        {
-            ("alpha", "fp32"): 1.0,
-            ("alpha", "int8"): 0.3,
-            ("beta", "fp32"): 4.0,
-            ("gamma", "fp32"): 4.0,
-        }
-    )
-
-    @pytest.fixture(autouse=True)
-    def measured(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(plans, "measure_costs", lambda *_, **__: Costs(self.COSTS))
+    CASCADE = ("--tolerance", "0.1", "--confidence", "0.9")
 
     @pytest.fixture
     def prepared(
-        self,
-        toolkit: Any,
-        here: Path,
-        plannable: Path,
-        draw_photo: Callable[..., Image.Image],
+        self, toolkit: Any, photos_to_skip: Path, known_costs: Callable[[Path], None]
     ) -> Path:
-        shutil.copytree(plannable, here / "bundle")
-        (here / "photos").mkdir()
-        for number in range(self.PHOTOS):
-            draw_photo(7000 + number, (40, 30)).save(here / "photos" / f"{number}.png")
-        told = toolkit(*self.COMMAND, *self.FAST, "--out", "out/fast.csv")
+        known_costs(photos_to_skip / "bundle")
+        told = toolkit(*self.COMMAND, *self.CASCADE, "--out", "out/cascade.csv")
         assert told.code == 0, told.err
-        return here
+        return photos_to_skip
 
-    def test_it_comes_out_again_without_measuring(
-        self, toolkit, prepared: Path, monkeypatch: pytest.MonkeyPatch
+    def test_it_comes_out_again_on_a_machine_that_never_measured(
+        self, toolkit, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def measure(*_: Any, **__: Any) -> Costs:
-            raise AssertionError("the plan is known")
-
-        monkeypatch.setattr(plans, "measure_costs", measure)
+        assert toolkit(*self.COMMAND, "--out", "out/exact.csv").code == 0
+        shutil.rmtree(tmp_path / "cache")
         moved = prepared.rename(prepared.with_name("elsewhere"))
         monkeypatch.chdir(moved.parent)
         before = everything_below(moved)
-        found = toolkit("reproduce", "elsewhere/out/fast.json", "--json")
-        assert found.code == 0, found.err
-        assert found.json["probabilities_same"] is True
+        for name in ("cascade", "exact"):
+            found = toolkit("reproduce", f"elsewhere/out/{name}.json", "--json")
+            assert found.code == 0, found.err
+            assert found.json["probabilities_same"] is True
         assert everything_below(moved) == before
+        assert not list((tmp_path / "cache").rglob("*.json"))
 
-    def test_without_its_plan_it_is_refused(self, toolkit, prepared: Path) -> None:
-        (plan,) = (prepared / "plans").glob("*.json")
-        plan.rename(prepared / "mine.json")
-        told = toolkit("reproduce", "out/fast.json")
-        assert (told.code, told.out) == (1, "")
-        assert "the plan of this fast submission is gone" in told.err
-        assert toolkit("reproduce", "out/fast.json", "--plan", "mine.json").code == 0
-
-    def test_its_plan_is_found_beside_a_bundle_that_moved(self, toolkit, prepared: Path) -> None:
-        (prepared / "moved").mkdir()
-        for name in ("bundle", "plans"):
-            (prepared / name).rename(prepared / "moved" / name)
-        told = toolkit("reproduce", "out/fast.json", "--bundle", "moved/bundle")
-        assert told.code == 0, told.err
-
-    def test_its_plan_is_found_where_a_later_one_replaced_it(
-        self, toolkit, prepared: Path, monkeypatch: pytest.MonkeyPatch
+    def test_a_guarantee_of_ones_own_for_a_plans_file_is_kept(
+        self, toolkit, prepared: Path
     ) -> None:
-        (plan,) = (prepared / "plans").glob("*.json")
-        before = plan.read_bytes()
-        dearer = {pair: 2 * ms for pair, ms in self.COSTS.items()}
-        monkeypatch.setattr(plans, "measure_costs", lambda *_, **__: Costs(dearer))
-        told = toolkit("plan", *self.COMMAND[1:-2], *self.FAST[2:])
-        assert told.code == 0, told.err
-        assert plan.read_bytes() != before
-        assert toolkit("reproduce", "out/fast.json").code == 0
-
-    def test_a_promise_of_ones_own_for_a_plans_file_is_kept(self, toolkit, prepared: Path) -> None:
-        (plan,) = (prepared / "plans").glob("*.json")
-        options = ("--plan", plan, "--certify", "off", "--confidence", "0.99")
+        assert toolkit("plan", *self.COMMAND[1:-2], *self.CASCADE).code == 0
+        options = ("--plan", "plan.json", "--certify", "off", "--confidence", "0.99")
         told = toolkit(*self.COMMAND, *options, "--out", "out/off.csv")
         assert told.code == 0, told.err
+        (prepared / "plan.json").unlink()
         told = toolkit("reproduce", "out/off.json")
         assert told.code == 0, told.err
 
@@ -406,21 +358,16 @@ class TestFast:
 
         with monkeypatch.context() as patched:
             patched.setattr(job, "write_manifest", interrupt)
-            assert toolkit("reproduce", "out/fast.json", "--keep", "again").code == 130
-        assert (prepared / "again" / "fast.csv").is_file()
-        told = toolkit("reproduce", "out/fast.json", "--keep", "again")
+            assert toolkit("reproduce", "out/cascade.json", "--keep", "again").code == 130
+        assert (prepared / "again" / "cascade.csv").is_file()
+        told = toolkit("reproduce", "out/cascade.json", "--keep", "again")
         assert told.code == 0, told.err
 
-    def test_another_plan_is_refused(self, toolkit, prepared: Path) -> None:
-        (first,) = (prepared / "plans").glob("*.json")
-        plan, second = load_plan(first), prepared / "second.json"
-        save_plan(replace(plan, candidates=plan.candidates[:-1]), second)
-        told = toolkit(*self.COMMAND, "--plan", second, "--out", "out/other.csv")
-        assert told.code == 0, told.err
-        told = toolkit("reproduce", "out/fast.json", "--plan", second)
+    def test_a_plan_that_was_forged_is_refused(self, toolkit, prepared: Path) -> None:
+        def forged(content: dict[str, Any]) -> None:
+            content["plan"]["steps"][0] *= 50
+
+        edited(prepared / "out" / "cascade.json", forged)
+        told = toolkit("reproduce", "out/cascade.json")
         assert (told.code, told.out) == (1, "")
-        assert "another plan than the submission followed" in told.err
-        edited(second, lambda content: content.update(tolerance=0.3))
-        told = toolkit("reproduce", "out/other.json")
-        assert (told.code, told.out) == (1, "")
-        assert "was changed after it was made" in told.err
+        assert "cascade.json: plan: steps: '" in told.err

@@ -63,7 +63,9 @@ def break_photos(data: Path, count: int) -> list[Path]:
 
 def test_all_broken_photos_are_listed_with_their_reasons(data: Path) -> None:
     broken = break_photos(data, 30)
-    with pytest.raises(ToolkitError, match=r"30 of 50 labelled photos .*--skip-broken") as caught:
+    with pytest.raises(
+        ToolkitError, match=r"30 of 50 labelled photos .*`skip_broken=True`"
+    ) as caught:
         prepare(load_labelled(data), skip_broken=False)
     for number, path in enumerate(broken):
         reason = "the file is empty" if number % 2 else "not a photo in a known format"

@@ -169,10 +169,10 @@ def test_another_bundle_is_not_replaced_unless_told(
 ) -> None:
     runs = trained.runs[:1] if voting == "auto" else trained.runs
     options = ExportOptions(bundle=copied.folder, voting=voting)
-    with pytest.raises(ToolkitError, match=r"made from other runs or with another .*--fresh") as no:
+    with pytest.raises(ToolkitError, match=r"made from other runs or with another .*`fresh=") as no:
         export(runs, options)
     asked = ", ".join(run.label for run in runs)
-    assert f"asked for: {asked} (voting {voting} by log-loss, fp32). " in str(no.value)
+    assert f"requested: {asked} (voting {voting} by log-loss, fp32). " in str(no.value)
     assert load_bundle(copied.folder) == copied
     made = export(runs, dataclasses.replace(options, fresh=True))
     assert [member.run for member in made.members] == [run.label for run in runs]
@@ -313,7 +313,7 @@ def test_two_exports_to_one_bundle_are_refused(
 ) -> None:
     with (
         filelock.FileLock(bundle.with_name(".bundle.lock")),
-        pytest.raises(ToolkitError, match=r"bundle: another process is exporting.*--bundle"),
+        pytest.raises(ToolkitError, match=r"bundle: another process is exporting.*`bundle=DIR`"),
     ):
         export(trained.runs, ExportOptions(bundle=bundle))
     assert not converted
@@ -336,7 +336,7 @@ def test_held_out_answers_that_are_lost_are_not_taken_for_a_training_on_all_phot
     path.unlink()
     if kept is not None:
         path.write_bytes(content[: int(kept * len(content))])
-    complaint = r"validation\.npz: (the file is missing|cannot be read).*again with --fresh\."
+    complaint = r"validation\.npz: (the file is missing|cannot be read).*again with `fresh=True`\."
     with pytest.raises(ToolkitError, match=complaint):
         export([own], ExportOptions(bundle=bundle))
     assert not converted
@@ -356,7 +356,7 @@ def test_a_network_that_is_not_the_one_of_its_manifest_is_refused(
     else:
         shutil.copy(trained.runs[1].model_path, own.model_path)
     complaint = "the file is missing" if lost else "is not the network that run.json beside it"
-    told = rf"{SMALL}/model\.keras: {complaint}.*again with --fresh"
+    told = rf"{SMALL}/model\.keras: {complaint}.*again with `fresh"
     with pytest.raises(ToolkitError, match=told):
         export([own], ExportOptions(bundle=bundle))
     assert not converted
@@ -442,7 +442,7 @@ class TestVoting:
             made = export([own], wanted)
             assert all(table.choice in table.alternatives for table in made.voting.values())
             return
-        with pytest.raises(UsageError, match=rf"--voting {voting}: .* are near-duplicates.*auto"):
+        with pytest.raises(UsageError, match=rf"`voting='{voting}'`: .* are near-duplicates.*auto"):
             export([own], wanted)
         assert not converted
 
@@ -539,7 +539,7 @@ class TestMembersThatTrainedOnAllPhotos:
 
     def test_do_not_mix_with_validated_ones(self, refit: Run, trained: Trained) -> None:
         with pytest.raises(ToolkitError, match="one would vote on photos that the other"):
-            choose_runs(Path("runs"), members=[trained.runs[0].folder, refit.folder])
+            choose_runs([trained.runs[0].folder, refit.folder])
 
 
 class TestTheDataThatRunsSaw:
@@ -576,7 +576,9 @@ class TestTheDataThatRunsSaw:
     ) -> None:
         photo = next((data / "train").rglob("*.jpg"))
         Image.open(photo).save(photo, quality=60)
-        with pytest.raises(ToolkitError, match=r"data: photos were replaced .* --data, or train"):
+        with pytest.raises(
+            ToolkitError, match=r"data: photos were replaced .* `data=DIR`, or train"
+        ):
             export(trained.runs, ExportOptions(bundle=bundle, data=data))
         assert not converted
 
@@ -611,21 +613,39 @@ class TestChoosingRuns:
         with pytest.raises(ToolkitError, match=r"no finished run of set 'improved'.*train-all"):
             choose_runs(trained.folder, set_name="improved")
 
+    def test_their_order_is_not_that_in_which_they_finished(
+        self, trained: Trained, tmp_path: Path
+    ) -> None:
+        for finished, backbone in enumerate(("efficientnetb3", "xception", "resnet101v2")):
+            folder = tmp_path / "small" / backbone
+            shutil.copytree(trained.runs[0].folder, folder)
+            content = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+            content["finished"] = f"2026-01-01T00:00:0{finished}+00:00"
+            write_json(folder / "run.json", content)
+            recipe = folder / "recipe.yaml"
+            text = recipe.read_text(encoding="utf-8")
+            recipe.write_text(
+                text.replace(SMALL, backbone).replace("image_size: 32", "image_size: 75"),
+                encoding="utf-8",
+            )
+        chosen = [run.recipe.backbone for run in choose_runs(tmp_path)]
+        assert chosen == ["xception", "resnet101v2", "efficientnetb3"]
+
     def test_members_are_taken_in_the_order_given(self, trained: Trained) -> None:
         folders = [run.folder for run in reversed(trained.runs)]
-        assert [run.folder for run in choose_runs(Path("runs"), members=folders)] == folders
+        assert [run.folder for run in choose_runs(folders)] == folders
 
     def test_the_folder_that_one_is_in_has_its_name(
         self, trained: Trained, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(trained.runs[0].folder)
-        assert member_names(choose_runs(Path("runs"), members=[Path()])) == [SMALL]
+        assert member_names(choose_runs([Path()])) == [SMALL]
 
     def test_a_folder_that_is_given_twice_is_refused(self, trained: Trained) -> None:
         folder = trained.runs[0].folder
         again = folder.parent / ".." / folder.parent.name / folder.name
-        with pytest.raises(UsageError, match=r"--member .*: is named twice"):
-            choose_runs(Path("runs"), members=[folder, again])
+        with pytest.raises(UsageError, match=r"`runs=.*: is named twice"):
+            choose_runs([folder, again])
 
     @pytest.mark.parametrize(
         "other",
@@ -644,7 +664,7 @@ class TestChoosingRuns:
         content["data"] |= other
         write_json(tmp_path / "run" / "run.json", content)
         with pytest.raises(ToolkitError, match="trained on different data or splits"):
-            choose_runs(Path("runs"), members=[trained.runs[0].folder, tmp_path / "run"])
+            choose_runs([trained.runs[0].folder, tmp_path / "run"])
 
     def test_members_are_named_after_their_folders_and_sets_where_needed(
         self, trained: Trained

@@ -22,6 +22,7 @@ from toolkit.exporting.export import ExportOptions, export
 from toolkit.files import sha256_file
 from toolkit.inference import sessions
 from toolkit.inference.bundle import Bundle, Judged, QuantizationTrial, load_bundle, load_validation
+from toolkit.inference.calls import ModelKey
 from toolkit.inference.devices import choose_device
 from toolkit.inference.sessions import MemberSession, open_session
 from toolkit.inference.views import VIEWS, FixedViews
@@ -98,7 +99,16 @@ def lowered(
         patched.setenv("TOOLKIT_CACHE", str(_cache_of_the_session))
         prepare(patched, exported)
         patched.setattr(candidates, "LEAST_AGREEMENT", 0.0)
-        return export(trained.runs[:1], ExportOptions(folder, precision="int8,fp32"))
+        return export(
+            trained.runs[:1],
+            ExportOptions(
+                folder,
+                precisions=(
+                    "int8",
+                    "fp32",
+                ),
+            ),
+        )
 
 
 def rows(bundle: Bundle, wanted: str) -> list[QuantizationTrial]:
@@ -133,7 +143,7 @@ class TestWhatIsAccepted:
     def test_agrees_as_its_row_says(self, lowered: Bundle) -> None:
         (member,) = lowered.members
         held_out = load_validation(lowered)
-        said, expected = held_out.variants[member.name, "int8"], held_out.probabilities[0]
+        said, expected = held_out.variants[ModelKey(member.name, "int8")], held_out.probabilities[0]
         assert said.shape == expected.shape == (10, len(VIEWS), 8)
         (row,) = (row for row in lowered.precisions if row.accepted)
         labels, kept = expected[:, 0].argmax(axis=1), said[:, 0].argmax(axis=1)
@@ -153,10 +163,10 @@ class TestWhatIsAccepted:
         (path,) = (trained.data / "train").rglob(str(validation.ids[3]))
         from toolkit.data.pixels import load
 
-        views = FixedViews(len(VIEWS))(load(path, member.square), 3)
+        views = FixedViews()(load(path, member.square), 3, range(len(VIEWS)))
         np.testing.assert_allclose(
             session.run(session.place(views), len(VIEWS)),
-            load_validation(lowered).variants[member.name, "int8"][3],
+            load_validation(lowered).variants[ModelKey(member.name, "int8")][3],
             atol=1e-5,
         )
 
@@ -209,7 +219,7 @@ class TestWhatIsRefused:
             return {name: (low / 50, high / 50) for name, (low, high) in found.items()}
 
         monkeypatch.setattr(quantize, "calibrate", clipped)
-        made = export(trained.runs[:1], ExportOptions(tmp_path / "bundle", precision="int8"))
+        made = export(trained.runs[:1], ExportOptions(tmp_path / "bundle", precisions=("int8",)))
         assert made.members[0].variants == ()
         assert {path.name for path in made.folder.iterdir()} == {
             "bundle.json",
@@ -228,7 +238,7 @@ class TestWhatIsRefused:
         self, trained: Trained, lenient: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(candidates, "interleaved_ms", SLOW)
-        made = export(trained.runs[:1], ExportOptions(tmp_path / "bundle", precision="int8"))
+        made = export(trained.runs[:1], ExportOptions(tmp_path / "bundle", precisions=("int8",)))
         assert made.members[0].variants == ()
         # More of it in fp32 would be slower still.
         by_onnxruntime, _ = rows(made, "int8")
@@ -238,7 +248,16 @@ class TestWhatIsRefused:
     def test_what_cannot_run_here_says_what_is_missing(
         self, trained: Trained, ready: None, tmp_path: Path
     ) -> None:
-        made = export(trained.runs[:1], ExportOptions(tmp_path / "bundle", precision="bf16,fp16"))
+        made = export(
+            trained.runs[:1],
+            ExportOptions(
+                tmp_path / "bundle",
+                precisions=(
+                    "bf16",
+                    "fp16",
+                ),
+            ),
+        )
         (bf16,), (fp16,) = rows(made, "bf16"), rows(made, "fp16")
         assert bf16.reason == "OpenVINO is not installed: pip install 'toolkit[openvino]'"
         assert fp16.reason == "no CUDA device to measure it on"
@@ -259,7 +278,7 @@ class TestWhatIsRefused:
 
         prepare(monkeypatch, exported)
         monkeypatch.setattr(sessions, "OpenVinoSession", refused)
-        made = export(trained.runs[:1], ExportOptions(tmp_path / "bundle", precision="bf16"))
+        made = export(trained.runs[:1], ExportOptions(tmp_path / "bundle", precisions=("bf16",)))
         (row,) = rows(made, "bf16")
         assert row.reason == "Expected OpenVINO to compute in bf16, but it takes f32."
         assert made.members[0].variants == ()
@@ -269,17 +288,18 @@ class TestWhatIsRefused:
     ) -> None:
         seen = dataclasses.replace(trained.runs[0].data, validation_photos=0)
         run = dataclasses.replace(trained.runs[0], data=seen)
-        with pytest.raises(UsageError, match=r"--precision int8: .* trained on all photos"):
-            export([run], ExportOptions(tmp_path / "bundle", precision="int8"))
+        with pytest.raises(UsageError, match=r"`precisions=\('int8',\)`: .* trained on all"):
+            export([run], ExportOptions(tmp_path / "bundle", precisions=("int8",)))
         assert not (tmp_path / "bundle").exists()
 
-    @pytest.mark.parametrize("wanted", ["int4", "fp32,,int8", ""])
+    @pytest.mark.parametrize("wanted", [("int4",), ("fp32", "", "int8"), ("",)])
     def test_an_unknown_precision_is_refused_before_any_work(
-        self, wanted: str, trained: Trained, ready: None, tmp_path: Path
+        self, wanted: tuple[str, ...], trained: Trained, ready: None, tmp_path: Path
     ) -> None:
-        message = f"--precision {wanted}: Expected fp32, fp16, bf16, int8 or several"
-        with pytest.raises(UsageError, match=message):
-            export(trained.runs, ExportOptions(tmp_path / "bundle", precision=wanted))
+        message = "Expected fp32, fp16, bf16, int8 or several"
+        with pytest.raises(UsageError, match=message) as refused:
+            export(trained.runs, ExportOptions(tmp_path / "bundle", precisions=wanted))
+        assert (refused.value.argument, refused.value.value) == ("precisions", wanted)
         assert list(tmp_path.iterdir()) == []
 
 
@@ -287,15 +307,15 @@ class TestASecondExport:
     def test_finds_the_bundle_that_was_made_with_the_same_precisions(
         self, trained: Trained, lowered: Bundle
     ) -> None:
-        again = ExportOptions(lowered.folder, precision="int8")
+        again = ExportOptions(lowered.folder, precisions=("int8",))
         assert export(trained.runs[:1], again) == lowered
 
-    @pytest.mark.parametrize("other", ["fp32", "int8,bf16"])
+    @pytest.mark.parametrize("other", [("fp32",), ("int8", "bf16")])
     def test_refuses_one_that_was_made_with_others(
-        self, other: str, trained: Trained, lowered: Bundle
+        self, other: tuple[str, ...], trained: Trained, lowered: Bundle
     ) -> None:
-        with pytest.raises(ToolkitError, match=r"or other precisions: .*asked for: .*Pass --fresh"):
-            export(trained.runs[:1], ExportOptions(lowered.folder, precision=other))
+        with pytest.raises(ToolkitError, match=r"or other precisions: .*requested: .*Pass `fresh"):
+            export(trained.runs[:1], ExportOptions(lowered.folder, precisions=other))
 
     def test_goes_on_with_the_members_whose_precisions_were_not_tried(
         self, trained: Trained, lenient: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -312,7 +332,7 @@ class TestASecondExport:
             return here(function, bench, *more)
 
         monkeypatch.setattr(precision, "in_own_process", note)
-        wanted = ExportOptions(tmp_path / "bundle", precision="int8")
+        wanted = ExportOptions(tmp_path / "bundle", precisions=("int8",))
         with pytest.raises(Killed):
             export(trained.runs, wanted)
         made = export(trained.runs, wanted)
@@ -320,8 +340,8 @@ class TestASecondExport:
         made.check_files()
         assert [len(member.variants) for member in made.members] == [1, 1]
         assert set(load_validation(made).variants) == {
-            (SMALL, "int8"),
-            (f"{SMALL}-second", "int8"),
+            ModelKey(SMALL, "int8"),
+            ModelKey(f"{SMALL}-second", "int8"),
         }
         assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 

@@ -14,9 +14,10 @@ from toolkit.errors import ToolkitError
 from toolkit.files import sha256_file
 from toolkit.inference import sessions as sessions_module
 from toolkit.inference.bundle import Bundle, Judged, Variant, load_bundle
-from toolkit.inference.costs import Costs, measure_costs, pairs_of
+from toolkit.inference.calls import ModelKey
+from toolkit.inference.costs import Costs, keys_of, measure_costs
 from toolkit.inference.devices import Device
-from toolkit.inference.engine import Engine
+from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.sessions import MemberSession, Sessions
 from toolkit.inference.timing import Timings
 from toolkit.inference.voting import Voting
@@ -44,12 +45,7 @@ class TestAnswers:
         settings = {"threads": 1, "views": 3, "batch": 4, **changes}
         views = settings.pop("views")
         sessions = Sessions(bundle, device=CPU, timings=Timings(), **settings)
-        engine = Engine(sessions, UNIFORM, views=views, random_views=False, decoders=2, seed=0)
-        found = list(engine.predict(photos))
-        assert {work: len(of) for work, of in engine.timings.samples.items()}[
-            "model beta fp32"
-        ] == (len(found) - 1)
-        return found
+        return list(Ensemble(sessions, UNIFORM, views=views).answers(photos))
 
     @pytest.mark.parametrize("threads", [2, 3, 4])
     def test_they_are_equal(self, bundle: Bundle, photos: list[Path], threads: int) -> None:
@@ -98,18 +94,22 @@ class TestMeasureCosts:
     def test_members_are_there_or_it_is_said_why_not(self, own_bundle: Bundle) -> None:
         """gamma has an int8 of its own; what alpha shall be run by OpenVINO is no network."""
         costs = self.costs(with_variant(own_bundle, "bf16", "openvino"))
-        assert set(costs.ms) == {("alpha", "fp32"), ("beta", "fp32"), ("gamma", "int8")}
+        assert set(costs.ms) == {
+            ModelKey("alpha", "fp32"),
+            ModelKey("beta", "fp32"),
+            ModelKey("gamma", "int8"),
+        }
         assert all(ms > 0 for ms in costs.ms.values())
-        assert set(costs.skipped) == {("alpha", "bf16")}
-        assert "alpha-bf16" in costs.skipped["alpha", "bf16"]
+        assert set(costs.skipped) == {ModelKey("alpha", "bf16")}
+        assert "alpha-bf16" in costs.skipped[ModelKey("alpha", "bf16")]
         assert {len(own) for own in costs.samples.values()} == {2}
 
     def test_what_was_not_loaded_before_is_not_afterwards(self, own_bundle: Bundle) -> None:
         sessions = Sessions(own_bundle, device=CPU, threads=1, batch=2, timings=Timings())
-        sessions.load([("beta", "fp32")])
-        measure_costs(sessions, [("alpha", "fp32"), ("beta", "fp32")], rounds=1)
-        assert list(sessions) == [("beta", "fp32")]
-        assert list(sessions.timings.load) == ["beta fp32"]
+        sessions.load([ModelKey("beta", "fp32")])
+        measure_costs(sessions, [ModelKey("alpha", "fp32"), ModelKey("beta", "fp32")], rounds=1)
+        assert list(sessions) == [ModelKey("beta", "fp32")]
+        assert list(sessions.timings.load) == [ModelKey("beta", "fp32")]
 
     def test_a_member_that_cannot_be_opened_is_an_error(self, own_bundle: Bundle) -> None:
         alpha, *others = own_bundle.members
@@ -134,11 +134,13 @@ class TestMeasureCosts:
         )
         ticks = iter(np.cumsum([0, *[0.5, 0.3] * 40]).tolist())
         costs = self.costs(own_bundle, batch=4, threads=threads, clock=lambda: next(ticks))
-        assert costs.ms["alpha", "fp32"] == pytest.approx(500 / images)
+        assert costs.ms[ModelKey("alpha", "fp32")] == pytest.approx(500 / images)
 
     def test_what_does_not_fit_the_device_is_not_measured(self, own_bundle: Bundle) -> None:
         costs = self.costs(with_variant(own_bundle, "fp16", "onnxruntime"))
-        assert "'alpha' in fp16 is for a GPU, not the CPU." in costs.skipped["alpha", "fp16"]
+        assert (
+            "'alpha' in fp16 is for a GPU, not the CPU." in costs.skipped[ModelKey("alpha", "fp16")]
+        )
 
     def test_they_are_measured_once(self, own_bundle: Bundle, cache: Path) -> None:
         first = self.costs(own_bundle)
@@ -159,12 +161,14 @@ class TestMeasureCosts:
         assert next(clock[1]) > 0
 
     def test_what_is_wanted_beside_them_takes_turns_with_them(self, own_bundle: Bundle) -> None:
-        first = self.costs(own_bundle, pairs=[("beta", "fp32")])
-        assert set(first.ms) == {("beta", "fp32")}
+        first = self.costs(own_bundle, keys=[ModelKey("beta", "fp32")])
+        assert set(first.ms) == {ModelKey("beta", "fp32")}
         ticks = iter(range(1000))
-        both = self.costs(own_bundle, pairs=[("alpha", "fp32")], clock=lambda: next(ticks))
-        assert both.ms == {("alpha", "fp32"): 500.0, ("beta", "fp32"): 500.0}
-        again = self.costs(own_bundle, pairs=[("beta", "fp32")], clock=lambda: pytest.fail("anew"))
+        both = self.costs(own_bundle, keys=[ModelKey("alpha", "fp32")], clock=lambda: next(ticks))
+        assert both.ms == {ModelKey("alpha", "fp32"): 500.0, ModelKey("beta", "fp32"): 500.0}
+        again = self.costs(
+            own_bundle, keys=[ModelKey("beta", "fp32")], clock=lambda: pytest.fail("anew")
+        )
         assert again == both
 
     def test_interrupted_while_measuring_anew_leaves_none_of_the_old(
@@ -190,8 +194,8 @@ class TestMeasureCosts:
         settings = {"device": CPU, "threads": 1, "batch": 2, "timings": Timings()}
         own = {key: changes.pop(key) for key in settings if key in changes}
         sessions = Sessions(bundle, **{**settings, **own})
-        pairs = changes.pop("pairs", pairs_of(bundle, [each.name for each in bundle.members]))
-        return measure_costs(sessions, pairs, **{"rounds": 2, **changes})
+        keys = changes.pop("keys", keys_of(bundle, [each.name for each in bundle.members]))
+        return measure_costs(sessions, keys, **{"rounds": 2, **changes})
 
 
 def with_variant(bundle: Bundle, precision: str, runtime: str) -> Bundle:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from toolkit.inference.exits import SLACK, settled, settling_order
-from toolkit.inference.plan import EXACT, Run, exact_runs
+from toolkit.inference.calls import ModelCall, ModelKey
+from toolkit.inference.exits import SLACK, settled, settling_steps
 from toolkit.inference.voting import vote
 
 CLASSES = 4
@@ -39,16 +39,20 @@ def test_no_label_is_ever_another_than_the_votes(weights: tuple[float, ...]) -> 
     names = [f"m{number}" for number in range(len(weights))]
     seen = {name: some_probabilities(generator, photos, views) for name in names}
     expected = vote([seen[name] for name in names], weights, 0.7).argmax(axis=1)
-    by_name = dict(zip(names, weights, strict=True))
-    runs = exact_runs(by_name, views)
-    costs = {f"{name} {EXACT}": float(generator.uniform(1, 5)) for name in names}
+    by_key = {
+        ModelKey(name, "fp32"): weight
+        for name, weight in zip(names, weights, strict=True)
+        if weight
+    }
+    costs = {key: float(generator.uniform(1, 5)) for key in by_key}
     votes, to_come, early = np.zeros((photos, CLASSES)), 1.0, 0
-    for run in settling_order(runs, by_name, costs):
+    for step in settling_steps((), by_key, views, costs):
         certain = settled(votes, to_come)
         np.testing.assert_array_equal(votes[certain].argmax(axis=1), expected[certain])
         early += int(certain.sum())
-        votes += by_name[run.member] / views * seen[run.member][:, run.view]
-        to_come -= by_name[run.member] / views
+        for call in step:
+            votes += by_key[call.key] / views * seen[call.member][:, call.view]
+            to_come -= by_key[call.key] / views
     assert early > photos / 10
 
 
@@ -56,11 +60,32 @@ def test_a_tie_is_never_certain() -> None:
     assert not settled(np.array([[0.5, 0.5, 0.0]]), 0.0).any()
 
 
-def test_what_costs_least_by_weight_comes_first() -> None:
-    weights = {"heavy": 0.6, "light": 0.3, "dear": 0.1}
-    costs = {"heavy fp32": 8.0, "light fp32": 3.0, "dear fp32": 3.0}
-    order = settling_order(reversed(exact_runs(weights, 2)), weights, costs)
-    assert [(run.member, run.view) for run in order] == [
-        ("light", 0), ("light", 1), ("heavy", 0), ("heavy", 1), ("dear", 0), ("dear", 1)
-    ]  # fmt: skip
-    assert all(isinstance(run, Run) and run.precision == EXACT for run in order)
+def order(*steps: tuple[ModelCall, ...]) -> list[list[tuple[str, int]]]:
+    return [[(call.member, call.view) for call in step] for step in steps]
+
+
+WEIGHTS = {
+    ModelKey("heavy", "fp32"): 0.6,
+    ModelKey("light", "fp32"): 0.3,
+    ModelKey("dear", "int8"): 0.1,
+}
+COSTS = dict(zip(WEIGHTS, (8.0, 3.0, 3.0), strict=True))
+
+
+def test_what_costs_least_by_weight_comes_first_and_what_all_photos_need_together() -> None:
+    assert order(*settling_steps((), WEIGHTS, 2, COSTS)) == [
+        [("light", 0), ("light", 1), ("heavy", 0)],
+        [("heavy", 1)],
+        [("dear", 0)],
+        [("dear", 1)],
+    ]
+
+
+def test_what_was_called_before_counts_and_is_not_called_again() -> None:
+    done = (ModelCall("heavy", "fp32", 1), ModelCall("heavy", "int8", 0))
+    assert order(*settling_steps(done, WEIGHTS, 2, COSTS)) == [
+        [("light", 0), ("light", 1)],
+        [("heavy", 0)],
+        [("dear", 0)],
+        [("dear", 1)],
+    ]

@@ -75,10 +75,10 @@ def test_another_job_starts_anew(result: Path, other: dict[str, object]) -> None
     written(result, 4)
     with Journal.held(result, {**JOB, **other}, 3, FILES) as journal:
         assert len(journal.rows()) == 0
-        assert journal.thrown_away_for == tuple(other)
+        assert journal.discarded_for == tuple(other)
     with Journal.held(result, JOB, 3, FILES) as journal:
         assert len(journal.rows()) == 0, "the first job's rows are gone"
-        assert journal.thrown_away_for == (), "there were none of the second"
+        assert journal.discarded_for == (), "there were none of the second"
 
 
 def test_rows_without_their_job_are_not_trusted(result: Path, folder: Path) -> None:

@@ -15,18 +15,21 @@ from scipy.optimize import minimize
 
 from toolkit.errors import ToolkitError
 from toolkit.inference.bundle import load_bundle, load_validation
-from toolkit.inference.evidence import Evidence, carry_out, gather, learn_thresholds
+from toolkit.inference.calls import ModelCall, ModelKey
+from toolkit.inference.devices import Device
+from toolkit.inference.evidence import WASTE, Evidence, carry_out, gather, learn_thresholds
 from toolkit.inference.exits import SLOPE_DEVIATION, ExitRule
-from toolkit.inference.plan import BATCHES_A_WINDOW, EXACT, Plan, Run
-from toolkit.inference.planner import find_candidates, make_plan
-from toolkit.inference.promise import Promise
+from toolkit.inference.guarantee import Guarantee
+from toolkit.inference.plan import CascadePlan, PlanSearch
+from toolkit.inference.planner import find_threshold_sets, make_plan
 from toolkit.inference.steps import Steps, better_steps, find_steps
 from toolkit.inference.voting import Voting, choose_voting, vote
 
 PHOTOS, CLASSES, VIEWS = 400, 4, 2
+EXACT = "fp32"
 WEIGHTS = {"cheap": 0.4, "good": 0.5, "noise": 0.1}
-COSTS = {"cheap fp32": 1.0, "good fp32": 10.0, "noise fp32": 10.0}
-PROMISE = Promise(tolerance=0.02, confidence=0.95)
+COSTS = {"cheap": 1.0, "good": 10.0, "noise": 10.0}
+GUARANTEE = Guarantee(tolerance=0.02, confidence=0.95)
 MANY = 20_000
 
 
@@ -37,10 +40,12 @@ def drawn(
     costs: Mapping[str, float] = COSTS,
     photos: int = PHOTOS,
     lower: Mapping[str, float] | None = None,
+    int8: Mapping[str, float] | None = None,
 ) -> Evidence:
     """Draw members that see the truth through noise of some spread; infinite, they see nothing.
 
-    `lower` gives a member an INT8 that differs from its fp32 by so much in a logit.
+    `lower` gives a member an INT8 that differs from its fp32 by so much in a logit; `int8` has its
+    cost.
     """
     generator = np.random.default_rng(5)
     truth = generator.normal(0, 3, (photos, CLASSES))
@@ -49,27 +54,30 @@ def drawn(
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
 
-    answers: dict[Run, NDArray[np.float32]] = {}
+    answers: dict[ModelCall, NDArray[np.float32]] = {}
     for name in weights:
         seen = 0 if np.isinf(spread[name]) else 1
         noise = 3.0 if np.isinf(spread[name]) else spread[name]
         for view in range(VIEWS):
             logits = seen * truth + generator.normal(0, noise, truth.shape)
-            answers[Run(name, EXACT, view)] = probabilities(logits)
+            answers[ModelCall(name, EXACT, view)] = probabilities(logits)
             if lower and name in lower:
                 logits = logits + generator.normal(0, lower[name], truth.shape)
-                answers[Run(name, "int8", view)] = probabilities(logits)
+                answers[ModelCall(name, "int8", view)] = probabilities(logits)
     members = [
-        np.stack([answers[Run(name, EXACT, view)] for view in range(VIEWS)], axis=1)
+        np.stack([answers[ModelCall(name, EXACT, view)] for view in range(VIEWS)], axis=1)
         for name in weights
     ]
     return Evidence(
         answers=answers,
         votes={run: seen for run, seen in answers.items() if run.precision == EXACT},
-        exact=vote(members, list(weights.values()), 1.3),
+        full=vote(members, list(weights.values()), 1.3),
         labels=truth.argmax(axis=1),
-        weights=weights,
-        costs=costs,
+        weights={ModelKey(name, EXACT): weight for name, weight in weights.items()},
+        costs={
+            **{ModelKey(name, EXACT): ms for name, ms in costs.items()},
+            **{ModelKey(name, "int8"): ms for name, ms in (int8 or {}).items()},
+        },
         views=VIEWS,
     )
 
@@ -80,10 +88,19 @@ def evidence() -> Evidence:
     return drawn({"cheap": 0.4, "good": 0.2, "noise": inf})
 
 
-def planned(tiny_bundle: Any, evidence: Evidence, promise: Promise = PROMISE) -> Plan:
+def planned(tiny_bundle: Any, evidence: Evidence, guarantee: Guarantee = GUARANTEE) -> CascadePlan:
     bundle = load_bundle(tiny_bundle.folder)
-    voting = choose_voting(bundle, 2, "auto")
-    return make_plan(bundle, voting, evidence, promise, MANY, {"kind": "cpu", "name": "processor"})
+    members = (replace(bundle.members[0], name=key.member) for key in evidence.weights)
+    bundle, voting = (
+        replace(bundle, members=tuple(members)),
+        Voting("custom", tuple(evidence.weights.values())),
+    )
+    return make_plan(bundle, voting, evidence, guarantee, MANY, Device("cpu", "processor"))
+
+
+def searched(plan: CascadePlan) -> PlanSearch:
+    assert plan.search is not None
+    return plan.search
 
 
 class TestMakePlan:
@@ -91,55 +108,57 @@ class TestMakePlan:
         self, tiny_bundle: Any, evidence: Evidence
     ) -> None:
         plan = planned(tiny_bundle, evidence)
-        assert plan.exact_ms == 2 * (1 + 10 + 10)
-        within = [each for each in plan.candidates if each.figures["risk"] <= PROMISE.tolerance]
-        best = within[-1].figures
-        assert best["ms"] < plan.exact_ms / 4
-        assert best["agreement"] >= 1 - PROMISE.tolerance
+        assert searched(plan).full_ms == 2 * (1 + 10 + 10)
+        within = [each for each in plan.threshold_sets if each.risk <= GUARANTEE.tolerance]
+        best = within[-1]
+        assert best.ms < searched(plan).full_ms / 4
+        assert best.agreement >= 1 - GUARANTEE.tolerance
         assert {run.member for run in plan.steps[0]} == {"cheap"}
-        assert plan.photos == PHOTOS
+        assert searched(plan).photos == PHOTOS
 
-    def test_candidates_are_strictly_cheaper_one_after_another(
+    def test_threshold_sets_are_strictly_cheaper_one_after_another(
         self, tiny_bundle: Any, evidence: Evidence
     ) -> None:
         plan = planned(tiny_bundle, evidence)
-        costs = [plan.exact_ms, *(each.figures["ms"] for each in plan.candidates)]
+        costs = [searched(plan).full_ms, *(each.ms for each in plan.threshold_sets)]
         assert len(costs) > 3
         assert (np.diff(costs) < 0).all()
 
-    def test_the_table_starts_with_the_exact_ensemble_and_ends_with_the_candidates(
+    def test_the_table_starts_with_the_full_ensemble_and_ends_with_the_threshold_sets(
         self, tiny_bundle: Any, evidence: Evidence
     ) -> None:
         plan = planned(tiny_bundle, evidence)
-        assert plan.table[0]["way"] == "exact"
-        assert (plan.table[0]["agreement"], plan.table[0]["runs"]) == (1.0, 6)
-        assert plan.table[-1]["way"] == f"fast {len(plan.candidates)}"
-        assert plan.table[-1]["ms"] == plan.candidates[-1].figures["ms"]
-        ways = {row["way"]: row for row in plan.table}
-        alone = evidence.answers[Run("good", EXACT, 0)].argmax(axis=1)
-        assert ways["good, 1 view"]["accuracy"] == np.mean(alone == evidence.labels)
-        assert ways["good, 1 view"]["ms"] == 10
+        assert searched(plan).table[0].way == "full"
+        assert (searched(plan).table[0].agreement, searched(plan).table[0].calls) == (1.0, 6)
+        assert searched(plan).table[-1].way == f"cascade {len(plan.threshold_sets)}"
+        assert searched(plan).table[-1].ms == plan.threshold_sets[-1].ms
+        ways = {row.way: row for row in searched(plan).table}
+        alone = evidence.answers[ModelCall("good", EXACT, 0)].argmax(axis=1)
+        assert ways["good, 1 view"].accuracy == np.mean(alone == evidence.labels)
+        assert ways["good, 1 view"].ms == 10
 
     @pytest.mark.parametrize("tolerance", [0.25, 0.3, 0.9])
     def test_a_large_tolerance_is_no_error(
         self, tiny_bundle: Any, evidence: Evidence, tolerance: float
     ) -> None:
-        plan = planned(tiny_bundle, evidence, Promise(tolerance, 0.95))
-        assert plan.candidates[-1].figures["ms"] <= 2
+        plan = planned(tiny_bundle, evidence, Guarantee(tolerance, 0.95))
+        assert plan.threshold_sets[-1].ms <= 2
 
     def test_too_few_photos_are_refused(self, tiny_bundle: Any) -> None:
         few = drawn({"cheap": 0.4, "good": 0.2, "noise": inf}, photos=19)
-        with pytest.raises(ToolkitError, match=r"19 held-out photos are too few .* --plan exact"):
+        with pytest.raises(
+            ToolkitError, match=r"19 held-out photos are too few .* Leave the tolerance out"
+        ):
             planned(tiny_bundle, few)
 
     def test_of_nothing_but_noise_almost_nothing_is_saved(self, tiny_bundle: Any) -> None:
         """Neither of two equal members tells what both would say, but where both are run."""
-        weights, costs = {"a": 0.5, "b": 0.5}, {"a fp32": 1.0, "b fp32": 1.0}
+        weights, costs = {"a": 0.5, "b": 0.5}, {"a": 1.0, "b": 1.0}
         noise = drawn({"a": inf, "b": inf}, weights=weights, costs=costs)
-        plan = planned(tiny_bundle, noise, Promise(0.001, 0.95))
-        for candidate in plan.candidates:
-            if candidate.figures["risk"] <= 0.001:
-                assert candidate.figures["ms"] > 0.6 * plan.exact_ms
+        plan = planned(tiny_bundle, noise, Guarantee(0.001, 0.95))
+        for threshold_set in plan.threshold_sets:
+            if threshold_set.risk <= 0.001:
+                assert threshold_set.ms > 0.6 * searched(plan).full_ms
 
 
 class TestSteps:
@@ -148,27 +167,27 @@ class TestSteps:
         assert steps
         assert "noise" not in {run.member for run in steps[0]}
 
-    def test_of_a_member_and_noise_that_outvotes_it_there_is_no_candidate(self) -> None:
-        """What the cheap one says tells nothing of the exact answer, which is the noise's."""
-        weights, costs = {"cheap": 0.01, "noise": 0.99}, {"cheap fp32": 1.0, "noise fp32": 1.0}
+    def test_of_a_member_and_noise_that_outvotes_it_there_is_no_threshold_set(self) -> None:
+        """What the cheap one says tells nothing of the full answer, which is the noise's."""
+        weights, costs = {"cheap": 0.01, "noise": 0.99}, {"cheap": 1.0, "noise": 1.0}
         useless = drawn({"cheap": 0.1, "noise": inf}, weights=weights, costs=costs)
         useless = replace(
             useless,
             answers={run: each for run, each in useless.answers.items() if run.member == "cheap"},
         )
         assert find_steps(useless, 0.02) == ()
-        assert find_candidates(useless, ()) == []
-        assert find_candidates(useless, [(Run("cheap", EXACT, 0),)]) == []
+        assert find_threshold_sets(useless, ()) == []
+        assert find_threshold_sets(useless, [(ModelCall("cheap", EXACT, 0),)]) == []
 
     def test_a_lower_precision_that_says_the_same_at_a_third_of_the_cost_is_preferred(self) -> None:
-        costs = {**COSTS, "cheap int8": COSTS["cheap fp32"] / 3}
-        found = drawn({"cheap": 0.4, "good": 0.2, "noise": inf}, costs=costs, lower={"cheap": 0.0})
+        spread, int8 = {"cheap": 0.4, "good": 0.2, "noise": inf}, {"cheap": COSTS["cheap"] / 3}
+        found = drawn(spread, lower={"cheap": 0.0}, int8=int8)
         (first, *_) = find_steps(found, 0.02)
         assert {(run.member, run.precision) for run in first} == {("cheap", "int8")}
 
     def test_one_that_says_other_things_is_not(self) -> None:
-        costs = {**COSTS, "cheap int8": COSTS["cheap fp32"] * 0.95}
-        found = drawn({"cheap": 0.4, "good": 0.2, "noise": inf}, costs=costs, lower={"cheap": 20.0})
+        spread, int8 = {"cheap": 0.4, "good": 0.2, "noise": inf}, {"cheap": COSTS["cheap"] * 0.95}
+        found = drawn(spread, lower={"cheap": 20.0}, int8=int8)
         assert {run.precision for step in find_steps(found, 0.02) for run in step} == {EXACT}
 
     def test_nothing_is_run_twice(self, evidence: Evidence) -> None:
@@ -185,7 +204,7 @@ def cheapest_at(evidence: Evidence, steps: Steps, target: float) -> float:
 class TestBetterSteps:
     TARGET = 0.01
 
-    def orders(self, runs: tuple[Run, ...]) -> Iterator[Steps]:
+    def orders(self, runs: tuple[ModelCall, ...]) -> Iterator[Steps]:
         """Every way to put some of the runs into steps."""
         yield ()
         for size in range(1, len(runs) + 1):
@@ -195,12 +214,16 @@ class TestBetterSteps:
                     yield (first, *following)
 
     def test_of_all_ways_to_order_three_runs_it_comes_near_the_cheapest(self) -> None:
-        weights, costs = {"cheap": 0.4, "good": 0.6}, {"cheap fp32": 1.0, "good fp32": 10.0}
+        weights, costs = {"cheap": 0.4, "good": 0.6}, {"cheap": 1.0, "good": 10.0}
         found = drawn({"cheap": 0.6, "good": 0.3}, weights=weights, costs=costs)
-        runs = (Run("cheap", EXACT, 0), Run("cheap", EXACT, 1), Run("good", EXACT, 0))
+        runs = (
+            ModelCall("cheap", EXACT, 0),
+            ModelCall("cheap", EXACT, 1),
+            ModelCall("good", EXACT, 0),
+        )
         found = replace(found, answers={run: found.answers[run] for run in runs})
         cheapest = min(cheapest_at(found, steps, self.TARGET) for steps in self.orders(runs))
-        worst: Steps = ((Run("good", EXACT, 0), Run("cheap", EXACT, 1)),)
+        worst: Steps = ((ModelCall("good", EXACT, 0), ModelCall("cheap", EXACT, 1)),)
         assert cheapest_at(found, worst, self.TARGET) > 1.3 * cheapest
         better = better_steps(found, worst, self.TARGET, trials=500)
         assert cheapest_at(found, better, self.TARGET) <= 1.03 * cheapest
@@ -219,28 +242,30 @@ class TestBetterSteps:
 
 
 class TestCost:
-    """What remains of the exact ensemble is paid until a photo's label is certain."""
+    """What remains of the full ensemble is paid until a photo's label is certain."""
 
-    STEPS = ((Run("good", EXACT, 1),), (Run("cheap", "int8", 0), Run("cheap", EXACT, 1)))
+    STEPS = (
+        (ModelCall("good", EXACT, 1),),
+        (ModelCall("cheap", "int8", 0), ModelCall("cheap", EXACT, 1)),
+    )
     REST = (("cheap", 0), ("good", 0), ("noise", 0), ("noise", 1))
 
     @pytest.fixture
     def found(self) -> Evidence:
-        costs = {**COSTS, "cheap int8": 0.1}
         spread = {"cheap": 0.4, "good": 0.2, "noise": inf}
-        return drawn(spread, costs=costs, lower={"cheap": 0.1})
+        return drawn(spread, lower={"cheap": 0.1}, int8={"cheap": 0.1})
 
     def settling(self, found: Evidence, photo: int) -> tuple[float, int]:
         """Milliseconds and runs of one photo, by a loop."""
-        seen = 0.25 * found.answers[Run("good", EXACT, 1)][photo].astype(float)
-        seen += 0.2 * found.answers[Run("cheap", EXACT, 1)][photo]
+        seen = 0.25 * found.answers[ModelCall("good", EXACT, 1)][photo].astype(float)
+        seen += 0.2 * found.answers[ModelCall("cheap", EXACT, 1)][photo]
         share, ms, runs = 0.45, 0.0, 0
         for name, view in self.REST:
             second, best = np.sort(seen)[-2:]
             if best - second > 1 - share + 1e-5:
                 break
-            ms, runs = ms + COSTS[f"{name} fp32"], runs + 1
-            seen += WEIGHTS[name] / VIEWS * found.answers[Run(name, EXACT, view)][photo]
+            ms, runs = ms + COSTS[name], runs + 1
+            seen += WEIGHTS[name] / VIEWS * found.answers[ModelCall(name, EXACT, view)][photo]
             share += WEIGHTS[name] / VIEWS
         return ms, runs
 
@@ -248,29 +273,29 @@ class TestCost:
         settling = found.settling(self.STEPS)
         by_photo = [self.settling(found, photo) for photo in range(PHOTOS)]
         np.testing.assert_allclose(settling.ms, [ms for ms, _ in by_photo])
-        assert settling.runs.tolist() == [runs for _, runs in by_photo]
-        assert set(settling.runs.tolist()) == {1, 2, 3, 4}
+        assert settling.calls.tolist() == [runs for _, runs in by_photo]
+        assert set(settling.calls.tolist()) == {1, 2, 3, 4}
 
-    def test_of_a_candidate(self, found: Evidence) -> None:
-        never = find_candidates(found, self.STEPS)[0]
+    def test_of_a_threshold_set(self, found: Evidence) -> None:
+        never = find_threshold_sets(found, self.STEPS)[0]
         done = carry_out(found, self.STEPS, never.thresholds)
-        rest = [self.settling(found, photo) for photo in np.flatnonzero(done.left == 2)]
+        rest = [self.settling(found, photo) for photo in np.flatnonzero(done.exit_step == 2)]
         assert rest
-        share = np.array([1.0, 1 - never.figures["left"][0]])
-        step_ms = (share + np.array([0, 0.5 / BATCHES_A_WINDOW])) @ [10, 0.1 + 1]
+        share = np.array([1.0, 1 - never.exits[0]])
+        step_ms = (share + np.array([0, WASTE])) @ [10, 0.1 + 1]
         rest_ms, rest_runs = np.sum(rest, axis=0) / PHOTOS
-        assert never.figures["ms"] == pytest.approx(step_ms + rest_ms)
-        assert never.figures["runs"] == pytest.approx(share @ [1, 2] + rest_runs)
+        assert never.ms == pytest.approx(step_ms + rest_ms)
+        assert never.calls == pytest.approx(share @ [1, 2] + rest_runs)
 
     def test_of_labels_alone_is_less_than_of_the_whole(self, found: Evidence) -> None:
-        assert 0.4 * found.exact_ms < found.settled_ms < 0.95 * found.exact_ms
+        assert 0.4 * found.full_ms < found.settled_ms < 0.95 * found.full_ms
 
 
 class TestCarryOut:
     STEPS = (
-        (Run("cheap", EXACT, 0),),
-        (Run("cheap", EXACT, 1), Run("noise", EXACT, 0)),
-        (Run("good", EXACT, 0),),
+        (ModelCall("cheap", EXACT, 0),),
+        (ModelCall("cheap", EXACT, 1), ModelCall("noise", EXACT, 0)),
+        (ModelCall("good", EXACT, 0),),
     )
 
     def one_by_one(
@@ -280,12 +305,12 @@ class TestCarryOut:
         left, answers = [], []
         for photo in range(PHOTOS):
             said: dict[str, list[NDArray[np.float64]]] = {}
-            step, answer = len(self.STEPS), evidence.exact[photo]
+            step, answer = len(self.STEPS), evidence.full[photo]
             for number, (runs, threshold) in enumerate(zip(self.STEPS, thresholds, strict=True)):
                 for run in runs:
                     row = evidence.answers[run][photo].astype(float)
                     said.setdefault(run.member, []).append(row)
-                weights = np.array([evidence.weights[name] for name in said])
+                weights = np.array([WEIGHTS[name] for name in said])
                 mixed = weights @ [np.mean(rows, axis=0) for rows in said.values()] / weights.sum()
                 second, best = np.sort(np.maximum(mixed, 1e-9))[-2:]
                 if np.log(best / second) >= threshold:
@@ -303,7 +328,7 @@ class TestCarryOut:
     ) -> None:
         done = carry_out(evidence, self.STEPS, thresholds)
         left, answers = self.one_by_one(evidence, thresholds)
-        assert done.left.tolist() == left
+        assert done.exit_step.tolist() == left
         np.testing.assert_allclose(done.answers, answers, rtol=1e-12)
 
     def test_every_way_out_is_taken(self, evidence: Evidence) -> None:
@@ -312,20 +337,20 @@ class TestCarryOut:
         assert set(left) == {0, 1, 2, 3}
 
     def test_figures_are_those_of_the_labels(self, evidence: Evidence) -> None:
-        for candidate in find_candidates(evidence, self.STEPS):
-            left, answers = self.one_by_one(evidence, candidate.thresholds)
+        for threshold_set in find_threshold_sets(evidence, self.STEPS):
+            left, answers = self.one_by_one(evidence, threshold_set.thresholds)
             labels = answers.argmax(axis=1)
-            figures = candidate.figures
-            assert figures["agreement"] == np.mean(labels == evidence.exact.argmax(axis=1))
-            assert figures["accuracy"] == np.mean(labels == evidence.labels)
-            assert figures["left"] == [np.mean(np.array(left) == step) for step in range(3)]
+            figures = threshold_set
+            assert figures.agreement == np.mean(labels == evidence.full.argmax(axis=1))
+            assert figures.accuracy == np.mean(labels == evidence.labels)
+            assert figures.exits == tuple(np.mean(np.array(left) == step) for step in range(3))
 
     def test_the_expected_share_of_other_labels_is_about_the_true_one(
         self, evidence: Evidence
     ) -> None:
-        for candidate in find_candidates(evidence, self.STEPS):
-            wrong = PHOTOS * (1 - candidate.figures["agreement"])
-            expected = PHOTOS * candidate.figures["risk"]
+        for threshold_set in find_threshold_sets(evidence, self.STEPS):
+            wrong = PHOTOS * (1 - threshold_set.agreement)
+            expected = PHOTOS * threshold_set.risk
             assert abs(wrong - expected) < 2 + 3 * np.sqrt(expected)
 
 
@@ -384,15 +409,15 @@ class TestExitRule:
         assert ExitRule(-3.0, -1.0).threshold(0.2) == 0
 
     @pytest.mark.parametrize("slope", [0.0, 0.4])
-    def test_where_margins_tell_nothing_nobody_leaves(self, slope: float) -> None:
+    def test_where_margins_tell_nothing_nobody_exits(self, slope: float) -> None:
         assert ExitRule(-3.0, slope).threshold(0.4) == inf
 
 
 MEASURED = {
-    ("alpha", "fp32"): 1.0,
-    ("alpha", "int8"): 0.3,
-    ("beta", "fp32"): 4.0,
-    ("gamma", "fp32"): 4.0,
+    ModelKey("alpha", "fp32"): 1.0,
+    ModelKey("alpha", "int8"): 0.3,
+    ModelKey("beta", "fp32"): 4.0,
+    ModelKey("gamma", "fp32"): 4.0,
 }
 
 
@@ -405,23 +430,24 @@ class TestGather:
     def test_every_run_of_known_cost_has_its_answers(self, plannable: Any) -> None:
         found = self.gathered(plannable, "auto", 3)
         assert set(found.answers) == {
-            Run(name, precision, view) for name, precision in MEASURED for view in range(3)
+            ModelCall(key.member, key.precision, view) for key in MEASURED for view in range(3)
         }
         validation = load_validation(load_bundle(plannable))
         np.testing.assert_array_equal(
-            found.answers[Run("gamma", EXACT, 2)], validation.probabilities[2, :, 2]
+            found.answers[ModelCall("gamma", EXACT, 2)], validation.probabilities[2, :, 2]
         )
         np.testing.assert_array_equal(
-            found.answers[Run("alpha", "int8", 1)], validation.variants["alpha", "int8"][:, 1]
+            found.answers[ModelCall("alpha", "int8", 1)],
+            validation.variants[ModelKey("alpha", "int8")][:, 1],
         )
-        assert found.exact_ms == 3 * (1 + 4 + 4)
+        assert found.full_ms == 3 * (1 + 4 + 4)
 
     def test_the_exact_answer_is_the_vote(self, plannable: Any) -> None:
         found = self.gathered(plannable, "auto", 2)
         seen = load_validation(load_bundle(plannable)).probabilities[:, :, :2].astype(float)
         mixed = np.einsum("m,mpvc->pc", [0.5, 0.2, 0.3], seen) / 2
         powers = mixed ** (1 / 1.5)
-        np.testing.assert_allclose(found.exact, powers / powers.sum(axis=1, keepdims=True))
+        np.testing.assert_allclose(found.full, powers / powers.sum(axis=1, keepdims=True))
 
     def test_a_member_without_a_vote_is_never_planned_with(self, plannable: Any) -> None:
         found = self.gathered(plannable, "pair", 2)
@@ -432,11 +458,11 @@ class TestGather:
         steps = find_steps(found, 0.05)
         assert steps
         assert "alpha" not in {run.member for step in steps for run in step}
-        assert found.exact_ms == 2 * (MEASURED["beta", "fp32"] + MEASURED["gamma", "fp32"])
+        assert found.full_ms == 2 * (4 + 4)
 
     def test_what_was_not_measured_is_not_planned_with(self, plannable: Any) -> None:
         bundle = load_bundle(plannable)
-        costs = {pair: ms for pair, ms in MEASURED.items() if pair[1] == "fp32"}
+        costs = {key: ms for key, ms in MEASURED.items() if key.precision == "fp32"}
         voting = choose_voting(bundle, 2, "auto")
         found = gather(bundle, load_validation(bundle), voting, 2, costs)
         assert {run.precision for run in found.answers} == {EXACT}

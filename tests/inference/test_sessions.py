@@ -18,7 +18,6 @@ from toolkit.errors import ToolkitError
 from toolkit.inference import devices, sessions
 from toolkit.inference.bundle import Judged, Variant, load_bundle
 from toolkit.inference.devices import Device, DeviceError, choose_device, obstacle
-from toolkit.inference.engine import Engine
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.openvino_session import OpenVinoSession
 from toolkit.inference.sessions import MemberSession, Sessions, open_session
@@ -150,9 +149,9 @@ class TestGpu:
     def test_members_of_one_size_share_one_upload_a_batch(
         self, tiny_bundle, cuda: PretendedCuda, photos: list[Path]
     ) -> None:
-        engine = self.engine(tiny_bundle.folder, batch=4)
+        ensemble = self.ensemble(tiny_bundle.folder, batch=4)
         cuda.forget()
-        answers = list(engine.predict(photos[:6]))
+        answers = list(ensemble.answers(photos[:6]))
         assert cuda.uploads == [(4, 32, 32, 3), (4, 48, 48, 3)] * 2
         assert cuda.runs == [(4, 32, 32, 3), (4, 32, 32, 3), (4, 48, 48, 3)] * 2
         for name, size in {"alpha": 32, "beta": 32, "gamma": 48}.items():
@@ -192,7 +191,7 @@ class TestGpu:
         cuda.memory = 8
         assert Ensemble.load(tiny_bundle.folder, device="cuda", batch=8).device.is_gpu
         with pytest.raises(
-            DeviceError, match=r"alpha\.onnx: the GPU cannot run 9 images .*--batch takes fewer"
+            DeviceError, match=r"alpha\.onnx: the GPU cannot run 9 images .*Choose a smaller batch"
         ) as told:
             Ensemble.load(tiny_bundle.folder, device="cuda", batch=9)
         assert "\n" not in str(told.value)
@@ -220,22 +219,16 @@ class TestGpu:
                 Variant("fp16", "onnxruntime", files, Judged("")),
             ),
         )
-        with pytest.raises(ToolkitError, match=f"'alpha' in {complaint}. Pass --device cpu"):
+        with pytest.raises(ToolkitError, match=f"'alpha' in {complaint}. Choose device cpu"):
             open_session(tiny_bundle.folder, member, precision, CUDA, 1, 4)
         with pytest.raises(ToolkitError, match="'alpha' in fp16 is for a GPU, not the CPU"):
             open_session(tiny_bundle.folder, member, "fp16", CPU, 1, 4)
 
     @staticmethod
-    def engine(folder: Path, batch: int) -> Engine:
+    def ensemble(folder: Path, batch: int) -> Ensemble:
         bundle = load_bundle(folder)
-        return Engine(
-            Sessions(bundle, device=CUDA, threads=1, batch=batch, timings=Timings()),
-            Voting("uniform", (1 / 3, 1 / 3, 1 / 3)),
-            views=1,
-            random_views=False,
-            decoders=2,
-            seed=0,
-        )
+        sessions = Sessions(bundle, device=CUDA, threads=1, batch=batch, timings=Timings())
+        return Ensemble(sessions, Voting("uniform", (1 / 3, 1 / 3, 1 / 3)), views=1)
 
 
 @pytest.mark.skipif(bool(obstacle("cuda")), reason=f"no CUDA session loads: {obstacle('cuda')}")

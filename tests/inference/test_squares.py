@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +16,9 @@ from PIL import Image
 from toolkit.data.augmentor import Augmentor, photo_seed
 from toolkit.data.pixels import BrokenPhotoError, PixelDefinition, Square, load
 from toolkit.data.ranges import GREY_16, Range
-from toolkit.inference import engine
 from toolkit.inference.bundle import Bundle, load_bundle, save_bundle
-from toolkit.inference.cascade import Cascade
-from toolkit.inference.devices import Device
 from toolkit.inference.ensemble import Ensemble, PhotoWarning
-from toolkit.inference.plan import EXACT, Plan, Run, described
-from toolkit.inference.sessions import Sessions
-from toolkit.inference.timing import Timings
+from toolkit.inference.finding import LABEL_EXACT, chosen_plan
 from toolkit.inference.views import VIEWS
 from toolkit.inference.voting import choose_voting
 
@@ -48,7 +41,7 @@ def bundle(tiny_bundle: Any, tmp_path: Path) -> Bundle:
     members = tuple(
         replace(
             member,
-            precision=EXACT,
+            precision="fp32",
             resize=SQUARES[member.name].resize,
             store_size=64 if member.name == "alpha" else None,
             augmentor=(CROP,) if member.name == "alpha" else member.augmentor,
@@ -106,21 +99,6 @@ def test_each_member_sees_its_own_square(
     assert np.abs(other - expected).max() > 0.05, "where nothing depends on it, nothing is proved"
 
 
-def test_a_photo_is_decoded_once_for_all_squares(
-    bundle: Bundle, photos: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    decoded: Counter[Path] = Counter()
-    real = engine.read_photo
-
-    def counted(path: Path, ranges: Any) -> Any:
-        decoded[path] += 1
-        return real(path, ranges)
-
-    monkeypatch.setattr(engine, "read_photo", counted)
-    Ensemble.load(bundle, tta=2, voting="uniform", device="cpu").predict(photos)
-    assert decoded == dict.fromkeys(photos, 1)
-
-
 def test_random_views_are_drawn_from_the_size_that_was_stored_for_training(
     tiny_bundle: Any, bundle: Bundle, photos: list[Path]
 ) -> None:
@@ -140,37 +118,14 @@ def test_random_views_are_drawn_from_the_size_that_was_stored_for_training(
         )
 
 
-def test_a_plan_gives_every_member_its_own_square_too(bundle: Bundle, photos: list[Path]) -> None:
-    steps = ((Run("beta", EXACT, 0),), (Run("gamma", EXACT, 1), Run("alpha", EXACT, 0)))
-    plan = Plan(
-        bundle=bundle.sha256,
-        views=2,
-        voting=described(bundle, choose_voting(bundle, 2, "uniform")),
-        device={},
-        tolerance=0.01,
-        confidence=0.95,
-        photos=len(photos),
-        exact_ms=1.0,
-        settled_ms=1.0,
-        costs={f"{name} {EXACT}": 1.0 for name in SQUARES},
-        steps=steps,
-        candidates=(),
-        table=(),
-    )
-    sessions = Sessions(
-        bundle,
-        device=Device("cpu", "processor"),
-        threads=1,
-        batch=2,
-        timings=Timings(),
-    )
-    never = Cascade(sessions, plan, [(inf, inf)], exact=True)
-    found = np.concatenate([window.probabilities[0] for window in never.predict(photos)])
-    exact = Ensemble.load(bundle, tta=2, voting="uniform", device="cpu").predict(photos)
-    assert (found.argmax(axis=1) == exact.argmax(axis=1)).all()
-    last = Cascade(sessions, replace(plan, steps=()), [()], exact=True)
-    settled = np.concatenate([window.probabilities[0] for window in last.predict(photos)])
-    assert (settled.argmax(axis=1) == exact.argmax(axis=1)).all()
+def test_label_exact_gives_every_member_its_own_square_too(
+    bundle: Bundle, photos: list[Path]
+) -> None:
+    ensemble = Ensemble.load(bundle, tta=2, voting="uniform", device="cpu", batch=2)
+    plan = chosen_plan(ensemble, LABEL_EXACT, len(photos))
+    windows = list(ensemble.executor(plan).predict(photos))
+    settled = np.concatenate([window.probabilities for window in windows])
+    assert (settled.argmax(axis=1) == ensemble.predict(photos).argmax(axis=1)).all()
 
 
 def test_the_fused_file_has_an_input_for_each_square(

@@ -239,10 +239,17 @@ def crop_graph(size: int, fraction: float) -> bytes:
     return model
 
 
+def test_views_are_those_that_are_wanted_in_that_order() -> None:
+    pixels = noise(31)
+    seen = FixedViews()(pixels, 5, (3, 2, 5, 0, 7))
+    for made, view in zip(seen, (3, 2, 5, 0, 7), strict=True):
+        np.testing.assert_array_equal(made, VIEWS[view](pixels))
+
+
 @pytest.mark.parametrize("count", range(1, 9))
 def test_tta_takes_the_first_views_of_the_list(count: int) -> None:
     pixels = noise(32)
-    seen = FixedViews(count)(pixels, photo=5)
+    seen = FixedViews()(pixels, 5, range(count))
     assert len(seen) == count
     for made, view in zip(seen, VIEWS, strict=False):
         np.testing.assert_array_equal(made, view(pixels))
@@ -256,21 +263,23 @@ class TestRandomViews:
         return np.asarray(draw_photo(4, (32, 32)))
 
     def test_the_seed_and_the_photos_number_decide(self, pixels: Pixels) -> None:
-        views = RandomViews(4, self.STEPS, seed=1, size=32)
-        first = views(pixels, 0)
+        views = RandomViews(self.STEPS, seed=1, size=32)
+        first = views(pixels, 0, range(4))
         assert first.shape == (4, 32, 32, 3)
-        assert (views(pixels, 1) != first).any(), "another photo is seen in another way"
-        np.testing.assert_array_equal(RandomViews(4, self.STEPS, seed=1, size=32)(pixels, 0), first)
-        assert (RandomViews(4, self.STEPS, seed=2, size=32)(pixels, 0) != first).any()
+        assert (views(pixels, 1, range(4)) != first).any(), "another photo is seen in another way"
+        again = RandomViews(self.STEPS, seed=1, size=32)(pixels, 0, range(4))
+        np.testing.assert_array_equal(again, first)
+        assert (RandomViews(self.STEPS, seed=2, size=32)(pixels, 0, range(4)) != first).any()
 
     def test_views_of_a_photo_differ(self, pixels: Pixels) -> None:
-        seen = RandomViews(8, self.STEPS, seed=0, size=32)(pixels, 0)
+        seen = RandomViews(self.STEPS, seed=0, size=32)(pixels, 0, range(8))
         assert len({view.tobytes() for view in seen}) == 8
 
     def test_more_views_begin_with_the_same_ones(self, pixels: Pixels) -> None:
-        few, many = (RandomViews(count, self.STEPS, seed=0, size=32)(pixels, 3) for count in (2, 5))
+        views = RandomViews(self.STEPS, seed=0, size=32)
+        few, many = (views(pixels, 3, range(count)) for count in (2, 5))
         np.testing.assert_array_equal(many[:2], few)
 
     def test_the_given_augmentor_makes_them(self, pixels: Pixels) -> None:
-        seen = RandomViews(2, ({"HorizontalFlip": {"p": 1.0}},), seed=0, size=32)(pixels, 0)
+        seen = RandomViews(({"HorizontalFlip": {"p": 1.0}},), seed=0, size=32)(pixels, 0, range(2))
         np.testing.assert_array_equal(seen, [pixels[:, ::-1]] * 2)

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from toolkit.errors import UsageError
 from toolkit.inference.bundle import load_bundle
-from toolkit.inference.voting import choose_voting, parse_weights, soften, vote
+from toolkit.inference.calls import ModelCall, ModelKey
+from toolkit.inference.voting import Mixture, choose_voting, margins, parse_weights, soften, vote
 
 MEMBERS = ("alpha", "beta", "gamma")
 WEIGHTS = (0.5, 0.2, 0.3)
@@ -136,3 +137,55 @@ class TestChooseVoting:
     def test_an_unknown_name_lists_what_there_is(self, tiny_bundle) -> None:
         with pytest.raises(UsageError, match="Expected auto, uniform, accuracy, fitted, or NAME="):
             choose_voting(load_bundle(tiny_bundle.folder), 2, "best")
+
+
+def test_margins_are_the_log_of_the_two_best_ones_ratio() -> None:
+    found = margins(np.array([[0.2, 0.7, 0.1], [0.4, 0.2, 0.4], [1.0, 0.0, 0.0]]))
+    assert found == pytest.approx([np.log(0.7 / 0.2), 0.0, np.log(1e9)])
+    assert np.isfinite(found).all()
+
+
+BY_KEY = {ModelKey("a", "fp32"): 0.6, ModelKey("b", "fp32"): 0.3, ModelKey("c", "fp32"): 0.1}
+
+
+class TestMixture:
+    @pytest.fixture
+    def said(self) -> dict[ModelCall, np.ndarray]:
+        calls = [ModelCall("b", "fp32", 0), ModelCall("a", "int8", 0), ModelCall("b", "fp32", 3)]
+        drawn = np.random.default_rng(0).dirichlet((1, 1, 1, 1), (3, 5)).astype(np.float32)
+        return dict(zip(calls, drawn, strict=True))
+
+    def mixture(self, said: dict[ModelCall, np.ndarray]) -> Mixture:
+        mixture = Mixture(BY_KEY, 5, 4)
+        for call, probabilities in said.items():
+            mixture.add(call, probabilities)
+        return mixture
+
+    def test_members_count_by_weight_and_their_views_equally(
+        self, said: dict[ModelCall, np.ndarray]
+    ) -> None:
+        b, a, other_b = (each.astype(float) for each in said.values())
+        expected = (0.6 * a + 0.3 * (b + other_b) / 2) / 0.9
+        np.testing.assert_allclose(self.mixture(said).mean(), expected, rtol=1e-12)
+
+    def test_a_photos_answer_does_not_depend_on_the_others(
+        self, said: dict[ModelCall, np.ndarray]
+    ) -> None:
+        whole, chosen = self.mixture(said), np.array([False, True, True, False, True])
+        part = whole.copy()
+        part.keep(chosen)
+        np.testing.assert_array_equal(part.mean(), whole.mean()[chosen])
+        last = ModelCall("c", "fp32", 0)
+        added = np.random.default_rng(1).dirichlet((1, 1, 1, 1), 5).astype(np.float32)
+        whole.add(last, added)
+        part.add(last, added[chosen])
+        np.testing.assert_array_equal(part.mean(), whole.mean()[chosen])
+
+    def test_a_copy_leaves_the_original_alone(self, said: dict[ModelCall, np.ndarray]) -> None:
+        mixture = self.mixture(said)
+        before = mixture.mean()
+        copied = mixture.copy()
+        copied.add(ModelCall("a", "fp32", 1), np.eye(4, dtype=np.float32)[[0, 0, 0, 0, 0]])
+        copied.keep(np.arange(5) < 2)
+        np.testing.assert_array_equal(mixture.mean(), before)
+        assert copied.mean().shape == (2, 4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,12 +21,11 @@ from toolkit.files import read_json, sha256_file, write_json
 from toolkit.inference.bundle import load_bundle, load_validation, save_bundle
 from toolkit.inference.ensemble import Ensemble
 from toolkit.reporting import evaluation as room
-from toolkit.reporting.answers import compare
+from toolkit.reporting.answers import compare_submissions
 from toolkit.reporting.evaluation import Evaluation, LabelledPhotos, evaluate
 from toolkit.training.run import PHOTO_DIGITS, Run
 
 CLASSES = ("2", "10", "x y")
-SETTINGS = {"tta": 2, "voting": "auto", "device": "cpu", "batch": 4}
 
 
 @pytest.fixture
@@ -59,7 +59,12 @@ def written(path: Path, rows: list[tuple[str, str]]) -> Path:
 
 
 def evaluated(subject: Path, labelled: LabelledPhotos, **settings: Any) -> Evaluation:
-    return evaluate(subject, labelled, {**SETTINGS, **settings})
+    places = {"data": labelled.data, "labels": labelled.labels, "photos": labelled.photos}
+    if (subject / "bundle.json").is_file():
+        settings = {"tta": 2, "voting": "auto", **settings}
+        if labelled.given:
+            settings = {"device": "cpu", "batch": 4, **settings}
+    return evaluate(subject, **places, **settings)
 
 
 class TestBundle:
@@ -177,7 +182,30 @@ class TestRun:
 
         monkeypatch.setattr(room, "predict_run", undecided)
         source = finished_job / "runs" / "improved" / "xception"
-        return Path(shutil.copytree(source, tmp_path / "runs" / "improved" / "xception"))
+        folder = Path(shutil.copytree(source, tmp_path / "runs" / "improved" / "xception"))
+        (folder / "model.keras").write_bytes(b"a network")
+        known = read_json(folder / "run.json")
+        known["model_sha256"] = sha256_file(folder / "model.keras")
+        write_json(folder / "run.json", known)
+        return folder
+
+    @pytest.mark.parametrize("spoilt", ["changed", "lost", "a pipe"])
+    def test_another_network_than_that_of_its_manifest_is_refused(
+        self, run: Path, class_folders: Path, spoilt: str
+    ) -> None:
+        model = run / "model.keras"
+        model.unlink()
+        if spoilt == "changed":
+            model.write_bytes(b"another network")
+        elif spoilt == "a pipe":
+            os.mkfifo(model)
+        complaint = {
+            "changed": "is not the network that run.json beside it tells of",
+            "lost": "the file is missing",
+            "a pipe": "is a named pipe, not a file",
+        }[spoilt]
+        with pytest.raises(ToolkitError, match=f"model.keras: {complaint}"):
+            evaluated(run, LabelledPhotos(data=class_folders))
 
     def test_it_is_scored_by_one_view_by_keras(self, run: Path, class_folders: Path) -> None:
         found = evaluated(run, LabelledPhotos(data=class_folders))
@@ -263,7 +291,7 @@ class TestSubmission:
     def test_labels_are_needed(self, tmp_path: Path) -> None:
         path = self.submitted(tmp_path, "2", "10", "2", "2")
         for labelled in (LabelledPhotos(), LabelledPhotos(data=tmp_path)):
-            with pytest.raises(UsageError, match="--labels FILE"):
+            with pytest.raises(UsageError, match="`labels=FILE`"):
                 evaluated(path, labelled)
 
     @pytest.mark.parametrize(
@@ -292,7 +320,7 @@ class TestComparison:
             tmp_path / "second.csv",
             [("b", "2"), ("a", "2"), ("f", "2"), ("c", "2"), ("e", "x y"), ("d", "2")],
         )
-        found = compare(first, second, labels.labels)
+        found = compare_submissions(first, second, labels=labels.labels)
         assert (found.agreement.photos, found.agreement.differing) == (5, 3)
         assert found.paired is not None
         assert found.paired.accuracies == (0.8, 0.4)
@@ -303,7 +331,7 @@ class TestComparison:
     def test_a_class_that_only_one_names_is_compared_too(self, tmp_path: Path) -> None:
         first = written(tmp_path / "first.csv", [("a", "2"), ("b", "tractor")])
         second = written(tmp_path / "second.csv", [("a", "02"), ("b", "tractor")])
-        found = compare(first, second)
+        found = compare_submissions(first, second)
         assert (found.agreement.equal, found.paired) == (0.5, None)
 
 

@@ -287,9 +287,9 @@ class TestPage:
         text = render(page_of(gather(sources(finished_job, part))))
         Parsed(text)
         ways = {
-            "data": "Name the data folder with --data.",
-            "runs": "toolkit train-all",
-            "bundle": "toolkit export",
+            "data": "Name the data folder with `data=DIR`.",
+            "runs": "Train with `train()`",
+            "bundle": "Make one with `export()`",
             "submission": "toolkit ensemble",
         }
         for other, way in ways.items():
@@ -341,7 +341,7 @@ class TestPage:
             gather(Sources())
 
     def test_what_is_named_must_be_there(self, nowhere: Path) -> None:
-        with pytest.raises(ToolkitError, match="--runs elsewhere: no such"):
+        with pytest.raises(ToolkitError, match="`runs='elsewhere'`: no such"):
             gather(Sources(runs=Path("elsewhere")))
 
 

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from toolkit.inference.plan import Way
 from toolkit.reporting import pictures, sheets
 from toolkit.reporting.curves import curves_figure, draw_curves
 from toolkit.reporting.style import save_figure
@@ -230,28 +231,29 @@ def test_drawing_leaves_no_trace_but_the_picture(tmp_path: Path) -> None:
     assert pixels(tmp_path / "curves.png").shape == (504, 1200, 3)
 
 
-def test_costs_show_fast_plans_as_a_line_and_name_every_other_way(tmp_path: Path) -> None:
+def way(name: str, ms: float, agreement: float) -> Way:
+    return Way(way=name, ms=ms, calls=1.0, agreement=agreement, accuracy=agreement)
+
+
+def test_costs_show_cascades_as_a_line_and_name_every_other_way(tmp_path: Path) -> None:
     table = [
-        {"way": "exact", "ms": 160.0, "agreement": 1.0},
-        {"way": "uniform ensemble", "ms": 160.0, "agreement": 1.0},
-        {"way": "small, 1 view", "ms": 5.0, "agreement": 0.7},
-        {"way": "fast 1", "ms": 40.0, "agreement": 1.0},
-        {"way": "fast 2", "ms": 20.0, "agreement": 0.98},
+        way("full", 160.0, 1.0),
+        way("uniform ensemble", 160.0, 1.0),
+        way("small, 1 view", 5.0, 0.7),
+        way("cascade 1", 40.0, 1.0),
+        way("cascade 2", 20.0, 0.98),
     ]
     (panel,) = pictures.cost_figure(table, "bundle").axes
     line = next(line for line in panel.lines if len(line.get_xdata()) == 2)
     assert line.get_xydata() == pytest.approx(np.array([[40.0, 0.0], [20.0, 2.0]]))
-    assert {text.get_text() for text in panel.texts} == {"exact, uniform ensemble", "small, 1 view"}
+    assert {text.get_text() for text in panel.texts} == {"full, uniform ensemble", "small, 1 view"}
     pictures.draw_cost(table, "bundle", tmp_path / "costs.png")
     assert (tmp_path / "costs.png").stat().st_size > 1000
 
 
 def test_names_of_ways_of_like_cost_do_not_cover_each_other() -> None:
-    alike = [
-        {"way": f"a network called {n}, 4 views", "ms": 50.0 + n, "agreement": 0.9 + n / 500}
-        for n in range(4)
-    ]
-    table = [{"way": "exact", "ms": 160.0, "agreement": 1.0}, *alike]
+    alike = [way(f"a network called {n}, 4 views", 50.0 + n, 0.9 + n / 500) for n in range(4)]
+    table = [way("full", 160.0, 1.0), *alike]
     (panel,) = pictures.cost_figure(table, "bundle").axes
     boxes = [text.get_window_extent() for text in panel.texts]
     assert len(boxes) == 5

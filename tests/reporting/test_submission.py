@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,8 +19,8 @@ from toolkit.data.request import Request
 from toolkit.errors import UsageError
 from toolkit.files import sha256_file
 from toolkit.inference.ensemble import Ensemble
-from toolkit.inference.job import Outcome, predict_request
 from toolkit.inference.journal import Journal
+from toolkit.inference.predict import PredictionJob, Predictions, predict_request
 from toolkit.machine import usable_cores
 from toolkit.reporting.answer_files import write_answers
 from toolkit.reporting.format_choice import choose_format
@@ -38,11 +39,11 @@ IDS = ("007.png", "b, with comma.png", "Käfer.png", "10.png", "9.png")
 
 @dataclass(frozen=True)
 class Predicted:
-    """Five photos that were predicted in batches of 2, one in an earlier sitting."""
+    """Five photos that were predicted in batches of 2, one resumed."""
 
     ensemble: Ensemble
     request: Request
-    outcome: Outcome
+    outcome: Predictions
 
 
 @pytest.fixture
@@ -51,25 +52,25 @@ def predicted(tiny_bundle, tmp_path: Path, draw_photo: Callable[..., Image.Image
         draw_photo(seed).save(tmp_path / id)
     request = Request(IDS, tuple(tmp_path / id for id in IDS), ("image_id", "Label"))
     ensemble = Ensemble.load(tiny_bundle.folder, tta=2, device="cpu", batch=2)
-    with Journal.held(tmp_path / "partial", {}, 3, np.zeros(len(IDS))) as journal:
-        journal.append(np.array([[0.1, 0.2, 0.7]]))
-        outcome = predict_request(ensemble, request, journal, skip_broken=False)
+    job = PredictionJob.of(ensemble.plan, len(IDS))
+    with Journal.held(tmp_path / "partial", {}, 5, np.zeros(len(IDS))) as journal:
+        journal.append(np.array([[0, 0, 0.1, 0.2, 0.7]]))
+        outcome = predict_request(ensemble, request, job, journal, skip_broken=False)
     return Predicted(ensemble, request, outcome)
 
 
-def write_labels(path: Path, request: Request, outcome: Outcome) -> AnswerFormat:
+def write_labels(path: Path, request: Request, probabilities: Any) -> AnswerFormat:
     wanted = choose_format(request, CLASSES)
-    write_answers(path, wanted, request, outcome.probabilities, CLASSES)
+    write_answers(path, wanted, request, probabilities, CLASSES)
     return wanted
 
 
 class TestSubmission:
     def test_it_keeps_sample_order_columns_and_category_values(self, tmp_path: Path) -> None:
         labels = [2, 1, 0, 1, 2]
-        outcome = Outcome(np.eye(3)[labels], {}, 0, 1.0)
         path = tmp_path / "new" / "submission.csv"
         request = Request(IDS, (Path(),) * 5, ("image_id", "Label"))
-        write_labels(path, request, outcome)
+        write_labels(path, request, np.eye(3)[labels])
         with path.open(encoding="utf-8", newline="") as file:
             header, *rows = csv.reader(file)
         assert header == ["image_id", "Label"]
@@ -77,7 +78,7 @@ class TestSubmission:
 
     def test_its_bytes_are_the_same_on_every_system(self, tmp_path: Path) -> None:
         request = Request(("1.jpg", "a,b.jpg"), (Path(),) * 2)
-        write_labels(tmp_path / "s.csv", request, Outcome(np.eye(3)[1:], {}, 0, 1.0))
+        write_labels(tmp_path / "s.csv", request, np.eye(3)[1:])
         assert (tmp_path / "s.csv").read_bytes() == b'Id,Category\n1.jpg,10\n"a,b.jpg",x y\n'
 
 
@@ -102,7 +103,7 @@ class TestProbabilities:
 class TestPaths:
     @pytest.mark.parametrize("name", ["p.json", "p", "p.csv.gz"])
     def test_an_unknown_suffix_of_probabilities_is_refused(self, name: str) -> None:
-        with pytest.raises(UsageError, match=r"--probabilities .*\.csv or \.parquet"):
+        with pytest.raises(UsageError, match=r"probabilities: .*\.csv or \.parquet"):
             check_paths(Path("submission.csv"), Path(name))
 
     @pytest.mark.parametrize(
@@ -119,7 +120,7 @@ class TestPaths:
             check_paths(Path(out), other)
 
     def test_the_plan_that_is_followed_is_not_written_over(self) -> None:
-        with pytest.raises(UsageError, match=r"--plan \S*/mine\.json: .* Pass another --out"):
+        with pytest.raises(UsageError, match=r"plan: \S*/mine\.json: .* another name"):
             check_paths(Path("mine.csv"), None, Path("mine.json").absolute())
         check_paths(Path("other.csv"), None, Path("mine.json"))
 
@@ -135,7 +136,7 @@ class TestPaths:
 class TestManifest:
     def test_it_tells_what_made_the_submission(self, predicted: Predicted, tmp_path: Path) -> None:
         out, path = tmp_path / "submission.csv", tmp_path / "submission.json"
-        wanted = write_labels(out, predicted.request, predicted.outcome)
+        wanted = write_labels(out, predicted.request, predicted.outcome.probabilities)
         (tmp_path / "latency.json").write_text("{}", encoding="utf-8")
         options = {"tta": 2, "data": "data", "threads": None}
         inputs = {"plan": None}
@@ -162,8 +163,8 @@ class TestManifest:
 
     def test_it_names_photos_that_were_not_read(self, predicted: Predicted, tmp_path: Path) -> None:
         out, path = tmp_path / "submission.csv", tmp_path / "submission.json"
-        broken = Outcome(predicted.outcome.probabilities, {"9.png": "the file is empty"}, 0, 1.0)
-        wanted = write_labels(out, predicted.request, broken)
+        broken = replace(predicted.outcome, broken={"9.png": "the file is empty"})
+        wanted = write_labels(out, predicted.request, broken.probabilities)
         (tmp_path / "latency.json").write_text("{}", encoding="utf-8")
         write_manifest(path, out, predicted.ensemble, broken, {}, {}, wanted)
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -190,9 +191,9 @@ class TestLatencyReport:
         """gamma computes in int8 and has no vote here."""
         assert self.report(predicted)["precision"] == ["fp32"]
 
-    def test_photos_of_an_earlier_sitting_do_not_count(self, predicted: Predicted) -> None:
+    def test_resumed_photos_do_not_count(self, predicted: Predicted) -> None:
         report = self.report(predicted)
-        assert (report["photos"], report["photos_of_an_earlier_sitting"]) == (4, 1)
+        assert (report["photos"], report["resumed_photos"]) == (4, 1)
         assert report["end_to_end"]["photos_per_second"] == pytest.approx(
             4 / predicted.outcome.seconds, rel=1e-3
         )
@@ -200,13 +201,13 @@ class TestLatencyReport:
     def test_n_is_what_was_really_measured(self, predicted: Predicted) -> None:
         stages = self.report(predicted)["stages"]
         counted = {work: (stage["n"], stage["unit"]) for work, stage in stages.items()}
-        a_batch = "ms a batch of 2 photos x 2 views"
+        an_image = "ms an image, by runs"
         assert counted == {
             "decode": (4, "ms a photo"),
-            "views": (4, "ms a photo"),
-            "voting": (2, a_batch),
-            "model alpha fp32": (1, a_batch),
-            "model beta fp32": (1, a_batch),
+            "views": (4, "ms a photo and step"),
+            "voting": (2, "ms a window of photos"),
+            "model alpha fp32": (1, an_image),
+            "model beta fp32": (1, an_image),
         }
 
     def test_load_and_first_run_are_apart(self, predicted: Predicted) -> None:
@@ -233,7 +234,7 @@ class TestLatencyReport:
         assert len(report["samples_ms"]["voting"]) == 2
 
     def test_nothing_left_to_do_has_no_rate(self, predicted: Predicted) -> None:
-        idle = Outcome(predicted.outcome.probabilities, {}, resumed=5, seconds=0.0)
+        idle = replace(predicted.outcome, resumed=5, seconds=0.0)
         report = latency_report(predicted.ensemble, idle)
         assert report["photos"] == 0
         assert report["end_to_end"]["photos_per_second"] is None

@@ -607,7 +607,7 @@ def test_a_loss_that_is_no_number_ends_training_with_advice(tmp_path: Path) -> N
 
 
 def test_mixed_precision_without_a_gpu_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ToolkitError, match="--mixed-precision: no GPU is visible"):
+    with pytest.raises(ToolkitError, match="`mixed_precision=True`: no GPU is visible"):
         in_a_new_process(job(tmp_path / "run", recipe(), mixed_precision=True))
 
 

@@ -168,7 +168,7 @@ def test_a_run_under_other_settings_is_refused_by_what_changed(
     recipes: RecipeSet,
     began: list[Any],
 ) -> None:
-    with pytest.raises(ToolkitError, match=rf"holds a run with {key}\. Pass --name NAME .*--fresh"):
+    with pytest.raises(ToolkitError, match=rf"holds a run with {key}\. Pass `name=NAME` .*`fresh"):
         train(changed(recipes, **recipe), [SMALL], dataclasses.replace(copied, **options))
     assert not began
 
@@ -449,7 +449,7 @@ def test_sixteen_bits_without_a_gpu_are_refused_before_any_photo_is_opened(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr(room, "prepare", lambda *_, **__: pytest.fail("a photo was opened"))
-    with pytest.raises(ToolkitError, match="--mixed-precision: no GPU is visible"):
+    with pytest.raises(ToolkitError, match="`mixed_precision=True`: no GPU is visible"):
         train(recipes, [SMALL], dataclasses.replace(copied, mixed_precision=True))
 
 
@@ -481,7 +481,7 @@ def test_photos_that_came_to_be_alike_make_another_split_and_so_another_run(
 def test_a_name_that_makes_no_folder_name_is_bad_usage(
     name: str, copied: TrainingOptions, recipes: RecipeSet, began: list[Any]
 ) -> None:
-    with pytest.raises(UsageError, match=r"--name .*Expected letters"):
+    with pytest.raises(UsageError, match=r"`name=.*Expected letters"):
         train(recipes, [SMALL], dataclasses.replace(copied, name=name))
     assert not began
 
@@ -509,7 +509,7 @@ class TestWeightsToStartFrom:
         with pytest.raises(
             ToolkitError,
             match=rf"{SMALL}_imagenet_notop\.weights\.h5: no such file\..*"
-            rf"--pretrained-missing none to train {SMALL} from nothing",
+            rf"`pretrained_missing=.none.` to train {SMALL} from nothing",
         ):
             train(recipes, [SMALL], options)
 
@@ -568,7 +568,7 @@ def test_validation_arrays_come_back_as_they_were(tmp_path: Path) -> None:
         (None, r"no run \(no run\.json\)\. Train it"),
         (
             {"schema_version": 99},
-            r"schema_version: Expected 4, received 99\. Train it again with --fresh",
+            r"schema_version: Expected 4, received 99\. Train it again with `fresh=True`",
         ),
     ],
 )

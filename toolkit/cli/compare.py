@@ -18,6 +18,7 @@ from toolkit.cli.terminal import (
     print_line,
     print_table,
 )
+from toolkit.cli.wording import in_options
 
 if TYPE_CHECKING:
     from toolkit.intervals import Difference
@@ -86,34 +87,28 @@ def command(
     or a bundle. Without any, runs/ and bundle/ are taken. A run is scored on one view a photo, a
     bundle on --tta views, with voting weights that were found without the photo they are judged on.
     """
-    from toolkit.reporting.comparison import side_by_side
+    from toolkit import compare
     from toolkit.reporting.comparison_table import as_records, write_csv
-    from toolkit.reporting.contenders import find_contenders, load_contenders
 
-    usual = [folder for folder in (Path("runs"), Path("bundle")) if folder.is_dir()]
-    if not subjects and not usual:
-        raise click.UsageError(
-            "There is no runs/ and no bundle/ here. Name run folders or bundles to compare."
-        )
-    folders = find_contenders(subjects or usual, reporter)
-    contenders = load_contenders(
-        folders,
-        views=tta,
+    found = compare(
+        subjects,
+        against=against,
+        sort=sort,
+        group=group,
+        members=members,
+        tta=tta,
         voting=voting,
         device=device,
         batch=batch,
-        members=members,
         measure=measure,
+        metric=metric,
         reporter=reporter,
     )
-    found = side_by_side(contenders, against=against, sort=sort, group=group, metric=metric)
     if table:
         write_csv(found, table)
     if as_json:
-        rows = as_records(found)
-        print_json(
-            {"against": found.against, "metric": metric, "rows": rows, "notes": list(found.notes)}
-        )
+        rows, notes = as_records(found), [in_options(note) for note in found.notes]
+        print_json({"against": found.against, "metric": metric, "rows": rows, "notes": notes})
         return
     _print_scores(found)
     _print_against(found)
@@ -195,7 +190,7 @@ def _print_scores(found: SideBySide) -> None:
             "flattered.",
         )
     for note in found.notes:
-        print_line(note)
+        print_line(in_options(note))
     print_line("")
 
 

@@ -37,14 +37,6 @@ def pretrained(ctx: click.Context, param: click.Parameter, incomplete: str) -> l
     ]
 
 
-def plans(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Offer the words beside a plan's file."""
-    return [
-        *_starting(incomplete, ("exact", "certain", "fast")),
-        CompletionItem(incomplete, type="file"),
-    ]
-
-
 def precisions(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Offer a further precision after the last comma."""
     before, comma, begun = incomplete.rpartition(",")

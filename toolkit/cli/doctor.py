@@ -27,31 +27,27 @@ def command(recipes: str, data: Path, runs: Path, bundle: Path, as_json: bool) -
 
     For a recipe set it estimates the memory and disk that training and export need.
     """
-    from toolkit.capacity import Capacity
-    from toolkit.reporting.doctor import diagnose
-    from toolkit.reporting.fitting import fit_of_set
-    from toolkit.training.recipe_files import load_set
+    from toolkit import doctor
 
-    fit = fit_of_set(load_set(recipes), data, runs, bundle, Capacity.here())
-    found = diagnose()
+    found = doctor(recipes=recipes, data=data, runs=runs, bundle=bundle)
     if as_json:
-        print_json(found | {"set": _figures(fit)})
+        content = asdict(found)
+        del content["fit"]
+        print_json(content | {"set": _figures(found.fit)})
         return
-    print_table("Machine", ["<", "<"], found["machine"].items())
-    print_line(f"GPUs: {', '.join(found['gpus']) or found['no_gpu']}\n")
+    print_table("Machine", ["<", "<"], found.machine.items())
+    print_line(f"GPUs: {', '.join(found.gpus) or found.no_gpu}\n")
     print_table(
-        f"onnxruntime {found['onnxruntime']}: providers that were tried",
+        f"onnxruntime {found.onnxruntime}: providers that were tried",
         ["<provider", "<loads", "<why not"],
-        [(name, "no" if reason else "yes", reason) for name, reason in found["providers"].items()],
+        [(name, "no" if reason else "yes", reason) for name, reason in found.providers.items()],
     )
-    print_line(f"TensorFlow devices: {found['tensorflow']}")
-    print_line(
-        f"OpenVINO {found['packages'].get('openvino', '')}".rstrip() + f": {found['openvino']}"
-    )
-    print_line(f"cache: {found['cache']}\n")
-    _print_fit(fit)
-    print_table("Packages", ["<name", "<version"], found["packages"].items())
-    for warning in found["warnings"]:
+    print_line(f"TensorFlow devices: {found.tensorflow}")
+    print_line(f"OpenVINO {found.packages.get('openvino', '')}".rstrip() + f": {found.openvino}")
+    print_line(f"cache: {found.cache}\n")
+    _print_fit(found.fit)
+    print_table("Packages", ["<name", "<version"], found.packages.items())
+    for warning in found.warnings:
         print_line(f"warning: {warning}")
 
 

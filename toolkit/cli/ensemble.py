@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from toolkit.cli import complete, options
+from toolkit.cli import options
 from toolkit.cli.terminal import figure, print_json, print_line, print_table
 
 if TYPE_CHECKING:
@@ -43,24 +43,26 @@ if TYPE_CHECKING:
     "--seed",
     type=click.IntRange(0),
     default=0,
-    help="Of random views, and of the sample that a promise rests on; trying several until one "
-    "passes voids it.",
+    help="Seed for random TTA views and for the sample that a guarantee is certified on. Trying "
+    "several until one passes voids the guarantee.",
+)
+@click.option(
+    "--full",
+    is_flag=True,
+    help="Let every member look at every view, also where that can change no label.",
 )
 @click.option(
     "--plan",
-    default="exact",
-    show_default=True,
-    metavar="exact|certain|fast|FILE",
-    shell_complete=complete.plans,
-    help="All members and views; their labels alone, for certain at less cost; or their labels but "
-    "for a few, for far less, by a plan found now or in a file.",
+    type=options.FILE,
+    help="Follow this plan, which 'toolkit plan' wrote; implies its tolerance.",
 )
-@options.promise
+@options.guarantee
 @click.option(
     "--certify",
     type=options.Choice(["test", "off"]),
-    help="The promise rests on a sample of the photos predicted, or there is none.  "
-    "[default: test]",
+    default="test",
+    show_default=True,
+    help="Certify the guarantee on a sample of the photos predicted, or give none.",
 )
 @options.answer_broken
 @click.option(
@@ -96,11 +98,12 @@ def command(
     reading: Reading,
     out: Path,
     probabilities: Path | None,
-    plan: str,
+    full: bool,
+    plan: Path | None,
     tolerance: float | None,
     confidence: float | None,
     budget_ms: float | None,
-    certify: Certify | None,
+    certify: Certify,
     answer_format: Literal["labels", "probabilities"] | None,
     positive: str | None,
     top: int | None,
@@ -112,25 +115,25 @@ def command(
 ) -> None:
     """Predict the test photos and write submission.csv, submission.json and latency.json.
 
+    Labels are those of the full ensemble: model calls that cannot change them are skipped. With
+    --tolerance a few labels may differ, at far less cost. Where probabilities are wanted, every
+    member looks at every view.
+
     With --out mine.csv the others are mine.json and mine-latency.json.
     Interrupted, the same command goes on where it stopped and writes the same bytes.
     """
-    from toolkit.inference.plans import FastOptions
+    from toolkit.inference.finding import Skipping
     from toolkit.progress import counted
     from toolkit.reporting.formats import FormatOptions
     from toolkit.reporting.job import submit
 
-    options.refuse_without_plan(plan, tolerance, confidence, budget_ms, certify)
-    fast = None
-    if plan != "exact":
-        fast = FastOptions(plan, tolerance, confidence, budget_ms, certify or "test")
     written = submit(
         bundle,
         data,
         out,
         settings,
         reading=reading,
-        fast=fast,
+        skipping=Skipping(full, tolerance, confidence, budget_ms, certify, plan),
         probabilities=probabilities,
         answer=FormatOptions(answer_format, positive, top, clip),
         skip_broken=skip_broken,
@@ -142,8 +145,7 @@ def command(
         print_json(_figures(written))
     else:
         print_latency(written.latency)
-        if written.latency["fast"]:
-            print_fast(written.latency)
+        print_method(written.latency)
         print_line(f"{out}: {counted(written.rows, 'row')}, cost in {written.files['latency']}")
 
 
@@ -152,44 +154,50 @@ def _figures(written: Submitted) -> dict[str, Any]:
     return {
         "files": {name: str(path) for name, path in written.files.items()},
         "rows": written.rows,
-        "promise": written.promise,
+        "method": written.method,
+        "guarantee": written.guarantee,
         "answer": asdict(written.answer),
         "answered_with_class_prior": dict(written.broken),
         **{key: value for key, value in written.latency.items() if key != "samples_ms"},
     }
 
 
-def print_fast(report: Mapping[str, Any]) -> None:
-    """Print what the fast ensemble did and what it promises."""
+def print_method(report: Mapping[str, Any]) -> None:
+    """Print how many model calls were made, and what is guaranteed of the labels."""
     from toolkit.progress import counted
 
-    fast = report["fast"]
-    rows = [
-        (str(number), "; ".join(step["runs"]), step["photos"], figure(100 * step["share"], 1))
-        for number, step in enumerate(fast["steps"], start=1)
-    ]
-    if fast["sampled"]:
-        share = 100 * fast["sampled"] / fast["certificate"]["photos"]
-        rows.append(("sample", "the exact label, and the steps", fast["sampled"], figure(share, 1)))
-    exact = fast["exact"]
-    rows.append(
-        (
-            "rest",
-            "until the exact label is certain",
-            exact["photos"],
-            figure(100 * exact["share"], 1),
+    cascade, inference = report["cascade"], report["inference"]
+    if cascade and cascade["steps"]:
+        _print_exits(cascade)
+    resumed = " without resumed ones" if report["resumed_photos"] else ""
+    measured = (
+        f" (the full ensemble: {figure(cascade['full_ms_a_photo'], 2)} ms, as measured alone for "
+        "the plan)"
+        if cascade
+        else ""
+    )
+    if report["method"] != "full":
+        print_line(
+            f"{figure(inference['calls_a_photo'], 2)} of {inference['full_calls_a_photo']} model "
+            f"calls and {figure(inference['ms_a_photo'], 2)} ms of inference a photo over "
+            f"{counted(report['photos'], 'photo')}{resumed}{measured}"
         )
-    )
-    print_table("Where photos left", ["<step", "<runs", "photos", "%"], rows)
-    inference = report["inference"]
-    sitting = " of this sitting" if report["photos_of_an_earlier_sitting"] else ""
-    print_line(
-        f"{figure(inference['runs_a_photo'], 2)} network runs and "
-        f"{figure(inference['ms_a_photo'], 2)} ms of inference a photo over "
-        f"{counted(report['photos'], 'photo')}{sitting} (the exact ensemble: "
-        f"{figure(fast['exact_ms_a_photo'], 2)} ms, as measured alone for the plan)"
-    )
-    print_line(f"promise: {fast['promise']}")
+        print_line(f"guarantee: {report['guarantee']}")
+
+
+def _print_exits(cascade: Mapping[str, Any]) -> None:
+    rows = [
+        (str(number), "; ".join(step["calls"]), step["photos"], figure(100 * step["share"], 1))
+        for number, step in enumerate(cascade["steps"], start=1)
+    ]
+    if cascade["sampled"]:
+        share = 100 * cascade["sampled"] / cascade["certificate"]["photos"]
+        sampled = figure(share, 1)
+        rows.append(("sample", "the full ensemble, and the steps", cascade["sampled"], sampled))
+    full = cascade["full"]
+    rest = figure(100 * full["share"], 1)
+    rows.append(("rest", "until no call can change the label", full["photos"], rest))
+    print_table("Where photos exit", ["<step", "<calls", "photos", "%"], rows)
 
 
 def print_latency(report: Mapping[str, Any]) -> None:
@@ -224,8 +232,8 @@ def print_latency(report: Mapping[str, Any]) -> None:
     )
     rate = report["end_to_end"]["photos_per_second"]
     memory = report["peak_memory_bytes"]
-    resumed = report["photos_of_an_earlier_sitting"]
-    earlier = f" ({resumed} more were answered before it was interrupted)" if resumed else ""
+    resumed = report["resumed_photos"]
+    earlier = f" (without {counted(resumed, 'resumed photo')})" if resumed else ""
     used = f", peak memory {memory / 2**20:.0f} MiB" if memory else ""
     print_line(
         f"end to end: {figure(rate, 2)} photos a second over "

@@ -77,23 +77,23 @@ def command(
 
     Without --data or --labels, runs and bundles are scored on the photos held out from training.
     """
+    from toolkit import compare_submissions, evaluate
     from toolkit.errors import ToolkitError, UsageError
-    from toolkit.metrics import class_scores
-    from toolkit.metrics import confusion as confusion_counts
-    from toolkit.reporting.answers import compare
-    from toolkit.reporting.evaluation import LabelledPhotos, evaluate
     from toolkit.reporting.pictures import draw_confusion
     from toolkit.reporting.style import check_picture
 
     source = click.get_current_context().get_parameter_source
-    asked = [key for key in settings if source(key) is not ParameterSource.DEFAULT]
+    given = {
+        name: None if source(name) is ParameterSource.DEFAULT else value
+        for name, value in settings.items()
+    }
     if against:
         if data or photos:
             raise UsageError(
                 "--data and --photos: Expected without --against, which compares by id. Name "
                 "--labels FILE, or nothing."
             )
-        if asked:
+        if any(value is not None for value in given.values()):
             raise UsageError(
                 "--tta, --voting, --device and --batch: Expected without --against, which compares "
                 "answers that are given."
@@ -102,7 +102,9 @@ def command(
             raise click.UsageError("--confusion draws one submission: Expected without --against.")
         if gain:
             raise UsageError("--gain: Expected for a bundle of several members, without --against.")
-        found_change = compare(subject, against, labels, metric=metric, positive=positive)
+        found_change = compare_submissions(
+            subject, against, labels=labels, metric=metric, positive=positive
+        )
         _print_comparison(found_change, as_json)
         return
     if gain and subject.is_file():
@@ -111,21 +113,21 @@ def command(
         check_picture(confusion)
     found = evaluate(
         subject,
-        LabelledPhotos(data, labels, photos),
-        settings,
-        reporter,
-        asked=asked,
+        data=data,
+        labels=labels,
+        photos=photos,
         metric=metric,
         positive=positive,
+        reporter=reporter,
+        **given,
     )
     if gain:
         if found.gain is None:
             raise ToolkitError(f"--gain: Expected a bundle whose votes are several, not {subject}.")
         found.gain.save(gain)
-    counts = confusion_counts(found.predicted, found.labels, len(found.classes))
     if confusion:
-        draw_confusion(counts, found.classes, found.subject, confusion)
-    rows = class_scores(found.predicted, found.labels, len(found.classes))
+        draw_confusion(found.confusion, found.classes, found.subject, confusion)
+    rows = found.class_scores
     if as_json:
         print_json(
             {
@@ -137,7 +139,7 @@ def command(
                 "classes": {
                     name: asdict(row) for name, row in zip(found.classes, rows, strict=True)
                 },
-                "confusion": counts.tolist(),
+                "confusion": found.confusion.tolist(),
                 **({"ranking": asdict(found.ranking)} if found.ranking else {}),
                 "gain": asdict(found.gain) if found.gain else None,
             }

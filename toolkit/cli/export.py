@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--member",
-    "members",
+    "run_folders",
     type=options.FOLDER,
     multiple=True,
     help="A run folder to take instead; may be repeated.",
@@ -57,6 +57,8 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--precision",
+    "precisions",
+    callback=options.listed,
     default="fp32",
     show_default=True,
     metavar="fp32,int8,bf16,fp16",
@@ -85,11 +87,11 @@ def command(
     bundle: Path,
     set_name: str | None,
     name: str | None,
-    members: tuple[Path, ...],
+    run_folders: tuple[Path, ...],
     data: Path | None,
     voting: str,
     metric: str,
-    precision: str,
+    precisions: tuple[str, ...],
     fused: Path | None,
     fused_tta: int,
     fresh: bool,
@@ -97,21 +99,29 @@ def command(
     reporter: Reporter,
 ) -> None:
     """Export finished runs to ONNX files that were compared with Keras, and find voting weights."""
-    from toolkit.exporting.export import ExportOptions, export
-    from toolkit.exporting.select import choose_runs
+    from toolkit import export, fuse
     from toolkit.progress import counted
 
     if fused:
-        from toolkit.exporting.fused import check_target, fuse, photos_to_compare
+        from toolkit.exporting.fused import check_target
 
         check_target(fused, bundle)
-    chosen = choose_runs(runs, set_name=set_name, name=name, members=members, reporter=reporter)
-    wanted = ExportOptions(bundle, data, voting, fresh, precision, metric)
-    made = export(chosen, wanted, reporter)
+    chosen = run_folders or runs
+    made = export(
+        chosen,
+        bundle,
+        set_name=set_name,
+        name=name,
+        data=data,
+        voting=voting,
+        metric=metric,
+        precisions=precisions,
+        fresh=fresh,
+        reporter=reporter,
+    )
     whole = None
     if fused:
-        photos = photos_to_compare(chosen, data, reporter)
-        whole = fuse(made, fused, photos, views=fused_tta, reporter=reporter)
+        whole = fuse(made, fused, runs=chosen, data=data, tta=fused_tta, reporter=reporter)
     if as_json:
         figures = {"bundle": str(made.folder), "sha256": made.sha256, **_figures(made)}
         print_json(figures | ({"fused": {**asdict(whole), "file": str(fused)}} if whole else {}))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import re
 import signal
 import sys
 from typing import Any
@@ -135,22 +134,9 @@ def cli() -> None:
     """
 
 
-def in_options(message: str) -> str:
-    """Return a message of the library's with its arguments as the options of commands.
-
-    The library writes `label_column=B`, which a user of the command line types `--label-column B`.
-    """
-    return _ARGUMENT.sub(lambda m: f"--{m[1].replace('_', '-')} {m[2]}", message)
-
-
-_ARGUMENT = re.compile(
-    r"(?<![^\s(])([a-z]+(?:_[a-z]+)*)="
-    r"(FILE|DIR|NAME|CLASS|A|B|N|labels|probabilities)(?![\w/=]|\.\w)"
-)
-
-
 def main() -> None:
     """Run the command line; a mistake of the user's ends in one message and an exit code."""
+    from toolkit.cli.wording import in_options
     from toolkit.processes import interruptible
 
     open_closed_streams()

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from toolkit.cli import complete
-from toolkit.errors import UsageError, nearest
+from toolkit.errors import nearest
 from toolkit.files import irregularity
 
 
@@ -22,6 +22,11 @@ class Choice(click.Choice[str]):
         """Add the nearest choice to click's message."""
         message = super().get_invalid_choice_message(value, ctx)
         return f"{message} {nearest(str(value), self.choices)}".rstrip()
+
+
+def listed(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
+    """Return several words that stand in one, with commas between."""
+    return tuple(word.strip() for word in value.split(","))
 
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -106,15 +111,15 @@ batch = click.option(
 def reporter(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add -q and -v; the command gets a `reporter` that says as much as they ask for."""
 
-    @click.option("-q", "--quiet", is_flag=True, help="Tell no progress.")
-    @click.option("-v", "--verbose", is_flag=True, help="Tell versions, details and durations.")
+    @click.option("-q", "--quiet", is_flag=True, help="Suppress progress output.")
+    @click.option("-v", "--verbose", is_flag=True, help="Report versions, details and durations.")
     @functools.wraps(command)
     def telling(*arguments: Any, quiet: bool, verbose: bool, **named: Any) -> Any:
-        from toolkit.progress import Reporter
+        from toolkit.cli.wording import OptionReporter
 
         if quiet and verbose:
             raise click.UsageError("--quiet and --verbose: Expected one of them.")
-        chosen = Reporter(quiet, verbose)
+        chosen = OptionReporter(quiet, verbose)
         if verbose:
             from toolkit.machine import described
 
@@ -170,12 +175,13 @@ _READING: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
 
 def training(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of `train-all` and `train`."""
-    from toolkit.machine import usable_cores
-
     options: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
         recipes,
         data,
-        reading("labels", "id_column", "label_column", "photos", "group_column"),
+        *(
+            _READING[name]
+            for name in ("labels", "id_column", "label_column", "photos", "group_column")
+        ),
         runs,
         click.option(
             "--pretrained",
@@ -200,7 +206,7 @@ def training(command: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             help="Seed of the validation split.",
         ),
-        click.option("--fresh", is_flag=True, help="Throw away what the run folders hold."),
+        click.option("--fresh", is_flag=True, help="Discard what the run folders hold."),
         skip_broken,
         click.option(
             "--refit-all",
@@ -212,9 +218,7 @@ def training(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--workers",
             type=click.IntRange(1),
-            default=min(4, usable_cores()),
-            show_default="up to 4",
-            help="Threads that prepare batches.",
+            help="Threads that prepare batches.  [default: one a core, at most 4]",
         ),
         click.option(
             "--jobs",
@@ -246,7 +250,7 @@ def training(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def promise(command: Callable[..., Any]) -> Callable[..., Any]:
+def guarantee(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --tolerance, --confidence and --budget-ms."""
     for option in (
         click.option(
@@ -257,26 +261,15 @@ def promise(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--confidence",
             type=click.FloatRange(0, 1, min_open=True, max_open=True),
-            help="That no more labels differ.  [default: 0.95]",
+            help="That no more labels differ.  [default: the plan's, else 0.95]",
         ),
         click.option(
             "--tolerance",
             type=click.FloatRange(0, 1, min_open=True, max_open=True),
-            help="Largest share of labels that may differ from --plan exact.  [default: 0.01]",
+            metavar="SHARE",
+            help="Let at most this share of the labels differ from the full ensemble's, such as "
+            "0.01, for far fewer model calls.",
         ),
     ):
         command = option(command)
     return command
-
-
-def refuse_without_plan(plan: str, *chosen: float | str | None) -> None:
-    """Refuse the options of `promise`, and `--certify`, where there is nothing to promise.
-
-    Raises:
-        UsageError: One was given with a plan of which every label is exact.
-    """
-    if plan in ("exact", "certain") and any(each is not None for each in chosen):
-        raise UsageError(
-            "--tolerance, --confidence, --budget-ms and --certify: Expected with --plan fast or a "
-            f"plan's file, received --plan {plan}, of which every label is exact."
-        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,14 +22,12 @@ if TYPE_CHECKING:
 @options.voting
 @options.device
 @options.batch
-@options.promise
+@options.guarantee
 @click.option(
     "--photos", type=click.IntRange(1), help="How many will be predicted.  [default: as in --data]"
 )
 @click.option("--fresh", is_flag=True, help="Measure costs anew.")
-@click.option(
-    "--out", type=options.FILE, help="The plan.  [default: where 'ensemble --plan fast' looks]"
-)
+@click.option("--out", type=options.FILE, default="plan.json", show_default=True, help="The plan.")
 @options.as_json
 @options.reporter
 def command(
@@ -41,32 +38,47 @@ def command(
     budget_ms: float | None,
     photos: int | None,
     fresh: bool,
-    out: Path | None,
+    out: Path,
     as_json: bool,
     reporter: Reporter,
     **settings: Any,
 ) -> None:
-    """Find the cheapest way to give the exact ensemble's labels on this machine.
+    """Find the cheapest way to give the full ensemble's labels on this machine.
 
-    The plan is a JSON file, its picture a PNG beside it. It promises nothing by itself: 'toolkit
-    ensemble --plan fast' certifies it on a sample of the photos that are predicted.
+    The plan is a JSON file, its picture a PNG beside it. It guarantees nothing by itself: 'toolkit
+    ensemble --plan FILE' certifies it on a sample of the photos that are predicted. 'ensemble
+    --tolerance' finds one by itself.
     """
-    from toolkit.inference.plans import FastOptions
+    from toolkit.inference.finding import DEFAULT_TOLERANCE, Skipping
     from toolkit.reporting.planning import make_and_draw
 
-    chosen = FastOptions("fast", tolerance, confidence, budget_ms)
+    skipping = Skipping(
+        tolerance=DEFAULT_TOLERANCE if tolerance is None else tolerance,
+        confidence=confidence,
+        budget_ms=budget_ms,
+    )
     planned = make_and_draw(
         bundle,
         data,
         settings,
-        chosen,
+        skipping,
         photos=photos,
         out=out,
         fresh=fresh,
         reporter=reporter,
     )
     if as_json:
-        print_json({**asdict(planned), "plan": planned.plan.content, "file": str(planned.file)})
+        print_json(
+            {
+                "plan": planned.plan.content,
+                "file": str(planned.file),
+                "photos": planned.photos,
+                "sample": planned.sample,
+                "guarantee": planned.guarantee,
+                "expected_ms": planned.expected_ms,
+                "seconds": planned.seconds,
+            }
+        )
     else:
         _print(planned)
 
@@ -74,43 +86,41 @@ def command(
 def _print(planned: Planned) -> None:
     from toolkit.progress import counted
 
-    plan = planned.plan
+    plan, search = planned.plan, planned.plan.search
+    assert search is not None
     print_table(
-        "Steps: what is run after what",
-        ["<step", "<runs"],
+        "Steps: what is called after what",
+        ["<step", "<calls"],
         [
-            (
-                number,
-                "; ".join(f"{run.member} {run.precision} view {run.view + 1}" for run in step),
-            )
+            (number, "; ".join(f"{call.key} view {call.view + 1}" for call in step))
             for number, step in enumerate(plan.steps, start=1)
         ],
     )
     print_table(
-        f"On {plan.photos} held-out photos, costs measured on {plan.device['name']}",
-        ["<way", "ms a photo", "runs", "agreement", "accuracy"],
+        f"On {search.photos} held-out photos, costs measured on {search.device.name}",
+        ["<way", "ms a photo", "calls", "agreement", "accuracy"],
         [
             (
-                row["way"],
-                figure(row["ms"], 2),
-                figure(row["runs"], 2),
-                percent(row["agreement"]),
-                percent(row["accuracy"]),
+                row.way,
+                figure(row.ms, 2),
+                figure(row.calls, 2),
+                percent(row.agreement),
+                percent(row.accuracy),
             )
-            for row in plan.table
+            for row in search.table
         ],
-        note="The fast plans, careful to bold, were chosen on these very photos: the certificate "
-        "is what counts.",
+        note="The cascades, conservative to aggressive, were chosen on these very photos: the "
+        "certificate is what counts.",
     )
     photos = counted(planned.photos, "photo")
     basis = (
-        f"promise: {planned.promise}"
-        if planned.promise
-        else f"{planned.sample} of them get their exact label to certify on"
+        f"guarantee: {planned.guarantee}"
+        if planned.guarantee
+        else f"{planned.sample} of them get the full ensemble to certify on"
     )
     print_line(
         f"for {photos}: {basis}; {figure(planned.expected_ms, 2)} ms of inference a photo "
-        f"expected in all ({percent(planned.expected_ms / plan.exact_ms)} of exact)"
+        f"expected in all ({percent(planned.expected_ms / search.full_ms)} of the full ensemble)"
     )
     picture = planned.file.with_suffix(".png")
     print_line(f"planned in {planned.seconds:.1f} s: {planned.file}, drawn in {picture}")

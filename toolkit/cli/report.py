@@ -9,6 +9,7 @@ import click
 
 from toolkit.cli import options
 from toolkit.cli.terminal import print_json, print_line
+from toolkit.cli.wording import in_options
 
 if TYPE_CHECKING:
     from toolkit.progress import Reporter
@@ -61,7 +62,7 @@ def command(
     from toolkit.reporting.page.sources import Sources
 
     sources = Sources(data, runs, bundle, submission, labels, gain)
-    written = report(sources, out, photos=photos, reporter=reporter)
+    written = report(sources, out, photos=photos, wording=in_options, reporter=reporter)
     size = written.page.stat().st_size
     if as_json:
         print_json({"page": str(written.page), "bytes": size, "summary": written.summary})

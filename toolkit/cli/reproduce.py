@@ -27,11 +27,10 @@ LONGEST = 60
 @click.argument("manifest", type=options.FILE, default="submission.json")
 @click.option("--bundle", type=options.FOLDER, help="Where the bundle is now.")
 @click.option("--data", type=options.FOLDER, help="Where the photos are now.")
-@click.option("--plan", type=options.FILE, help="Where the plan of a fast submission is now.")
 @click.option(
     "--device",
     type=options.Choice(["auto", "cpu", "cuda", "tensorrt"]),
-    help="Where to compute.  [default: as it was asked for then]",
+    help="Where to compute.  [default: as it was chosen then]",
 )
 @click.option(
     "--keep",
@@ -45,7 +44,6 @@ def command(
     manifest: Path,
     bundle: Path | None,
     data: Path | None,
-    plan: Path | None,
     device: str | None,
     keep: Path | None,
     as_json: bool,
@@ -59,7 +57,7 @@ def command(
     """
     from toolkit.reporting.reproduction import Moved, reproduce
 
-    moved = Moved(bundle, data, plan, device)
+    moved = Moved(bundle, data, device)
     found = reproduce(manifest, moved, keep=keep, reporter=reporter)
     if as_json:
         content = asdict(found)

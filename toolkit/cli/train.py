@@ -12,7 +12,6 @@ from toolkit.cli import complete, options
 from toolkit.cli.terminal import doubts, figure, interval, percent, print_json, print_table
 
 if TYPE_CHECKING:
-    from toolkit.progress import Reporter
     from toolkit.training.run import Run
 
 
@@ -25,40 +24,20 @@ if TYPE_CHECKING:
     shell_complete=complete.backbones,
 )
 @options.training
-def command(backbones: tuple[str, ...], recipes: str, **settings: Any) -> None:
+def command(backbones: tuple[str, ...], **arguments: Any) -> None:
     """Train some backbones of a recipe set. Finished runs are not trained again."""
-    train_and_print(recipes, backbones, **settings)
+    train_and_print(backbones, **arguments)
 
 
-def train_and_print(
-    recipes: str,
-    backbones: tuple[str, ...] | None,
-    as_json: bool,
-    reporter: Reporter,
-    **settings: Any,
-) -> None:
-    """Train, draw the curves of each run, and print the table; `train-all` does the same."""
-    from toolkit.reporting.curves import draw_curves
-    from toolkit.training.recipe_files import load_set
-    from toolkit.training.run import CURVES
-    from toolkit.training.train import TrainingOptions, train
+def train_and_print(backbones: tuple[str, ...] | None, as_json: bool, **arguments: Any) -> None:
+    """Train and print the table; `train-all` does the same."""
+    from toolkit import train
 
-    def draw(run: Run) -> None:
-        if not (run.folder / CURVES).is_file():
-            draw_curves(run.history, run.best_epoch, run.label, run.folder / CURVES)
-
-    chosen = load_set(recipes)
-    runs = train(
-        chosen,
-        list(backbones or chosen.recipes),
-        TrainingOptions(**settings),
-        reporter,
-        when_finished=draw,
-    )
+    runs = train(backbones=backbones, **arguments)
     if as_json:
         print_json([{"run": str(run.folder), **figures(run)} for run in runs])
         return
-    print_runs(f"Runs of the set '{chosen.name}'", runs)
+    print_runs(f"Runs of the set '{runs[0].recipe.set}'", runs)
 
 
 def print_runs(title: str, runs: Sequence[Run]) -> None:

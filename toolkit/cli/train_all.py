@@ -18,7 +18,7 @@ from toolkit.cli import complete, options
     help="Only this one; may be repeated.",
 )
 @options.training
-def command(only: tuple[str, ...], recipes: str, **settings: Any) -> None:
+def command(only: tuple[str, ...], **arguments: Any) -> None:
     """Train all backbones of a recipe set, several at the same time.
 
     Interrupted, the same command goes on from the last checkpoints. Where one training fails, the
@@ -26,4 +26,4 @@ def command(only: tuple[str, ...], recipes: str, **settings: Any) -> None:
     """
     from toolkit.cli.train import train_and_print
 
-    train_and_print(recipes, only or None, **settings)
+    train_and_print(only or None, **arguments)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
-from toolkit.errors import ToolkitError
+from toolkit.errors import DataError, ToolkitError
 from toolkit.files import held
 from toolkit.progress import SILENT, Reporter
 
@@ -121,11 +121,14 @@ def _extract(archive: Path, folder: Path, reporter: Reporter) -> None:
                     advance(1)
         partial.rename(folder)
     except _BROKEN_ARCHIVE as error:
-        raise ToolkitError(f"{archive}: not a readable archive ({_in_one_line(error)}).") from None
+        raise DataError(
+            f"{archive}: not a readable archive ({_in_one_line(error)}).", path=archive
+        ) from None
     except OSError as error:
-        raise ToolkitError(
+        raise DataError(
             f"{archive}: cannot be extracted to {folder} ({error.strerror or error}); extract it "
-            "there yourself."
+            "there yourself.",
+            path=archive,
         ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -169,7 +172,9 @@ def _zip_entries(archive: Path, opened: zipfile.ZipFile) -> list[Entry]:
         if name.endswith("/") or not _is_wanted(name):
             continue
         if info.flag_bits & _ENCRYPTED:
-            raise ToolkitError(f"{archive}: the archive is encrypted; extract it yourself.")
+            raise DataError(
+                f"{archive}: the archive is encrypted; extract it yourself.", path=archive
+            )
         is_link = stat.S_ISLNK(info.external_attr >> 16)
 
         def opening(info: zipfile.ZipInfo = info) -> IO[bytes]:
@@ -188,7 +193,7 @@ def _zip_name(archive: Path, info: zipfile.ZipInfo) -> str:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:
-        raise ToolkitError(_undecodable(archive, content)) from None
+        raise DataError(_undecodable(archive, content)) from None
 
 
 def _tar_entries(archive: Path, tar: tarfile.TarFile) -> list[Entry]:
@@ -199,7 +204,7 @@ def _tar_entries(archive: Path, tar: tarfile.TarFile) -> list[Entry]:
         try:
             member.name.encode("utf-8")
         except UnicodeEncodeError:
-            raise ToolkitError(_undecodable(archive, os.fsencode(member.name))) from None
+            raise DataError(_undecodable(archive, os.fsencode(member.name))) from None
 
         def opening(member: tarfile.TarInfo = member) -> IO[bytes]:
             content = tar.extractfile(member)
@@ -215,14 +220,17 @@ def _seven_zip(archive: Path) -> Iterator[_Opened]:
     try:
         import py7zr
     except ImportError:
-        raise ToolkitError(
+        raise DataError(
             f"{archive}: to extract 7z archives, pip install 'toolkit[7z]' first; or extract it "
-            "yourself."
+            "yourself.",
+            path=archive,
         ) from None
     try:
         with py7zr.SevenZipFile(archive) as opened:
             if opened.needs_password():
-                raise ToolkitError(f"{archive}: the archive is encrypted; extract it yourself.")
+                raise DataError(
+                    f"{archive}: the archive is encrypted; extract it yourself.", path=archive
+                )
             infos = [info for info in opened.list() if not info.is_directory]
             wanted = [
                 Entry(info.filename, info.uncompressed, bool(info.is_symlink), None)
@@ -232,7 +240,9 @@ def _seven_zip(archive: Path) -> Iterator[_Opened]:
             names = [entry.name for entry in wanted]
             yield wanted, lambda folder: opened.extract(path=folder, targets=names)
     except py7zr.exceptions.ArchiveError as error:
-        raise ToolkitError(f"{archive}: not a readable archive ({_in_one_line(error)}).") from None
+        raise DataError(
+            f"{archive}: not a readable archive ({_in_one_line(error)}).", path=archive
+        ) from None
 
 
 def _undecodable(archive: Path, name: bytes) -> str:
@@ -251,18 +261,20 @@ def _is_wanted(name: str) -> bool:
 def _check(archive: Path, entry: Entry) -> None:
     if entry.is_link or not is_inside(entry.name):
         why = "is a link" if entry.is_link else "leads outside the data folder"
-        raise ToolkitError(f"{archive}: the entry '{entry.name}' {why}; nothing was extracted.")
+        raise DataError(
+            f"{archive}: the entry '{entry.name}' {why}; nothing was extracted.", path=archive
+        )
 
 
 def _check_space(archive: Path, folder: Path, entries: list[Entry]) -> None:
     needed, packed = sum(entry.size for entry in entries), archive.stat().st_size
     if len(entries) > MOST_ENTRIES:
-        raise ToolkitError(
+        raise DataError(
             f"{archive}: holds {len(entries):,} files, and at most {MOST_ENTRIES:,} are "
             "extracted. Extract it yourself if you trust it."
         )
     if needed > RATIO_FROM and needed > LARGEST_RATIO * packed:
-        raise ToolkitError(
+        raise DataError(
             f"{archive}: its {packed / 1e6:.1f} MB become {needed / 1e9:.1f} GB, more than "
             f"{LARGEST_RATIO} times as many; nothing was extracted. Extract it yourself if you "
             "trust it."
@@ -270,7 +282,8 @@ def _check_space(archive: Path, folder: Path, entries: list[Entry]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise ToolkitError(
+        raise DataError(
             f"{archive}: {needed / 1e9:.1f} GB when extracted, but {folder} has "
-            f"{free / 1e9:.1f} GB free."
+            f"{free / 1e9:.1f} GB free.",
+            path=archive,
         )

@@ -21,7 +21,7 @@ import numpy as np
 import pydantic
 
 from toolkit.data.pixels import Pixels, Square, from_array
-from toolkit.errors import ToolkitError, suggestion
+from toolkit.errors import RecipeError, suggestion
 
 LARGEST_NUMBER = 4096
 """Of any parameter: a size, kernel or count beyond it exhausts memory or time."""
@@ -52,7 +52,7 @@ class Augmentor:
         self._steps, self._size = list(steps), size
         count = sum(_transforms_a_photo(step) for step in self._steps)
         if count > MOST_TRANSFORMS:
-            raise ToolkitError(
+            raise RecipeError(
                 f"augmentor: Expected at most {MOST_TRANSFORMS} transforms per photo, received "
                 f"{count:,.0f}."
             )
@@ -81,7 +81,7 @@ class Augmentor:
         size = self._size or len(pixels)
         if changed.dtype != np.uint8 or changed.shape not in (pixels.shape, (size, size, 3)):
             allowed = " or ".join(str((side, side, 3)) for side in sorted({size, len(pixels)}))
-            raise ToolkitError(
+            raise RecipeError(
                 f"augmentor: Expected shape {allowed} and dtype uint8 after the last step, "
                 f"received {changed.shape} and {changed.dtype}."
             )
@@ -129,31 +129,31 @@ def _transforms(steps: Sequence[Step]) -> list[Any]:
 
 def _transform(step: Step) -> Any:
     if not isinstance(step, Mapping) or len(step) != 1:
-        raise ToolkitError(
+        raise RecipeError(
             f"augmentor: Expected one step as 'Name: {{parameter: value}}', received {step!r}."
         )
     ((name, parameters),) = step.items()
     kind = getattr(albumentations, str(name), None)
     if kind is None or not _is_transform(kind):
-        raise ToolkitError(
+        raise RecipeError(
             f"augmentor: unknown transform '{name}'. {suggestion(str(name), _transform_names())}"
         )
     if not isinstance(parameters, Mapping | None):
-        raise ToolkitError(
+        raise RecipeError(
             f"augmentor: {name}: Expected '{{parameter: value}}', received {parameters!r}."
         )
     known = inspect.signature(kind).parameters
     for key in parameters or {}:
         # albumentations itself only warns, and goes on with its default.
         if key not in known:
-            raise ToolkitError(
+            raise RecipeError(
                 f"augmentor: {name}: unknown parameter '{key}'. {suggestion(str(key), known)}"
             )
     values = {key: _value(key, value) for key, value in (parameters or {}).items()}
     try:
         return kind(**values)
     except (TypeError, ValueError) as error:
-        raise ToolkitError(f"augmentor: {name}: {_reason(error)}") from None
+        raise RecipeError(f"augmentor: {name}: {_reason(error)}") from None
 
 
 def _reason(error: Exception) -> str:
@@ -168,12 +168,12 @@ def _reason(error: Exception) -> str:
 def _value(key: str, value: Any) -> Any:
     if key == "transforms":
         if not isinstance(value, list):
-            raise ToolkitError(f"augmentor: {key}: Expected a list of steps, received {value!r}.")
+            raise RecipeError(f"augmentor: {key}: Expected a list of steps, received {value!r}.")
         return _transforms(value)
     if isinstance(value, str) and value.startswith(("BORDER_", "INTER_")):
         if not hasattr(cv2, value):
             known = [name for name in dir(cv2) if name.startswith(("BORDER_", "INTER_"))]
-            raise ToolkitError(
+            raise RecipeError(
                 f"augmentor: {key}: OpenCV has no constant '{value}'. {suggestion(value, known)}"
             )
         return getattr(cv2, value)
@@ -183,7 +183,7 @@ def _value(key: str, value: Any) -> Any:
         return {inner: _value(inner, item) for inner, item in value.items()}
     # Written so that it refuses what is not a number too.
     if isinstance(value, int | float) and not abs(value) <= LARGEST_NUMBER:
-        raise ToolkitError(
+        raise RecipeError(
             f"augmentor: {key}: Expected at most {LARGEST_NUMBER}, received {value!r}."
         )
     return value

@@ -111,5 +111,6 @@ def _check_space(path: Path, needed: int) -> None:
     if needed > free:
         raise ToolkitError(
             f"{path.parent}: decoded photos need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are "
-            "free. Name a larger disk with the environment variable TOOLKIT_CACHE."
+            "free. Name a larger disk with the environment variable TOOLKIT_CACHE.",
+            path=path.parent,
         )

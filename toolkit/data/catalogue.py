@@ -11,7 +11,7 @@ from toolkit.data.sample import looks_like_sample, may_be_sample
 from toolkit.data.tables import TEXT_SUFFIXES, is_table, stem
 from toolkit.data.tree import Folder
 from toolkit.data.unpacking import Unpacked
-from toolkit.errors import ToolkitError, listing
+from toolkit.errors import DataError, listing
 
 MOST_TABLES, MOST_DEPTH = 25, 3
 """A folder with more tables holds one a photo, and no list of photos; neither do deep folders."""
@@ -76,9 +76,10 @@ class Catalogue:
         for path in sorted(nearest, key=lambda path: len(path.name)):
             by_stem.setdefault(stem(path), path)
         if len(by_stem) > 1:
-            raise ToolkitError(
+            raise DataError(
                 f"{self.root}: {len(by_stem)} files look like the sample submission. Name the "
-                f"right one with sample=FILE:\n{listing(map(str, sorted(by_stem.values())))}"
+                f"right one with `sample=FILE`:\n{listing(map(str, sorted(by_stem.values())))}",
+                path=self.root,
             )
         return next(iter(by_stem.values()), None)
 

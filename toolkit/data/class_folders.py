@@ -12,7 +12,7 @@ from toolkit.data.layout import class_folders, unwrapped
 from toolkit.data.reading import WARN_SHARE, Found
 from toolkit.data.source import Source
 from toolkit.data.tree import Folder, contents
-from toolkit.errors import ToolkitError
+from toolkit.errors import DataError
 
 
 def dataset_of_folders(source: Source) -> Dataset:
@@ -122,19 +122,21 @@ def _refuse_unlabelled(source: Source, parents: Sequence[Folder]) -> None:
         ToolkitError: Always.
     """
     expected = (
-        "Expected a table of ids and labels, which labels=FILE names, or a folder of photos for "
+        "Expected a table of ids and labels, which `labels=FILE` names, or a folder of photos for "
         "each class."
     )
     names = [name for parent in parents for name in parent.photos]
     words = Counter(re.split(r"[^A-Za-z]", name)[0].lower() for name in names)
     if len(names) >= 4 and "" not in words and 1 < len(words) <= len(names) / 2:
         shown = ", ".join(f"'{word}' ({count:,})" for word, count in words.most_common(4))
-        raise ToolkitError(
+        raise DataError(
             f"{source.root}: no labelled photos, but names of files seem to carry the class: "
             f"{shown}. Labels are not taken from names: write a table with a line such as "
             f"'{names[0]},{next(iter(words))}' for each photo below the header 'id,label', save it "
-            f"as {source.root / 'train.csv'}, and run this again."
+            f"as {source.root / 'train.csv'}, and run this again.",
+            path=source.root,
         )
-    raise ToolkitError(
-        f"{source.root}: no labelled photos ({contents(source.here.tree)}). {expected}"
+    raise DataError(
+        f"{source.root}: no labelled photos ({contents(source.here.tree)}). {expected}",
+        path=source.root,
     )

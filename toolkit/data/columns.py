@@ -9,7 +9,7 @@ import pandas as pd
 
 from toolkit.data.tables import Table
 from toolkit.data.tree import PHOTO_SUFFIXES
-from toolkit.errors import ToolkitError, suggestion
+from toolkit.errors import DataError, suggestion
 
 IsPhoto = Callable[[Sequence[str]], float]
 """Returns which share of values are ids of photos that are there."""
@@ -67,9 +67,10 @@ def chosen_column(table: Table, name: str, argument: str) -> str:
     alike = [column for column in table.columns if normalised(column) == normalised(name)]
     if len(alike) == 1:
         return alike[0]
-    raise ToolkitError(
+    raise DataError(
         f"{table.path}: no column '{name}' ({argument}={_upper(argument)}). "
-        f"{suggestion(name, table.columns)}"
+        f"{suggestion(name, table.columns)}",
+        path=table.path,
     )
 
 
@@ -126,9 +127,10 @@ def refuse_missing_header(table: Table, is_photo: IsPhoto) -> None:
     usual = any(_is_usual_id(name) or _is_usual_label(name) for name in names)
     is_row = not usual and any(is_photo([name]) for name in names)
     if photos or len(numbers) == len(names) or is_row:
-        raise ToolkitError(
+        raise DataError(
             f"{table.path}: has no header, for its first line is '{table.first_line[:100]}'. Put a "
-            "line with the names of the columns above it, such as 'id,label'."
+            "line with the names of the columns above it, such as 'id,label'.",
+            path=table.path,
         )
 
 

@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from toolkit.errors import ToolkitError
+from toolkit.errors import DataError
 
 Result = TypeVar("Result")
 
@@ -98,8 +98,9 @@ class FactStore:
                 self.file.unlink(missing_ok=True)
                 return self._transaction(work)
         except (sqlite3.Error, OSError) as error:
-            raise ToolkitError(
-                f"{self.file}: cannot be used ({error}). Name another folder in TOOLKIT_CACHE."
+            raise DataError(
+                f"{self.file}: cannot be used ({error}). Name another folder in TOOLKIT_CACHE.",
+                path=self.file,
             ) from None
 
     def _transaction(self, work: Callable[[sqlite3.Connection], Result]) -> Result:

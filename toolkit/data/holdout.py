@@ -15,7 +15,7 @@ from toolkit.data.ranges import looks_black
 from toolkit.data.reading import WARN_SHARE
 from toolkit.data.split import validation_mask
 from toolkit.data.survey import PhotoFacts, ranges_among, report_notes, survey
-from toolkit.errors import ToolkitError, listing
+from toolkit.errors import DataError, listing
 from toolkit.metrics import doubt
 from toolkit.progress import SILENT, Reporter, counted
 
@@ -71,10 +71,11 @@ class Prepared:
         covered = np.unique(self.labels[held_out])
         if len(covered) < 2:
             only = f"all of '{self.dataset.classes[covered[0]]}'" if len(covered) else "none"
-            raise ToolkitError(
+            raise DataError(
                 f"{self.dataset.root}: too few photos to hold some out for validation: {what} are "
                 f"{int(held_out.sum())}, {only}. Add photos (a class needs two that differ to be "
-                "held out), hold out more, or train on all photos without validation."
+                "held out), hold out more, or train on all photos without validation.",
+                path=self.dataset.root,
             )
 
     def tell_split(self, held_out: NDArray[np.bool_], wanted: float, reporter: Reporter) -> None:
@@ -117,23 +118,25 @@ def prepare(dataset: Dataset, *, skip_broken: bool, reporter: Reporter = SILENT)
             message lists all of them.
     """
     if len(dataset.classes) < 2:
-        raise ToolkitError(
+        raise DataError(
             f"{dataset.root}: Expected photos of at least 2 classes to train on, received "
-            f"{len(dataset.classes)}."
+            f"{len(dataset.classes)}.",
+            path=dataset.root,
         )
     facts = survey([photo.path for photo in dataset.photos], reporter)
     looked_at = list(zip(dataset.photos, facts, strict=True))
     broken = [(photo, fact) for photo, fact in looked_at if fact.broken]
     if len(broken) == len(looked_at):
         lines = listing(f"{photo.path}: {fact.broken}" for photo, fact in broken)
-        raise ToolkitError(
-            f"{dataset.root}: none of the {len(looked_at)} labelled photos can be read:\n{lines}"
+        raise DataError(
+            f"{dataset.root}: none of the {len(looked_at)} labelled photos can be read:\n{lines}",
+            path=dataset.root,
         )
     if broken and not skip_broken:
         lines = listing((f"{photo.path}: {fact.broken}" for photo, fact in broken), len(broken))
-        raise ToolkitError(
-            f"{len(broken)} of {len(looked_at)} labelled photos cannot be read. Mend or remove "
-            f"them, or pass --skip-broken:\n{lines}"
+        raise DataError(
+            f"{len(broken)} of {len(looked_at)} labelled photos cannot be read. Fix or remove "
+            f"them, or pass `skip_broken=True`:\n{lines}"
         )
     kept = dataset.without(photo.id for photo, _ in broken)
     if len(broken) > WARN_SHARE * len(looked_at):
@@ -143,7 +146,9 @@ def prepare(dataset: Dataset, *, skip_broken: bool, reporter: Reporter = SILENT)
     counts = np.bincount([photo.label for photo in kept.photos], minlength=len(kept.classes))
     if not counts.all():
         empty = kept.classes[int(np.flatnonzero(counts == 0)[0])]
-        raise ToolkitError(f"{dataset.root}: class '{empty}' has no readable photo.")
+        raise DataError(
+            f"{dataset.root}: class '{empty}' has no readable photo.", path=dataset.root
+        )
     labels = np.array([photo.label for photo in kept.photos], dtype=np.int64)
     near = near_groups([fact.perceptual_hash for fact in sound])
     pixels = PixelDefinition(ranges=ranges_among(sound))
@@ -169,15 +174,17 @@ def _given(
     """
     given = np.array([photo.held_out for photo in dataset.photos], dtype=np.bool_)
     if not given.any():
-        raise ToolkitError(
-            f"{dataset.root}: no photo that the data holds out for validation can be read."
+        raise DataError(
+            f"{dataset.root}: no photo that the data holds out for validation can be read.",
+            path=dataset.root,
         )
     training = np.bincount(labels[~given], minlength=len(dataset.classes))
     if not training.all():
         lacking = [dataset.classes[index] for index in np.flatnonzero(training == 0)]
-        raise ToolkitError(
+        raise DataError(
             f"{dataset.root}: the data holds out all photos of {len(lacking)} classes, so that "
-            f"nothing can be learnt of them:\n{listing(lacking)}"
+            f"nothing can be learnt of them:\n{listing(lacking)}",
+            path=dataset.root,
         )
     like = int(np.isin(near[given], near[~given]).sum())
     if like:

@@ -18,7 +18,7 @@ from toolkit.data.source import Source
 from toolkit.data.tables import Table, read_table
 from toolkit.data.tree import check_folder, scan
 from toolkit.data.unpacking import unpacked
-from toolkit.errors import ToolkitError
+from toolkit.errors import DataError, ToolkitError
 from toolkit.progress import SILENT, Reporter
 
 
@@ -63,12 +63,13 @@ def load_labels(csv: Path, photos: Path, classes: tuple[str, ...]) -> Dataset:
     """
     labels = read_labels(csv)
     if not photos.is_dir():
-        raise ToolkitError(f"{photos}: no such folder (the photos of the labels).")
+        raise DataError(f"{photos}: no such folder (the photos of the labels).", path=photos)
     known = {category: index for index, category in enumerate(classes)}
     unknown = sorted(set(labels.values()) - set(known))
     if unknown:
-        raise ToolkitError(
-            f"{csv}: unknown category '{unknown[0]}'. Expected one of: {', '.join(classes)}."
+        raise DataError(
+            f"{csv}: unknown category '{unknown[0]}'. Expected one of: {', '.join(classes)}.",
+            path=csv,
         )
     resolution = Resolver(scan(photos)).resolve(list(labels), list(labels.values()))
     entries = tuple(

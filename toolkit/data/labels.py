@@ -22,7 +22,7 @@ from toolkit.data.layout import Role, role_of
 from toolkit.data.reading import AUTO, Reading
 from toolkit.data.tables import Table, read_table
 from toolkit.data.targets import is_one_hot, one_hot_columns, one_hot_labels, refuse_no_classes
-from toolkit.errors import ToolkitError, listing
+from toolkit.errors import DataError, listing
 
 SEVERAL_LABELS = 0.05
 """Share of ids with different labels from which they are several labels per photo, no mistakes."""
@@ -30,11 +30,11 @@ SEVERAL_LABELS = 0.05
 _TRUE, _FALSE = {"1", "true", "yes", "1.0"}, {"0", "false", "no", "0.0"}
 
 
-class AmbiguousColumnError(ToolkitError):
+class AmbiguousColumnError(DataError):
     """More than one column may be the one of labels."""
 
 
-class NoLabelsError(ToolkitError):
+class NoLabelsError(DataError):
     """A table without a column of ids or one of labels."""
 
 
@@ -104,12 +104,13 @@ def label_table(
         ToolkitError: A row is not as expected.
     """
     if table.frame.empty:
-        raise ToolkitError(f"{table.path}: the file has no rows.")
+        raise DataError(f"{table.path}: the file has no rows.", path=table.path)
     id_column = find_id_column(table, reading.id_column, is_photo)
     if id_column is None:
         raise NoLabelsError(
             f"{table.path}: none of its columns ({', '.join(table.columns[:8])}) names photos. "
-            "Name the column of ids with id_column=A."
+            "Name the column of ids with `id_column=A`.",
+            path=table.path,
         )
     group = reading.group_column
     group_column = chosen_column(table, group, "group_column") if group else None
@@ -168,7 +169,8 @@ def _label_columns(
     frame = table.frame
     if not rest:
         raise NoLabelsError(
-            f"{table.path}: has no column beside the ids '{id_column}', and so no labels."
+            f"{table.path}: has no column beside the ids '{id_column}', and so no labels.",
+            path=table.path,
         )
     asked = [name for name in wanted if name in rest]
     if len(wanted) == 1 and asked:
@@ -190,7 +192,8 @@ def _label_columns(
     if not likely:
         raise NoLabelsError(
             f"{table.path}: none of its columns ({', '.join(rest[:8])}) looks like labels. Name "
-            "the right one with label_column=B."
+            "the right one with `label_column=B`.",
+            path=table.path,
         )
     return _one_of(table, id_column, likely)
 
@@ -222,8 +225,9 @@ def _refuse_ambiguous(table: Table, id_column: str, columns: Sequence[str]) -> N
         readings.append(f"id '{id_column}', label '{name}' ({len(values)} values: {shown})")
     raise AmbiguousColumnError(
         f"{table.path}: {len(readings)} readings are possible. Name the right one with "
-        f"label_column=B, and id_column=A where the ids are not in '{id_column}':\n"
-        f"{listing(readings)}"
+        f"`label_column=B`, and `id_column=A` where the ids are not in '{id_column}':\n"
+        f"{listing(readings)}",
+        path=table.path,
     )
 
 
@@ -273,7 +277,7 @@ def _refuse_empty(path: Path, chosen: pd.DataFrame) -> None:
         empty = chosen.index[chosen[column] == ""]
         if len(empty):
             more = f", as in {len(empty) - 1} further lines" if len(empty) > 1 else ""
-            raise ToolkitError(f"{path}: line {empty[0]}: the {column} is empty{more}.")
+            raise DataError(f"{path}: line {empty[0]}: the {column} is empty{more}.", path=path)
 
 
 def _unique(path: Path, chosen: pd.DataFrame, *, are_classes: bool) -> pd.DataFrame:
@@ -293,15 +297,17 @@ def _unique(path: Path, chosen: pd.DataFrame, *, are_classes: bool) -> pd.DataFr
         for id, rows in conflicts
     ]
     if are_classes and len(lines) > max(1, SEVERAL_LABELS * chosen["id"].nunique()):
-        raise ToolkitError(
+        raise DataError(
             f"{path}: {len(lines)} of {chosen['id'].nunique()} ids have rows with different "
             "labels: several labels per photo. This toolkit learns one class per photo:\n"
-            f"{listing(lines)}"
+            f"{listing(lines)}",
+            path=path,
         )
     further = f"; {equal} further rows repeat an id with its label, which does no harm"
-    raise ToolkitError(
+    raise DataError(
         f"{path}: {len(lines)} ids stand in several rows with different labels"
-        f"{further if equal else ''}. Keep one row of each:\n{listing(lines, len(lines))}"
+        f"{further if equal else ''}. Keep one row of each:\n{listing(lines, len(lines))}",
+        path=path,
     )
 
 

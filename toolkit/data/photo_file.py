@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from toolkit.errors import ToolkitError
+from toolkit.errors import DataError
 from toolkit.files import irregularity
 
 MAX_BYTES = 512 * 2**20
 """A larger file is not read as a photo."""
 
 
-class BrokenPhotoError(ToolkitError):
+class BrokenPhotoError(DataError):
     """A photo that cannot be read.
 
     Attributes:

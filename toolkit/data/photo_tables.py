@@ -18,7 +18,7 @@ from toolkit.data.resolver import CLASS_FOLDER, Resolution
 from toolkit.data.source import Source
 from toolkit.data.tables import Table, read_table
 from toolkit.data.tree import contents
-from toolkit.errors import ToolkitError, listing
+from toolkit.errors import DataError, ToolkitError, listing
 from toolkit.progress import counted
 
 
@@ -51,9 +51,10 @@ def dataset_of_tables(source: Source, reading: Reading) -> Dataset | None:
     if lost:
         return _dataset(source, lost[:1], remarks)  # Which says that its photos are not here.
     if reading.label_column or reading.id_column or reading.group_column:
-        raise ToolkitError(
+        raise DataError(
             f"{source.root}: columns were named, but no table of labels was found. Name it with "
-            "labels=FILE."
+            "`labels=FILE`.",
+            path=source.root,
         )
     return None
 
@@ -121,10 +122,11 @@ def _chosen(found: Sequence[LabelTable], source: Source) -> LabelTable:
                 f"{len(set(table.labels)):,} classes"
                 for table in found
             ]
-            raise ToolkitError(
+            raise DataError(
                 f"{source.root}: {len(found)} tables have labels of photos here, and they differ. "
-                "Name the right one with labels=FILE, its columns with id_column=A and "
-                f"label_column=B, and the photos with photos=DIR:\n{listing(readings)}"
+                "Name the right one with `labels=FILE`, its columns with `id_column=A` and "
+                f"`label_column=B`, and the photos with `photos=DIR`:\n{listing(readings)}",
+                path=source.root,
             )
     return ranked[0]
 
@@ -136,17 +138,19 @@ def _dataset(source: Source, tables: Sequence[LabelTable], remarks: Sequence[str
     parts = [part for table in tables for part in table.parts or ("",) * len(table.ids)]
     twice = [id for id, count in Counter(ids).items() if count > 1]
     if twice:
-        raise ToolkitError(
+        raise DataError(
             f"{tables[1].path}: {counted(len(twice), 'id')} stand in {tables[0].path.name} too:\n"
-            f"{listing(map(repr, twice))}"
+            f"{listing(map(repr, twice))}",
+            path=tables[1].path,
         )
     resolution = source.resolver.resolve(ids, labels)
     names = " and ".join(str(table.path) for table in tables)
     if resolution.missing == len(ids):
-        raise ToolkitError(
+        raise DataError(
             f"{names}: names {counted(len(ids), 'photo')}, such as '{ids[0]}', and none of them is "
-            f"in {source.tree.path} ({contents(source.tree)}). Name their folder with photos=DIR, "
-            "or their column with id_column=A; to take labels from folders, move the table away."
+            f"in {source.tree.path} ({contents(source.tree)}). Name their folder with "
+            "`photos=DIR`, or their column with `id_column=A`; to take labels from folders, move "
+            "the table away.",
         )
     classes = class_order(labels)
     number = {label: index for index, label in enumerate(classes)}

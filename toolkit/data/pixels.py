@@ -20,7 +20,7 @@ from toolkit.data.decoder import DRAFT_SIDE, decode, read_photo, scaled_down
 from toolkit.data.formats import DECODER_VERSION
 from toolkit.data.photo_file import BrokenPhotoError
 from toolkit.data.ranges import Ranges
-from toolkit.errors import ToolkitError
+from toolkit.errors import DataError
 
 __all__ = [
     "DECODER_VERSION",
@@ -115,10 +115,11 @@ class PixelDefinition:
         """
         for key in sorted({*self.rules, *DEFINITION}):
             if self.rules.get(key) != DEFINITION.get(key):
-                raise ToolkitError(
+                raise DataError(
                     f"{owner}: its pixels have another definition ({key}: Expected "
                     f"{DEFINITION.get(key)!r}, received {self.rules.get(key)!r}). {remedy}, or "
-                    "use the toolkit that made it."
+                    "use the toolkit that made it.",
+                    path=owner,
                 )
 
 
@@ -164,9 +165,9 @@ def from_array(pixels: Pixels) -> Image.Image:
         ToolkitError: It is no array, or has another shape or dtype.
     """
     if not isinstance(pixels, np.ndarray):
-        raise ToolkitError(f"Expected a photo's path or array, received {type(pixels).__name__}.")
+        raise DataError(f"Expected a photo's path or array, received {type(pixels).__name__}.")
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
-        raise ToolkitError(
+        raise DataError(
             "Expected an array of shape (height, width, 3) and dtype uint8 (RGB), "
             f"received shape {pixels.shape} and dtype {pixels.dtype}."
         )

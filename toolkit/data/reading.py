@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from toolkit.errors import ToolkitError
+from toolkit.errors import DataError
 
 WARN_SHARE = 0.05
 """Share of photos that are missing or not used from which a user is warned."""
@@ -51,9 +51,10 @@ class Reading:
                 continue
             existing = next((each for each in (path, root / path) if each.exists()), None)
             if existing is None:
-                raise ToolkitError(
+                raise DataError(
                     f"{path}: no such file or folder ({name}={_METAVARS[name]}), neither here nor "
-                    f"in {root}."
+                    f"in {root}.",
+                    path=path,
                 )
             found[name] = existing
         return replace(self, **found)  # type: ignore[arg-type]

@@ -17,14 +17,14 @@ from toolkit.data.sample import Sample, read_sample
 from toolkit.data.tables import read_table, stem
 from toolkit.data.tree import Folder, check_folder, contents, scan
 from toolkit.data.unpacking import unpacked
-from toolkit.errors import ToolkitError, listing
+from toolkit.errors import DataError, ToolkitError, listing
 from toolkit.progress import SILENT, Reporter
 
 ID_COLUMN, LABEL_COLUMN = "Id", "Category"
 """The columns of an answer for which there is no sample."""
 
 
-class NothingToPredictError(ToolkitError):
+class NothingToPredictError(DataError):
     """A data folder without any photos to predict."""
 
 
@@ -139,10 +139,11 @@ def _of_list(catalogue: Catalogue, place: _Place, reading: Reading) -> Request |
 def _resolved(path: Path, ids: Sequence[str], place: _Place) -> Resolution:
     resolution = place.resolver.resolve(ids)
     if resolution.missing == len(ids):
-        raise ToolkitError(
+        raise DataError(
             f"{path}: names {len(ids):,} photos, such as '{ids[0]}', and none of them is in "
-            f"{place.tree.path} ({contents(place.tree)}). Name their folder with photos=DIR; to "
-            "predict all photos of a folder, name it as data=DIR."
+            f"{place.tree.path} ({contents(place.tree)}). Name their folder with `photos=DIR`; to "
+            "predict all photos of a folder, name it as `data=DIR`.",
+            path=path,
         )
     return resolution
 
@@ -184,7 +185,8 @@ def _of_photos(root: Path, place: _Place, layout: Layout, reading: Reading) -> R
     if not found:
         raise NothingToPredictError(
             f"{root}: no photos to predict ({contents(layout.top)}). Expected a sample submission, "
-            "a folder test, or photos without a label; name their folder with photos=DIR."
+            "a folder test, or photos without a label; name their folder with `photos=DIR`.",
+            path=root,
         )
     found.sort(key=lambda pair: (_natural(pair[0]), pair[0]))
     passed_over: tuple[str, ...] = ()
@@ -215,9 +217,10 @@ def _folder_to_predict(root: Path, place: _Place, layout: Layout, reading: Readi
     first = layout.test[0]
     alike = [each for each in layout.test if _likelihood(each) == _likelihood(first)]
     if len(alike) > 1:
-        raise ToolkitError(
+        raise DataError(
             f"{root}: {len(alike)} folders look like the photos to predict. Name the right one "
-            f"with photos=DIR:\n{listing(f'{each.place}/ ({each.count:,})' for each in alike)}"
+            f"with `photos=DIR`:\n{listing(f'{each.place}/ ({each.count:,})' for each in alike)}",
+            path=root,
         )
     return first
 

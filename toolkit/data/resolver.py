@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from toolkit.data.tree import Folder
-from toolkit.errors import ToolkitError, listing
+from toolkit.errors import DataError, listing
 
 EXACT, CLASS_FOLDER = "as named", "in the folder of the class"
 SUFFIX, SPELLING = "with a suffix added", "in other case or Unicode form"
@@ -20,7 +20,7 @@ RULES = (EXACT, CLASS_FOLDER, SUFFIX, SPELLING, BACKSLASH, PATH, DEEPER)
 """The rules by which an id becomes a file, in the order in which they are tried."""
 
 
-class AmbiguousIdError(ToolkitError):
+class AmbiguousIdError(DataError):
     """An id fits several files."""
 
 
@@ -87,7 +87,8 @@ class Resolver:
             if len(places) > 1:
                 raise AmbiguousIdError(
                     f"{self._tree.path}: the id '{id}' fits {len(places)} files. Write the path of "
-                    f"the right one into the table:\n{listing(places)}"
+                    f"the right one into the table:\n{listing(places)}",
+                    path=self._tree.path,
                 )
             if places:
                 rules[rule] += 1
@@ -162,7 +163,8 @@ class Resolver:
         if shared:
             raise AmbiguousIdError(
                 f"{self._tree.path}: {len(shared)} files are meant by more than one id. Write the "
-                f"path of each photo into the table:\n{listing(shared)}"
+                f"path of each photo into the table:\n{listing(shared)}",
+                path=self._tree.path,
             )
 
     def _below(self, folder: Folder) -> str:

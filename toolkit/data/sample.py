@@ -11,7 +11,7 @@ import pandas as pd
 
 from toolkit.data.columns import find_id_column
 from toolkit.data.tables import Table, read_table, stem
-from toolkit.errors import ToolkitError
+from toolkit.errors import DataError
 
 _SAMPLE = re.compile(
     r"(sample|example|template|format).*(sub|solution)|(sub|solution).*(sample|example|template"
@@ -77,11 +77,13 @@ def sample_of(
 ) -> Sample:
     """Take a table for a sample submission; see `read_sample`."""
     if table.frame.empty:
-        raise ToolkitError(f"{table.path}: the file has no rows.")
+        raise DataError(f"{table.path}: the file has no rows.", path=table.path)
     column = find_id_column(table, id_column, is_photo) or table.columns[0]
     ids = table.frame[column]
     if (ids == "").any():
-        raise ToolkitError(f"{table.path}: line {ids.index[ids == ''][0]}: the id is empty.")
+        raise DataError(
+            f"{table.path}: line {ids.index[ids == ''][0]}: the id is empty.", path=table.path
+        )
     values = table.frame.drop(columns=column).reset_index(drop=True)
     return Sample(table.path, table.columns, column, tuple(ids), values, table.separator)
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from toolkit.errors import ToolkitError
+from toolkit.errors import DataError
 from toolkit.files import regular_file
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
@@ -91,7 +91,7 @@ def read_table(path: Path) -> Table:
         name, content = _content(path)
     except _UNREADABLE as error:
         reason = getattr(error, "strerror", None) or error
-        raise ToolkitError(f"{path}: cannot be read ({reason}).") from None
+        raise DataError(f"{path}: cannot be read ({reason}).", path=path) from None
     if name.lower().endswith(".parquet"):
         return _from_parquet(path, content)
     return _from_text(path, name, content)
@@ -114,14 +114,14 @@ def _content(path: Path) -> tuple[str, bytes]:
             if name.lower().endswith(TABLE_SUFFIXES) and not name.startswith("__MACOSX")
         ]
         if len(names) != 1:
-            raise ToolkitError(f"{path}: Expected one table in it, received {len(names)}.")
+            raise DataError(f"{path}: Expected one table in it, received {len(names)}.", path=path)
         _check_unpacked(path, archive.getinfo(names[0]).file_size)
         return names[0], archive.read(names[0])
 
 
 def _check_unpacked(path: Path, size: int) -> None:
     if size > LARGEST_TABLE:
-        raise ToolkitError(
+        raise DataError(
             f"{path}: unpacks to more than {LARGEST_TABLE / 2**30:.0f} GiB, and larger tables are "
             "not read."
         )
@@ -132,7 +132,7 @@ def _from_parquet(path: Path, content: bytes) -> Table:
         frame = pd.read_parquet(io.BytesIO(content))
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ToolkitError(f"{path}: cannot be read as Parquet ({reason}).") from None
+        raise DataError(f"{path}: cannot be read as Parquet ({reason}).", path=path) from None
     if frame.index.name is not None:
         frame = frame.reset_index()
     frame.index = pd.RangeIndex(1, len(frame) + 1)
@@ -157,20 +157,21 @@ def _from_text(path: Path, name: str, content: bytes) -> Table:
         text = _decoded(content)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise ToolkitError(
+        raise DataError(
             f"{path}: line {line}: is not {error.encoding.upper()}. Save it in UTF-8, as with "
-            f"'iconv -f CP1252 -t UTF-8' if a spreadsheet of Windows wrote it."
+            "'iconv -f CP1252 -t UTF-8' if a spreadsheet of Windows wrote it.",
+            path=path,
         ) from None
     lines = text.splitlines()
     blank = len(list(takewhile(lambda line: not line.strip(), lines)))
     if blank == len(lines):
-        raise ToolkitError(f"{path}: cannot be read as CSV (the file is empty).")
+        raise DataError(f"{path}: cannot be read as CSV (the file is empty).", path=path)
     # Lists for older tools are lines such as 'images/1.jpg 3'.
     known = (*SEPARATORS, " ") if name.lower().endswith(".txt") else SEPARATORS
     try:
         between = separator(lines[blank : blank + _SNIFFED_LINES], known)
         if lines[blank].count(between) >= MOST_COLUMNS:
-            raise ToolkitError(f"{path}: has more than {MOST_COLUMNS:,} columns.")
+            raise DataError(f"{path}: has more than {MOST_COLUMNS:,} columns.")
         # Everything stays text: '007.jpg' and the label '01' must come out as they went in.
         frame = pd.read_csv(
             io.StringIO(text),
@@ -182,12 +183,13 @@ def _from_text(path: Path, name: str, content: bytes) -> Table:
         )
     except (ValueError, csv.Error) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ToolkitError(f"{path}: cannot be read as CSV ({reason}).") from None
+        raise DataError(f"{path}: cannot be read as CSV ({reason}).", path=path) from None
     if len(frame) and not isinstance(frame.index, pd.RangeIndex):
         # pandas takes the first column for row names where all rows have a value too many.
-        raise ToolkitError(
+        raise DataError(
             f"{path}: Expected {len(frame.columns)} values in a row, received more: "
-            f"{','.join(map(str, frame.index[:1]))},{','.join(map(str, frame.iloc[0]))}."
+            f"{','.join(map(str, frame.index[:1]))},{','.join(map(str, frame.iloc[0]))}.",
+            path=path,
         )
     frame = frame.fillna("").astype(object)
     frame.columns = pd.Index([str(name).strip() for name in frame.columns], dtype=object)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from toolkit.errors import ToolkitError
+from toolkit.errors import DataError
 
 MOST_FRACTIONS = 10
 """Different numbers, some with a fraction, up to which they may be the names of classes."""
@@ -31,14 +31,14 @@ def refuse_no_classes(where: str, labels: Sequence[str]) -> None:
     counts = Counter(labels)
     if _is_scale(counts):
         shown = ", ".join(sorted(counts, key=float)[:3])
-        raise ToolkitError(
+        raise DataError(
             f"{where} has {len(counts)} different numbers ({shown}, ...): a scale, of which this "
             "toolkit learns nothing, because it classifies. Put them into ranges first."
         )
     separator = _label_separator(counts)
     if separator is not None:
         example = next(value for value in counts if separator in value)
-        raise ToolkitError(
+        raise DataError(
             f"{where} has several labels in one value, such as '{example}'. This toolkit learns "
             "one class per photo. Keep one label of each, or make each combination a class by "
             f"writing it without '{separator}'."
@@ -72,16 +72,16 @@ def one_hot_labels(where: str, frame: pd.DataFrame, columns: Sequence[str]) -> l
     several, none = int((ones.sum(axis=1) > 1).sum()), int((~ones.any(axis=1)).sum())
     if several:
         line = frame.index[int(np.flatnonzero(ones.sum(axis=1) > 1)[0])]
-        raise ToolkitError(
+        raise DataError(
             f"{where}: {several} of {len(frame)} rows (the first in line {line}) have a 1 in "
             f"several of the columns {', '.join(columns[:6])}: several labels per photo. This "
-            "toolkit learns one class per photo."
+            "toolkit learns one class per photo.",
         )
     if none:
         line = frame.index[int(np.flatnonzero(~ones.any(axis=1))[0])]
-        raise ToolkitError(
+        raise DataError(
             f"{where}: {none} of {len(frame)} rows (the first in line {line}) have no 1 in any of "
-            f"the columns {', '.join(columns[:6])}, and so no class."
+            f"the columns {', '.join(columns[:6])}, and so no class.",
         )
     return [columns[place] for place in ones.argmax(axis=1)]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from toolkit.errors import ToolkitError, listing
+from toolkit.errors import DataError, listing
 
 PHOTO_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".j2k", ".jxl", ".png", ".bmp", ".dib", ".gif"),
@@ -93,9 +93,10 @@ def scan(root: Path, mounts: Mapping[str, Path] | None = None) -> Folder:
     undecodable: list[str] = []
     found = _scan(root, "", mounts or {}, (), undecodable)
     if undecodable:
-        raise ToolkitError(
+        raise DataError(
             f"{root}: {len(undecodable)} file names are not UTF-8, so that no table can name them. "
-            f"Rename them, as with 'convmv -f latin1 -t utf-8 -r':\n{listing(undecodable)}"
+            f"Rename them, as with 'convmv -f latin1 -t utf-8 -r':\n{listing(undecodable)}",
+            path=root,
         )
     return found
 
@@ -119,8 +120,9 @@ def check_folder(folder: Path) -> None:
         ToolkitError: There is no such folder.
     """
     if not folder.is_dir():
-        raise ToolkitError(
-            f"{folder}: no such folder (the data is read from it). Name another with data=DIR."
+        raise DataError(
+            f"{folder}: no such folder (the data is read from it). Name another with `data=DIR`.",
+            path=folder,
         )
 
 
@@ -152,7 +154,7 @@ def _scan(
                 if not name.isascii() and not _is_text(name):
                     undecodable.append(_escaped(path / name))
     except OSError as error:
-        raise ToolkitError(f"{path}: cannot be listed ({error.strerror}).") from None
+        raise DataError(f"{path}: cannot be listed ({error.strerror}).", path=path) from None
     before = f"{place}/" if place else ""
     for mounted, elsewhere in mounts.items():
         if mounted.startswith(before) and "/" not in (name := mounted[len(before) :]):

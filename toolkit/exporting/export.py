@@ -10,14 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from toolkit.capacity import Capacity
 from toolkit.data.pixels import PixelDefinition
-from toolkit.errors import ToolkitError, UsageError, nearest
+from toolkit.errors import BundleError, RunError, ToolkitError, UsageError, nearest
 from toolkit.exporting.members import VERSIONED, Photos, export_members
 from toolkit.exporting.memory import refuse_too_little
-from toolkit.exporting.precision import Lowered, lower_members, parse_precisions
+from toolkit.exporting.precision import Lowered, lower_members, lower_precisions
 from toolkit.exporting.select import member_names
 from toolkit.exporting.weights import (
     SELECTED,
@@ -37,6 +36,7 @@ from toolkit.inference.bundle import (
     load_bundle,
     save_bundle,
 )
+from toolkit.inference.calls import ModelKey
 from toolkit.inference.views import VIEWS
 from toolkit.inference.voting import parse_weights
 from toolkit.machine import package_versions
@@ -57,7 +57,7 @@ class ExportOptions:
         data: The data folder; None takes the one that the runs name.
         voting: `auto`, `uniform`, `accuracy`, `fitted` or `NAME=W,...`.
         fresh: Replace a bundle that was made from something else.
-        precision: `fp32`, which is always made, and lower ones to try, with commas between.
+        precisions: `fp32`, which is always made, and lower ones to try.
         metric: What `auto` chooses voting weights by, one of `toolkit.metrics.METRICS`.
     """
 
@@ -65,7 +65,7 @@ class ExportOptions:
     data: Path | None = None
     voting: str = "auto"
     fresh: bool = False
-    precision: str = "fp32"
+    precisions: tuple[str, ...] = ("fp32",)
     metric: str = "log-loss"
 
 
@@ -93,11 +93,13 @@ def export(runs: Sequence[Run], options: ExportOptions, reporter: Reporter = SIL
         raise ToolkitError("Exporting needs TensorFlow and tf2onnx: pip install 'toolkit[train]'.")
     named = list(zip(member_names(runs), runs, strict=True))
     custom = _custom_weights(options.voting, [name for name, _ in named])
-    lower = parse_precisions(options.precision)
+    lower = lower_precisions(options.precisions)
     if lower and not runs[0].data.validation_photos:
-        raise UsageError(
-            f"--precision {options.precision}: {runs[0].label} trained on all photos, so that none "
-            "is left to judge lower precisions by. Pass --precision fp32."
+        raise UsageError.of(
+            "precisions",
+            tuple(options.precisions),
+            f"{runs[0].label} trained on all photos, so that none is left to judge lower "
+            "precisions by. Pass `precisions='fp32'`.",
         )
     if options.voting in _FITTED:
         _refuse_unfittable(options.voting, runs[0])
@@ -109,7 +111,10 @@ def export(runs: Sequence[Run], options: ExportOptions, reporter: Reporter = SIL
         run.check_model()
     # What a link leads to: a link could not be replaced by a folder.
     target = options.bundle.resolve()
-    busy = f"{options.bundle}: another process is exporting. Wait for it, or pass another --bundle."
+    busy = (
+        f"{options.bundle}: another process is exporting. Wait for it, or pass another "
+        "`bundle=DIR`."
+    )
     with held(target.with_name(f".{target.name}.lock"), busy):
         building = target.with_name(f".{target.name}.building")
         finished = _finish_earlier(building, target, named, options, lower)
@@ -119,8 +124,8 @@ def export(runs: Sequence[Run], options: ExportOptions, reporter: Reporter = SIL
         existing = _existing(named, options, lower)
         if existing is not None:
             reporter.say(
-                f"{options.bundle}: already holds these runs, not exported again (--fresh does it, "
-                "as after a change of classes.csv or of what is installed)"
+                f"{options.bundle}: already holds these runs, not exported again (`fresh=True` "
+                "does it, as after a change of classes.csv or of what is installed)"
             )
             return existing
         photos = Photos.find(runs, options.data, reporter)
@@ -238,8 +243,8 @@ def _voting(
         return {views: _chosen(table, wanted.voting) for views in range(1, len(VIEWS) + 1)}
     names = [each.member.name for each in lowered]
     probabilities = np.stack([np.load(building / f"{name}.npz")["probabilities"] for name in names])
-    variants: dict[tuple[str, str], NDArray[np.float32]] = {
-        (each.member.name, precision): said
+    variants = {
+        ModelKey(each.member.name, precision): said
         for each in lowered
         for precision, said in each.answers.items()
     }
@@ -274,9 +279,11 @@ def _custom_weights(voting: str, names: list[str]) -> tuple[float, ...] | None:
     if "=" in voting:
         return parse_weights(voting, names)
     if voting not in _VOTINGS:
-        raise UsageError(
-            f"--voting {voting}: Expected {', '.join(_VOTINGS)} or NAME=WEIGHT,... "
-            f"{nearest(voting, _VOTINGS)}".rstrip()
+        raise UsageError.of(
+            "voting",
+            voting,
+            f"Expected {', '.join(_VOTINGS)} or NAME=WEIGHT,... "
+            f"{nearest(voting, _VOTINGS)}".rstrip(),
         )
     return None
 
@@ -290,9 +297,10 @@ def _refuse_unfittable(voting: str, run: Run) -> None:
         reason = f"where held-out photos differ, and those of {run.label} are near-duplicates"
     else:
         return
-    raise UsageError(
-        f"--voting {voting}: weights can only be found {reason}. Pass --voting auto, uniform or "
-        "NAME=WEIGHT,..."
+    raise UsageError.of(
+        "voting",
+        voting,
+        f"weights can only be found {reason}. Pass `voting='auto'`, uniform or NAME=WEIGHT,...",
     )
 
 
@@ -300,22 +308,26 @@ def _refuse_metric(wanted: _Wanted, run: Run) -> None:
     """Refuse a metric that has no value here, or that weights cannot be found for."""
     metric = wanted.metric
     if wanted.voting == SELECTED and not can_select(metric):
-        raise UsageError(
-            f"voting {SELECTED}: Expected with a metric of labels "
+        raise UsageError.of(
+            "voting",
+            SELECTED,
+            "Expected with a metric of labels "
             f"({', '.join(each.name for each in METRICS.values() if can_select(each))}), received "
-            f"{metric.name}, which 'fitted' and 'auto' serve."
+            f"{metric.name}, which 'fitted' and 'auto' serve.",
         )
     if metric.name == "kappa" and not wanted.ordered:
-        raise UsageError(
-            f"metric kappa: the classes of {run.label} are not numbers, so they have no order. "
-            "Choose another metric."
+        raise UsageError.of(
+            "metric",
+            metric.name,
+            f"the classes of {run.label} are not numbers, so they have no order. Choose another "
+            "metric.",
         )
     validation = run.validation
     if validation is None:
         return
     answers = Answers.of(validation.probabilities, validation.labels, ordered=wanted.ordered)
     if (reason := undefined(metric, answers)) and metric.name != "kappa":
-        raise ToolkitError(f"{run.folder}: {reason}, and no others were held out.")
+        raise RunError(f"{run.folder}: {reason}, and no others were held out.", path=run.folder)
 
 
 def _existing(
@@ -324,10 +336,11 @@ def _existing(
     """Return the bundle that stands there if it is the one asked for; refuse another."""
     if not options.bundle.exists():
         return None
-    # Not even --fresh may remove a folder that the toolkit did not make.
+    # Not even `fresh` may remove a folder that the toolkit did not make.
     if not (options.bundle / MANIFEST).is_file():
-        raise ToolkitError(
-            f"{options.bundle}: exists and is no bundle. Name another with --bundle."
+        raise BundleError(
+            f"{options.bundle}: exists and is no bundle. Name another with `bundle=DIR`.",
+            path=options.bundle,
         )
     if options.fresh:
         return None
@@ -342,10 +355,11 @@ def _existing(
         _tried(bundle),
     )
     asked = _in_words((run.label for _, run in named), options.voting, options.metric, set(lower))
-    raise ToolkitError(
+    raise BundleError(
         f"{options.bundle}: holds a bundle made from other runs or with another voting or other "
-        f"precisions: {holds}; asked for: {asked}. Pass --fresh to replace it, or name another "
-        "with --bundle."
+        f"precisions: {holds}; requested: {asked}. Pass `fresh=True` to replace it, or name "
+        "another with `bundle=DIR`.",
+        path=options.bundle,
     )
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from toolkit.data.pixels import Square, decode
 from toolkit.data.ranges import Ranges
-from toolkit.errors import ToolkitError, UsageError
+from toolkit.errors import ParityError, ToolkitError, UsageError
 from toolkit.exporting.members import VERSIONED, Photos
 from toolkit.exporting.rule import MARGIN
 from toolkit.files import written_whole
@@ -86,15 +86,19 @@ def check_target(target: Path, bundle: Path) -> None:
         ToolkitError: Its folder cannot be written to.
     """
     if target.suffix != ".onnx" or target.is_dir():
-        raise UsageError(f"{target}: Expected the name of a file that ends in .onnx.")
+        raise UsageError(f"{target}: Expected the name of a file that ends in .onnx.", path=target)
     if bundle.resolve() in target.resolve().parents:
-        raise UsageError(f"{target}: lies in the bundle, which never changes. Name one beside it.")
+        raise UsageError(
+            f"{target}: lies in the bundle, which never changes. Name one beside it.", path=target
+        )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ToolkitError(f"{target}: cannot be written ({error.strerror}).") from None
+        raise ToolkitError(
+            f"{target}: cannot be written ({error.strerror}).", path=target
+        ) from None
     if not os.access(target.parent, os.W_OK):
-        raise ToolkitError(f"{target}: cannot be written (its folder is read-only).")
+        raise ToolkitError(f"{target}: cannot be written (its folder is read-only).", path=target)
 
 
 def photos_to_compare(runs: Sequence[Run], data: Path | None, reporter: Reporter) -> list[Path]:
@@ -152,10 +156,11 @@ def fuse(
         noise_floor = float(np.abs(received - plain).max())
         allowed = TOLERANCE + MARGIN * noise_floor
         if not difference <= allowed:
-            raise ToolkitError(
+            raise ParityError(
                 f"{target}: was not written. Its probabilities differ from the bundle's by "
                 f"{difference:.1e} on {counted(len(photos), 'photo')} (allowed: {allowed:.1e}, of "
-                f"which {MARGIN} times what rounding moves them by); use the bundle itself."
+                f"which {MARGIN} times what rounding moves them by); use the bundle itself.",
+                path=target,
             )
         size = temporary.stat().st_size
     inputs = tuple(input_name(each) for each in squares)
@@ -183,7 +188,8 @@ def _model(
             if opsets.setdefault(opset.domain, opset.version) != opset.version:
                 raise ToolkitError(
                     f"{bundle.folder}: its members are of different ONNX opsets "
-                    f"({opsets[opset.domain]} and {opset.version}). Export the bundle again."
+                    f"({opsets[opset.domain]} and {opset.version}). Export the bundle again.",
+                    path=bundle.folder,
                 )
         prefix = f"members/{member.name}/"
         compose.add_prefix_graph(model.graph, prefix, inplace=True)
@@ -224,7 +230,9 @@ def _save(model: onnx.ModelProto, path: Path, target: Path) -> None:
     try:
         onnx.save(model, path)
     except OSError as error:
-        raise ToolkitError(f"{target}: cannot be written ({error.strerror}).") from None
+        raise ToolkitError(
+            f"{target}: cannot be written ({error.strerror}).", path=target
+        ) from None
     onnx.checker.check_model(path, full_check=True)
 
 
@@ -258,8 +266,9 @@ def _check_size(bundle: Bundle, members: Sequence[Member]) -> None:
     if total > MOST_BYTES:
         raise ToolkitError(
             f"{bundle.folder}: its members have {total / 1e9:.2f} GB together, and an ONNX file "
-            f"ends at {MOST_BYTES / 1e9:.2f} GB. Give fewer of them a vote with --voting "
-            "NAME=WEIGHT,..."
+            f"ends at {MOST_BYTES / 1e9:.2f} GB. Give fewer of them a vote with "
+            "`voting='NAME=WEIGHT,...'`.",
+            path=bundle.folder,
         )
 
 

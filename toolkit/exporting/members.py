@@ -19,7 +19,7 @@ from toolkit.data.labelled import load_labelled
 from toolkit.data.pixels import DECODER_VERSION, PixelDefinition, Square
 from toolkit.data.reading import Reading
 from toolkit.data.survey import survey
-from toolkit.errors import ToolkitError, listing
+from toolkit.errors import DataError, ToolkitError, listing
 from toolkit.exporting.memory import export_memory
 from toolkit.files import read_json, sha256_file, sha256_json, write_json, written_whole
 from toolkit.inference.bundle import Member, Parity
@@ -83,13 +83,14 @@ class Photos:
         folder = data or Path(runs[0].data.folder)
         seen = runs[0].data
         for run in runs:
-            run.data.pixels.check(run.folder, "Train it again with --fresh")
+            run.data.pixels.check(run.folder, "Train it again with `fresh=True`")
         reading = Reading.of_record(seen.reading, folder)
         dataset = load_labelled(folder, reading, reporter).without(seen.left_out)
         if dataset.fingerprint != seen.fingerprint:
-            raise ToolkitError(
+            raise DataError(
                 f"{folder}: holds other photos or labels than {runs[0].label} was trained on. Name "
-                "the right folder with --data."
+                "the right folder with `data=DIR`.",
+                path=folder,
             )
         paths = [photo.path for photo in dataset.photos]
         facts = survey(paths, reporter)
@@ -97,13 +98,14 @@ class Photos:
             f"{path}: {fact.broken}" for path, fact in zip(paths, facts, strict=True) if fact.broken
         ]
         if broken:
-            raise ToolkitError(f"photos that the runs saw cannot be read:\n{listing(broken)}")
+            raise DataError(f"photos that the runs saw cannot be read:\n{listing(broken)}")
         hashes = [fact.sha256 for fact in facts]
         if sha256_json(hashes) != seen.photos_sha256:
-            raise ToolkitError(
+            raise DataError(
                 f"{folder}: photos were replaced under the same names since {runs[0].label} was "
-                "trained. Put the old ones back, name their folder with --data, or train again "
-                "with --fresh."
+                "trained. Put the old ones back, name their folder with `data=DIR`, or train "
+                "again with `fresh=True`.",
+                path=folder,
             )
         ids = [photo.id for photo in dataset.photos]
         validation = runs[0].validation
@@ -171,11 +173,11 @@ def answers_to_views(
     Returns:
         Probabilities of shape (photos, views, classes).
     """
-    photos, views = np.load(pixels, mmap_mode="r"), FixedViews(len(VIEWS))
+    photos, views = np.load(pixels, mmap_mode="r"), FixedViews()
     answers: list[NDArray[np.float32]] = []
     with reporter.track(f"{work}: views", len(chosen)) as advance:
         for number in chosen:
-            placed = session.place(views(np.asarray(photos[number]), number))
+            placed = session.place(views(np.asarray(photos[number]), number, range(len(VIEWS))))
             answers.append(session.run(placed, len(VIEWS)))
             advance(1)
     return np.stack(answers)
@@ -288,7 +290,7 @@ class _Work:
                 environment=ON_THE_CPU,
             )
         except ToolkitError as error:
-            raise ToolkitError(f"{self.name} ({self.run.folder}): {error}") from None
+            raise error.within(f"{self.name} ({self.run.folder})") from None
 
     def finish(self, parity: Parity, pixels: Path, reporter: Reporter) -> None:
         if self.run.data.validation_photos:

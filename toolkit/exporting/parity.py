@@ -17,7 +17,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from toolkit.data.pixels import Pixels
-from toolkit.errors import ToolkitError
+from toolkit.errors import ParityError
 from toolkit.exporting.departure import first_departure
 from toolkit.exporting.graphs import open_graph, read_graph, rename, run_graph, show
 from toolkit.exporting.members import spread
@@ -79,13 +79,13 @@ def compare(
     everything = range(len(images))
     if not (finite := _finite(keras_logits)).all():
         wrong, name = _wrong(finite, everything, images)
-        raise ToolkitError(
+        raise ParityError(
             f"Keras's own output is not finite: train the run again at a lower rate; {wrong} of "
             f"{len(images)} images, first {name}."
         )
     if not (finite := _finite(file, probabilities)).all():
         wrong, name = _wrong(finite, everything, images)
-        raise ToolkitError(
+        raise ParityError(
             f"The exported file computes something else: its output is not finite; {wrong} of "
             f"{len(images)} images, first {name}."
         )
@@ -95,14 +95,14 @@ def compare(
     if not figure.passed.all():
         where = first_departure(reference, path, images[[seen[int(figure.errors.argmax())]]])
         wrong, name = _wrong(figure.passed, seen, images)
-        raise ToolkitError(
+        raise ParityError(
             f"The exported file computes something else: against Keras in float64 a logit is off "
             f"{figure}; {wrong} of {len(seen)} images, first {name}. {where}".rstrip()
         )
     last = Figure.of_softmax(file, probabilities, keras_logits, keras_probabilities)
     if not last.passed.all():
         wrong, name = _wrong(last.passed, everything, images)
-        raise ToolkitError(
+        raise ParityError(
             f"The exported file computes something else: its logits are right, but a probability "
             f"is off their softmax {last}; {wrong} of {len(images)} images, first {name}. The "
             f"layer is '{PROBABILITIES_LAYER}'."
@@ -130,7 +130,7 @@ def open_with_logits(path: Path, threads: int | None) -> onnxruntime.InferenceSe
     exported = read_graph(path)
     producer = next(node for node in exported.graph.node if OUTPUT in node.output)
     if producer.op_type != "Softmax":
-        raise ToolkitError(
+        raise ParityError(
             f"The exported file: Expected a graph that ends in Softmax, not {producer.op_type}."
         )
     rename(exported.graph, producer.input[0], LOGITS)

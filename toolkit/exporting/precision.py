@@ -46,20 +46,21 @@ class Lowered:
     answers: Mapping[Precision, NDArray[np.float32]]
 
 
-def parse_precisions(wanted: str) -> tuple[str, ...]:
-    """Return the lower precisions that are asked for; fp32 is always made.
+def lower_precisions(wanted: Sequence[str]) -> tuple[str, ...]:
+    """Return the lower ones of the requested precisions, in their usual order; fp32 is always made.
 
     Raises:
         UsageError: A name is unknown.
     """
-    names = [name.strip() for name in wanted.split(",")]
-    for name in names:
+    for name in wanted:
         if name not in PRECISIONS:
-            raise UsageError(
-                f"--precision {wanted}: Expected {', '.join(PRECISIONS)} or several of them with "
-                f"commas between, received '{name}'. {nearest(name, PRECISIONS)}".rstrip()
+            raise UsageError.of(
+                "precisions",
+                tuple(wanted),
+                f"Expected {', '.join(PRECISIONS)} or several of them, received '{name}'. "
+                f"{nearest(name, PRECISIONS)}".rstrip(),
             )
-    return tuple(name for name in PRECISIONS[1:] if name in names)
+    return tuple(name for name in PRECISIONS[1:] if name in wanted)
 
 
 def lower_members(
@@ -73,7 +74,7 @@ def lower_members(
 
     Args:
         members: As `export_members` made them, with their held-out photos' answers.
-        precisions: From `parse_precisions`.
+        precisions: From `lower_precisions`.
         photos: The held-out ones judge; the others calibrate.
         building: Where the members lie, and where the files of variants are written.
 

@@ -7,57 +7,59 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from toolkit.errors import ToolkitError, UsageError, nearest
+from toolkit.errors import RunError, UsageError, argument, nearest
 from toolkit.progress import SILENT, Reporter
+from toolkit.training.registry import BACKBONES
 from toolkit.training.run import Run, finished_runs, load_run
 
 TRAIN_FIRST = "Train with 'toolkit train-all'."
 
 
 def choose_runs(
-    runs: Path,
+    runs: Path | str | Sequence[Run | Path | str],
     *,
     set_name: str | None = None,
     name: str | None = None,
-    members: Sequence[Path] = (),
     reporter: Reporter = SILENT,
 ) -> list[Run]:
     """Choose the runs of a bundle.
 
     Args:
-        runs: The folder of run folders.
+        runs: The folder of run folders, or the runs themselves: loaded, or their folders.
         set_name: Recipe set; None takes that of the run finished last.
-        name: The runs trained with `--name NAME`; None takes those with held-out photos.
-        members: These run folders instead.
+        name: The runs trained with this `name`; None takes those with held-out photos.
         reporter: Where it is told which earlier runs are left out.
 
     Returns:
-        The latest run of each backbone of the set, or the given ones.
+        The latest run of each backbone of the set, in the order of the registry; or the given ones.
 
     Raises:
         UsageError: A folder is given twice.
         ToolkitError: There is none, or they were trained on different data or splits.
     """
-    if members:
-        _refuse_repeated(members)
-        chosen = [_given(folder) for folder in members]
+    if not isinstance(runs, str | Path):
+        if not runs:
+            raise UsageError.of("runs", [], "Expected at least one run.")
+        chosen = [run if isinstance(run, Run) else _given(Path(run)) for run in runs]
+        _refuse_repeated([run.folder for run in chosen])
     else:
-        finished = finished_runs(runs)
+        finished = finished_runs(Path(runs))
         found = [run for run in finished if _is_wanted(run, set_name, name)]
         if not found:
             wanted = (f" of set '{set_name}'" if set_name else "") + (f" '{name}'" if name else "")
             meant = nearest(set_name or "", {run.recipe.set for run in finished} - {set_name})
             meant = meant or nearest(name or "", {_name(run) for run in finished} - {name, ""})
-            raise ToolkitError(f"{runs}: no finished run{wanted}. {meant or TRAIN_FIRST}")
+            raise RunError(f"{runs}: no finished run{wanted}. {meant or TRAIN_FIRST}")
         last_set = set_name or found[-1].recipe.set
         of_set = [run for run in found if run.recipe.set == last_set]
         latest = {run.recipe.backbone: run for run in of_set}
-        chosen = list(latest.values())
+        # Runs that are trained at the same time finish in any order.
+        chosen = [latest[backbone] for backbone in BACKBONES if backbone in latest]
         for run in of_set:
             if run is not latest[run.recipe.backbone]:
                 reporter.say(
                     f"left out: {run.folder}, because a later run has the same backbone (name all "
-                    "that shall vote with --member)"
+                    "that are to vote with `runs=[DIR, DIR]`)"
                 )
     _refuse_other_splits(chosen)
     return chosen
@@ -79,7 +81,7 @@ def _refuse_repeated(folders: Sequence[Path]) -> None:
     seen: set[Path] = set()
     for folder in folders:
         if folder.resolve() in seen:
-            raise UsageError(f"--member {folder}: is named twice. Name each run folder once.")
+            raise UsageError.of("runs", [str(folder)], "is named twice. Name each run folder once.")
         seen.add(folder.resolve())
 
 
@@ -87,15 +89,16 @@ def _given(folder: Path) -> Run:
     """Read a run that was named; a folder beside it may have been meant."""
     if not folder.exists():
         beside = {path.name for path in folder.parent.glob("[!.]*") if path.is_dir()}
-        raise ToolkitError(
-            f"--member {folder}: no such run folder. {nearest(folder.name, beside)}".rstrip()
+        raise RunError(
+            f"{argument('runs', [str(folder)])}: no such run folder. "
+            f"{nearest(folder.name, beside)}".rstrip()
         )
     # What is typed as "." is called as the folder that it is.
     return load_run(folder if folder.name.strip(".") else folder.resolve())
 
 
 def _name(run: Run) -> str:
-    """Return the `--name` that a run was trained with; empty without one."""
+    """Return the name that a run was trained with; empty without one."""
     return run.folder.name.removeprefix(run.recipe.backbone).removeprefix("-")
 
 
@@ -111,7 +114,8 @@ def _refuse_other_splits(runs: Sequence[Run]) -> None:
     first = runs[0]
     for run in runs:
         if run.data.split != first.data.split:
-            raise ToolkitError(
+            raise RunError(
                 f"{run.folder} and {first.folder} were trained on different data or splits: one "
-                "would vote on photos that the other had learnt. Choose others with --member."
+                "would vote on photos that the other had learnt. Choose others with "
+                "`runs=[DIR, DIR]`."
             )

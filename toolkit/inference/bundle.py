@@ -17,7 +17,7 @@ from toolkit.artifacts import (
     read_arrays,
     read_artifact,
 )
-from toolkit.errors import ToolkitError
+from toolkit.errors import BundleError
 from toolkit.files import (
     read_json,
     regular_file,
@@ -26,6 +26,7 @@ from toolkit.files import (
     write_json,
     written_whole,
 )
+from toolkit.inference.calls import ModelKey
 from toolkit.inference.manifest import (
     MANIFEST,
     VALIDATION,
@@ -113,7 +114,9 @@ class Bundle(Manifest):
         for path in sorted(self.folder.iterdir()):
             # Hidden files, such as macOS leaves in every folder, are nobody's members.
             if path.name not in (*expected, MANIFEST) and not path.name.startswith("."):
-                raise ToolkitError(f"{path}: does not belong to the bundle. Move it elsewhere.")
+                raise BundleError(
+                    f"{path}: does not belong to the bundle. Move it elsewhere.", path=path
+                )
         checked = expected if members is None else [member.file for member in members]
         for name in checked:
             _check_file(self.folder / name, expected[name])
@@ -132,19 +135,25 @@ def load_bundle(folder: Path) -> Bundle:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise ToolkitError(f"{folder}: no bundle (no {MANIFEST}). Make one with 'toolkit export'.")
+        raise BundleError(
+            f"{folder}: no bundle (no {MANIFEST}). Make one with 'toolkit export'.", path=folder
+        )
     if path.is_symlink():
-        raise ToolkitError(f"{path}: is a link, and a bundle holds its own files. {_EXPORT_AGAIN}")
+        raise BundleError(
+            f"{path}: is a link, and a bundle holds its own files. {_EXPORT_AGAIN}", path=path
+        )
     content = read_json(path)
     if content.get("schema_version") != SCHEMA_VERSION:
-        raise ToolkitError(
+        raise BundleError(
             f"{path}: schema_version: Expected {SCHEMA_VERSION}, "
             f"received {content.get('schema_version')!r}. Export the bundle again."
         )
     if content.pop("sha256", "") != sha256_json(content):
-        raise ToolkitError(f"{path}: was changed after the export. Export the bundle again.")
+        raise BundleError(
+            f"{path}: was changed after the export. Export the bundle again.", path=path
+        )
     del content["schema_version"]
-    manifest = read_artifact(Manifest, content, path, _EXPORT_AGAIN)
+    manifest = read_artifact(Manifest, content, path, _EXPORT_AGAIN, BundleError)
     return Bundle(
         folder=folder, **{each.name: getattr(manifest, each.name) for each in fields(Manifest)}
     )
@@ -159,14 +168,14 @@ class BundleValidation:
         labels: Shape (photos,), class indices.
         groups: Shape (photos,); near-duplicates share a number.
         probabilities: Shape (members, photos, views, classes), float32.
-        variants: By (member, precision), shape (photos, views, classes), float32.
+        variants: By member and precision, shape (photos, views, classes), float32.
     """
 
     ids: NDArray[np.str_]
     labels: NDArray[np.int64]
     groups: NDArray[np.int64]
     probabilities: NDArray[np.float32]
-    variants: Mapping[tuple[str, str], NDArray[np.float32]] = field(default_factory=dict)
+    variants: Mapping[ModelKey, NDArray[np.float32]] = field(default_factory=dict)
 
     def averaged(self, views: int) -> NDArray[np.float64]:
         """Return each member's mean over the first views, shape (members, photos, classes)."""
@@ -180,7 +189,7 @@ class BundleValidation:
             "labels": self.labels,
             "groups": self.groups,
             "probabilities": self.probabilities,
-            **{"/".join(key): array for key, array in self.variants.items()},
+            **{f"{key.member}/{key.precision}": array for key, array in self.variants.items()},
         }
         with written_whole(path) as temporary:
             np.savez_compressed(temporary, **arrays)
@@ -193,15 +202,15 @@ def load_validation(bundle: Bundle) -> BundleValidation:
         ToolkitError: The bundle has none, or they were changed.
     """
     if not bundle.validation_sha256:
-        raise ToolkitError(f"{bundle.folder}: its members trained on all photos: no validation.")
+        raise BundleError(f"{bundle.folder}: its members trained on all photos: no validation.")
     path = bundle.folder / VALIDATION
     _check_file(path, bundle.validation_sha256)
-    named = read_arrays(path, _EXPORT_AGAIN, _VALIDATION_KEYS)
+    named = read_arrays(path, _EXPORT_AGAIN, _VALIDATION_KEYS, BundleError)
     variants = {key: named.pop(key) for key in list(named) if "/" in key}
     if wrong := _wrong_validation(bundle, named, variants):
-        raise ToolkitError(f"{path}: {wrong}. {_EXPORT_AGAIN}")
-    by_pair = {_pair(key): array for key, array in variants.items()}
-    return BundleValidation(**named, variants=by_pair)
+        raise BundleError(f"{path}: {wrong}. {_EXPORT_AGAIN}", path=path)
+    by_key = {ModelKey(*key.split("/")): array for key, array in variants.items()}
+    return BundleValidation(**named, variants=by_key)
 
 
 _VALIDATION_KEYS = ("ids", "labels", "groups", "probabilities")
@@ -231,19 +240,18 @@ def _wrong_validation(
     return ""
 
 
-def _pair(key: str) -> tuple[str, str]:
-    member, _, precision = key.partition("/")
-    return member, precision
-
-
 def _check_file(path: Path, sha256: str) -> None:
     if path.is_symlink():
-        raise ToolkitError(f"{path}: is a link, and a bundle holds its own files. {_EXPORT_AGAIN}")
+        raise BundleError(
+            f"{path}: is a link, and a bundle holds its own files. {_EXPORT_AGAIN}", path=path
+        )
     if not path.exists():
-        raise ToolkitError(f"{path}: the file is missing. {_EXPORT_AGAIN}")
+        raise BundleError(f"{path}: the file is missing. {_EXPORT_AGAIN}", path=path)
     regular_file(path, LARGEST_FILE)
     if sha256_file(path) != sha256:
-        raise ToolkitError(f"{path}: the file was changed after the export. {_EXPORT_AGAIN}")
+        raise BundleError(
+            f"{path}: the file was changed after the export. {_EXPORT_AGAIN}", path=path
+        )
 
 
 def _content(bundle: Bundle) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The certificate of a fast plan: what is promised of its labels, and what the promise rests on."""
+"""The certificate of a job: what is guaranteed of its labels, and what that rests on."""
 
 from __future__ import annotations
 
@@ -8,31 +8,28 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.inference.plan import Candidate, Plan
-from toolkit.inference.promise import (
-    Promise,
-    accepted,
-    choose_sample,
-    p_values,
-)
+from toolkit.inference.guarantee import Guarantee, accepted, choose_sample, p_values
+from toolkit.inference.plan import CascadePlan, PlanSearch, ThresholdSet
 
 Certify = Literal["test", "off"]
+
+FULL = "every label is the full ensemble's"
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """What a promise rests on.
+    """What a guarantee rests on.
 
     Attributes:
         kind: `test` (a sample of the photos predicted) or `off`.
         photos: That are predicted.
-        allowed: Labels that may differ from the exact ensemble's.
+        allowed: Labels that may differ from the full ensemble's.
         confidence: That no more do.
         sample: Photos it was certified on.
-        disagreements: Found there, by candidate plan.
-        p_values: By candidate plan.
-        shipped: Number of the candidate that was accepted last, from 1; 0 for the exact ensemble.
-        reason: Why the exact ensemble, where it is; else empty.
+        disagreements: Found there, by threshold set.
+        p_values: By threshold set.
+        accepted: Number of the threshold set that photos exit by, from 1; 0 where none do.
+        reason: Why none do, where that is so; else empty.
     """
 
     kind: Certify
@@ -42,129 +39,153 @@ class Certificate:
     sample: int
     disagreements: tuple[int, ...]
     p_values: tuple[float, ...]
-    shipped: int
+    accepted: int
     reason: str = ""
 
     @property
-    def promise(self) -> str:
-        """What is promised, in words."""
-        if not self.shipped:
-            return f"every label is the exact ensemble's ({self.reason})"
+    def guarantee(self) -> str:
+        """What is guaranteed, in words."""
+        if not self.accepted:
+            return f"{FULL} ({self.reason})" if self.reason else FULL
         if self.kind == "off":
             return "none: nothing was certified"
         return (
-            f"at most {self.allowed} of {self.photos} labels differ from the exact ensemble's, "
+            f"at most {self.allowed} of {self.photos} labels differ from the full ensemble's, "
             f"with {100 * self.confidence:g}% confidence (certified on {self.sample} of these "
             "photos, drawn at random)"
         )
 
 
-def sample_size(plan: Plan, photos: int, certify: Certify) -> int:
+def sample_size(plan: CascadePlan, photos: int, certify: Certify) -> int:
     """Return how many of the photos to predict are to be certified on; 0 for none.
 
-    Everything that the choice rests on was known before any exact answer is.
+    Everything that the choice rests on was known before anything is predicted.
     """
-    if certify != "test" or not plan.candidates:
+    search = plan.search
+    if certify != "test" or search is None or not plan.threshold_sets:
         return 0
     return choose_sample(
         photos,
-        Promise(plan.tolerance, plan.confidence),
-        [candidate.figures["risk"] for candidate in plan.candidates],
-        plan.photos,
-        [candidate.figures["ms"] for candidate in plan.candidates],
-        plan.settled_ms,
+        _guarantee(search),
+        [each.risk for each in plan.threshold_sets],
+        search.photos,
+        [each.ms for each in plan.threshold_sets],
+        search.settled_ms,
+        search.full_ms,
     ).size
 
 
-def mean_ms(plan: Plan, candidate: Candidate, photos: int, sample: int) -> float:
+def mean_ms(plan: CascadePlan, chosen: ThresholdSet, photos: int, sample: int) -> float:
     """Return the expected inference cost a photo of a whole job, its certificate included.
 
     Args:
-        plan: The plan.
-        candidate: The one of its candidates that is accepted.
+        plan: One that was searched.
+        chosen: The threshold set that is accepted.
         photos: All that are predicted.
-        sample: Of them get their exact label, and are answered by the most conservative candidate.
+        sample: Of them get the full ensemble, and are tried with the threshold sets.
     """
-    certificate = plan.settled_ms + float(plan.candidates[0].figures["ms"])
-    rest = float(candidate.figures["ms"])
-    return (sample * certificate + (photos - sample) * rest) / photos
+    assert plan.search is not None
+    certificate = plan.search.full_ms + plan.threshold_sets[0].ms
+    return (sample * certificate + (photos - sample) * chosen.ms) / photos
 
 
-def fallback_ms(plan: Plan, photos: int, sample: int) -> float:
-    """Return the inference cost a photo of a whole job of which no candidate is accepted.
+def fallback_ms(plan: CascadePlan, photos: int, sample: int) -> float:
+    """Return the inference cost a photo of a whole job of which no threshold set is accepted.
 
     Args:
-        plan: The plan.
-        photos: All that are predicted by their exact labels.
-        sample: Of them are answered by the most conservative candidate too, in vain.
+        plan: One that was searched.
+        photos: All that are predicted.
+        sample: Of them get the full ensemble, and are tried with the threshold sets in vain.
     """
-    tried = sample * float(plan.candidates[0].figures["ms"]) if sample else 0.0
-    return plan.settled_ms + tried / photos
+    assert plan.search is not None
+    settled_ms = plan.search.settled_ms
+    if not sample:
+        return settled_ms
+    tried = plan.search.full_ms + plan.threshold_sets[0].ms
+    return (sample * tried + (photos - sample) * settled_ms) / photos
 
 
-def exact_from_the_start(
-    plan: Plan, photos: int, certify: Certify, sample: int
+def label_exact_from_the_start(
+    plan: CascadePlan, photos: int, certify: Certify, sample: int
 ) -> Certificate | None:
-    """Return the certificate of a job that gives exact labels whatever its photos are.
+    """Return the certificate of a job that gives the full ensemble's labels whatever its photos.
 
     Args:
-        plan: The plan, with the candidates that are within the budget.
+        plan: The plan, with the threshold sets that are within the budget.
         photos: All that are predicted.
-        certify: What the promise shall rest on.
+        certify: What the guarantee shall rest on.
         sample: As `sample_size` chose it.
 
     Returns:
-        It, with the reason; None where a candidate may be shipped.
+        It, with the reason; None where a threshold set may be accepted.
     """
-    if plan.candidates and (sample or certify != "test"):
+    if plan.threshold_sets and (sample or certify != "test"):
         return None
-    if not plan.photos:
-        reason = "runs that could not change it were skipped"
-    elif plan.candidates:
+    if plan.method == "full":
+        reason = ""
+    elif plan.search is None:
+        reason = "calls that could not change it were skipped"
+    elif plan.threshold_sets:
         reason = "for so few photos a certificate costs more than it saves"
-    elif plan.steps:
-        reason = "no plan is within the budget"
     else:
-        reason = "nothing cheaper was found"
-    allowed = Promise(plan.tolerance, plan.confidence).allowed(photos)
-    return Certificate(certify, photos, allowed, plan.confidence, 0, (), (), 0, reason)
+        reason = "no cheaper plan was found, or none within the budget"
+    return _certificate(plan, photos, certify, reason=reason)
 
 
-def uncertified(plan: Plan, photos: int) -> Certificate:
-    """Choose the boldest candidate that is expected to keep within the tolerance."""
-    within = [candidate.figures["risk"] <= plan.tolerance for candidate in plan.candidates]
-    shipped = within.index(False) if False in within else len(within)
-    promise = Promise(plan.tolerance, plan.confidence)
-    reason = "" if shipped else "no cheaper plan is expected to keep within the tolerance"
-    return Certificate(
-        "off", photos, promise.allowed(photos), plan.confidence, 0, (), (), shipped, reason
-    )
+def uncertified(plan: CascadePlan, photos: int) -> Certificate:
+    """Choose the most aggressive threshold set that is expected to keep within the tolerance."""
+    assert plan.search is not None
+    within = [each.risk <= plan.search.tolerance for each in plan.threshold_sets]
+    chosen = within.index(False) if False in within else len(within)
+    reason = "" if chosen else "no cheaper plan is expected to keep within the tolerance"
+    return _certificate(plan, photos, "off", chosen=chosen, reason=reason)
 
 
-def certify_by_sample(
-    plan: Plan, request_photos: int, exact: NDArray[np.int64], candidates: NDArray[np.int64]
-) -> Certificate:
+def certify_by_sample(plan: CascadePlan, photos: int, differs: NDArray[np.int64]) -> Certificate:
     """Certify a plan on a sample of the photos that are predicted.
 
     Args:
         plan: The plan.
-        request_photos: All that are predicted.
-        exact: The exact ensemble's labels of the sample, shape (sample,).
-        candidates: The candidates' labels, shape (candidates, sample).
+        photos: All that are predicted.
+        differs: With which threshold sets a photo of the sample gets another label than the full
+            ensemble's, shape (sample,): bit n tells of set n.
     """
-    promise = Promise(plan.tolerance, plan.confidence)
-    allowed = promise.allowed(request_photos)
-    found = (candidates != exact).sum(axis=1)
-    values = p_values(request_photos, allowed, len(exact), found)
-    shipped = accepted(values, plan.confidence)
-    return Certificate(
+    assert plan.search is not None
+    guarantee, sample = _guarantee(plan.search), len(differs)
+    sets = np.arange(len(plan.threshold_sets))
+    found = (differs[:, None] >> sets & 1).sum(axis=0)
+    values = p_values(photos, guarantee.allowed(photos), sample, found)
+    chosen = accepted(values, guarantee.confidence)
+    return _certificate(
+        plan,
+        photos,
         "test",
-        request_photos,
-        allowed,
-        plan.confidence,
-        len(exact),
-        tuple(int(each) for each in found),
-        tuple(values.tolist()),
-        shipped,
-        "" if shipped else f"no plan passed on {len(exact)} of these photos",
+        sample=sample,
+        disagreements=tuple(found.tolist()),
+        p_values=tuple(values.tolist()),
+        chosen=chosen,
+        reason="" if chosen else f"no plan passed on {sample} of these photos",
     )
+
+
+def _certificate(
+    plan: CascadePlan,
+    photos: int,
+    kind: Certify,
+    *,
+    sample: int = 0,
+    disagreements: tuple[int, ...] = (),
+    p_values: tuple[float, ...] = (),
+    chosen: int = 0,
+    reason: str,
+) -> Certificate:
+    allowed, confidence = 0, 1.0
+    if plan.search:
+        allowed, confidence = _guarantee(plan.search).allowed(photos), plan.search.confidence
+    return Certificate(
+        kind, photos, allowed, confidence, sample, disagreements, p_values, chosen, reason
+    )
+
+
+def _guarantee(search: PlanSearch) -> Guarantee:
+    return Guarantee(search.tolerance, search.confidence)

@@ -14,6 +14,7 @@ import numpy as np
 from toolkit.errors import ToolkitError
 from toolkit.files import cache_folder, read_json, sha256_json, write_json
 from toolkit.inference.bundle import Bundle
+from toolkit.inference.calls import ModelKey
 from toolkit.inference.devices import Device
 from toolkit.inference.sessions import Session, Sessions
 from toolkit.machine import RUNTIMES, package_versions, processor_name, usable_cores
@@ -24,29 +25,26 @@ SCHEMA_VERSION = 3
 ROUNDS = 5
 """Times that each of several things is measured, in turns."""
 
-Pair = tuple[str, str]
-"""A member's name and a precision."""
-
 
 @dataclass(frozen=True)
 class Costs:
     """What members cost on one device.
 
     Attributes:
-        ms: By (member name, precision), milliseconds an image: the median of the samples.
-        skipped: By (member name, precision), why it was not measured.
-        samples: By (member name, precision), milliseconds an image, one a round.
+        ms: By member and precision, milliseconds an image: the median of the samples.
+        skipped: By member and precision, why it was not measured.
+        samples: By member and precision, milliseconds an image, one a round.
     """
 
-    ms: Mapping[Pair, float]
-    skipped: Mapping[Pair, str] = field(default_factory=dict)
-    samples: Mapping[Pair, Sequence[float]] = field(default_factory=dict)
+    ms: Mapping[ModelKey, float]
+    skipped: Mapping[ModelKey, str] = field(default_factory=dict)
+    samples: Mapping[ModelKey, Sequence[float]] = field(default_factory=dict)
 
 
-def pairs_of(bundle: Bundle, names: Collection[str]) -> list[Pair]:
+def keys_of(bundle: Bundle, names: Collection[str]) -> list[ModelKey]:
     """Return members of some names in all of their precisions."""
     return [
-        (member.name, precision)
+        ModelKey(member.name, precision)
         for member in bundle.members
         if member.name in names
         for precision in (member.precision, *(variant.precision for variant in member.variants))
@@ -55,7 +53,7 @@ def pairs_of(bundle: Bundle, names: Collection[str]) -> list[Pair]:
 
 def measure_costs(
     sessions: Sessions,
-    pairs: Collection[Pair],
+    keys: Collection[ModelKey],
     *,
     rounds: int = ROUNDS,
     fresh: bool = False,
@@ -67,8 +65,8 @@ def measure_costs(
     Each is measured alone on a run of random images that lie on the device already.
 
     Args:
-        sessions: Of a bundle. What was not loaded before is let go of again.
-        pairs: Members and precisions. Lower precisions that are not for the device, or that this
+        sessions: Of a bundle. What was not loaded before is released again.
+        keys: Members and precisions. Lower precisions that are not for the device, or that this
             machine cannot open, are skipped. Where one was not measured before, those that were
             are measured again with it, because only what took turns can be compared.
         rounds: Times that each is measured, in turns, after a run that does not count.
@@ -76,7 +74,7 @@ def measure_costs(
         clock: Seconds.
 
     Returns:
-        Milliseconds an image; each pair is either there or in `skipped`. What was measured before
+        Milliseconds an image; each key is either there or in `skipped`. What was measured before
         is there too.
 
     Raises:
@@ -84,50 +82,72 @@ def measure_costs(
             exported, or the result cannot be written.
     """
     bundle = sessions.bundle
-    key = _costs_key(bundle, sessions.device, sessions.threads, sessions.batch)
-    found = None if fresh else _saved_costs(key)
-    if found and all(pair in found.ms or pair in found.skipped for pair in pairs):
+    machine = _costs_key(bundle, sessions.device, sessions.threads, sessions.batch)
+    found = None if fresh else _saved_costs(machine)
+    if found and all(key in found.ms or key in found.skipped for key in keys):
         return found
-    _kept_file(key).unlink(missing_ok=True)
+    _kept_file(machine).unlink(missing_ok=True)
     bundle.check_files()
     loaded_before = set(sessions)
     before = {*found.ms, *found.skipped} if found else set()
-    skipped: dict[Pair, str] = {}
-    ready: dict[Pair, Callable[[], int]] = {}
+    skipped: dict[ModelKey, str] = {}
+    ready: dict[ModelKey, Callable[[], int]] = {}
     for member in bundle.members:
-        for pair in pairs_of(bundle, [member.name]):
-            if pair not in pairs and pair not in before:
+        for key in keys_of(bundle, [member.name]):
+            if key not in keys and key not in before:
                 continue
             try:
-                sessions.load([pair])
+                sessions.load([key])
             except ToolkitError as error:
-                if pair == (member.name, member.precision):
+                if key.precision == member.precision:
                     raise
-                skipped[pair] = str(error)
+                skipped[key] = str(error)
             else:
-                ready[pair] = _run_of(sessions[pair], member.image_size)
-    samples: dict[Pair, list[float]] = {pair: [] for pair in ready}
+                ready[key] = _run_of(sessions[key], member.image_size)
+    samples: dict[ModelKey, list[float]] = {key: [] for key in ready}
     in_turn = list(ready)
     with reporter.track("measuring costs", (1 + rounds) * len(in_turn), "runs") as advance:
         for turn, number in _turns(1 + rounds, len(in_turn)):
-            pair = in_turn[number]
+            key = in_turn[number]
             started = clock()
-            images = ready[pair]()
+            images = ready[key]()
             milliseconds = 1e3 * (clock() - started)
             if turn > 0:
-                samples[pair].append(milliseconds / images)
+                samples[key].append(milliseconds / images)
             else:
-                sessions.timings.first.setdefault(" ".join(pair), milliseconds)
+                sessions.timings.first.setdefault(key, milliseconds)
             advance(1)
     sessions.close(set(ready) - loaded_before)
-    costs = Costs({pair: median(own) for pair, own in samples.items()}, skipped, samples)
-    content = {
-        "key": key,
-        "samples": [[*pair, own] for pair, own in samples.items()],
-        "skipped": [[*pair, reason] for pair, reason in skipped.items()],
-    }
-    write_json(_kept_file(key), content)
+    costs = Costs({key: median(own) for key, own in samples.items()}, skipped, samples)
+    _save_costs(machine, costs)
     return costs
+
+
+def known_costs(sessions: Sessions) -> Costs | None:
+    """Return what was measured for these sessions before; None where nothing was."""
+    return _saved_costs(
+        _costs_key(sessions.bundle, sessions.device, sessions.threads, sessions.batch)
+    )
+
+
+def keep_costs(sessions: Sessions, costs: Costs) -> None:
+    """Keep costs as if `measure_costs` had measured them for these sessions."""
+    _save_costs(
+        _costs_key(sessions.bundle, sessions.device, sessions.threads, sessions.batch), costs
+    )
+
+
+def estimated_costs(bundle: Bundle) -> dict[ModelKey, float]:
+    """Return what members cost in relation to each other, where nothing was measured.
+
+    A network's arithmetic grows with its weights and with the pixels of its input.
+    """
+    return {
+        ModelKey(member.name, member.precision): float(
+            (bundle.folder / member.file).stat().st_size * member.image_size**2
+        )
+        for member in bundle.members
+    }
 
 
 def machine_key(device: Device) -> dict[str, Any]:
@@ -172,19 +192,28 @@ def _costs_key(bundle: Bundle, device: Device, threads: int, batch: int) -> dict
     }
 
 
-def _saved_costs(key: Mapping[str, Any]) -> Costs | None:
+def _saved_costs(machine: Mapping[str, Any]) -> Costs | None:
     try:
-        content = read_json(_kept_file(key))
-        if content["key"] != key:
+        content = read_json(_kept_file(machine))
+        if content["key"] != machine:
             return None
         samples = {
-            (str(name), str(precision)): [float(each) for each in own]
+            ModelKey(str(name), str(precision)): [float(each) for each in own]
             for name, precision, own in content["samples"]
         }
         skipped = {
-            (str(name), str(precision)): str(reason)
+            ModelKey(str(name), str(precision)): str(reason)
             for name, precision, reason in content["skipped"]
         }
-        return Costs({pair: median(own) for pair, own in samples.items()}, skipped, samples)
+        return Costs({key: median(own) for key, own in samples.items()}, skipped, samples)
     except (ToolkitError, KeyError, TypeError, ValueError):
         return None
+
+
+def _save_costs(machine: Mapping[str, Any], costs: Costs) -> None:
+    content = {
+        "key": machine,
+        "samples": [[key.member, key.precision, own] for key, own in costs.samples.items()],
+        "skipped": [[key.member, key.precision, said] for key, said in costs.skipped.items()],
+    }
+    write_json(_kept_file(machine), content)

@@ -1,4 +1,4 @@
-"""The engine for people who write Python."""
+"""The ensemble for people who write Python."""
 
 from __future__ import annotations
 
@@ -13,7 +13,16 @@ from toolkit.data.pixels import Pixels
 from toolkit.errors import UsageError
 from toolkit.inference.bundle import Bundle, load_bundle
 from toolkit.inference.devices import Device, on_device
-from toolkit.inference.engine import Answer, Engine, Source
+from toolkit.inference.executor import (
+    WINDOWS,
+    Executor,
+    Opener,
+    Source,
+    Window,
+    Windows,
+    open_photo,
+)
+from toolkit.inference.plan import CascadePlan
 from toolkit.inference.sessions import Sessions
 from toolkit.inference.timing import Timings
 from toolkit.inference.views import VIEWS
@@ -36,6 +45,8 @@ class Ensemble:
         voting: The weights.
         device: Where it computes.
         sessions: Its networks, and those that a plan loads beside them.
+        views: Views a photo.
+        plan: Of all members and views: the full ensemble's.
 
     Example:
         >>> ensemble = Ensemble.load("bundle", tta=4)
@@ -44,10 +55,31 @@ class Ensemble:
         ['3', '7']
     """
 
-    def __init__(self, sessions: Sessions, voting: Voting, engine: Engine) -> None:
-        """Put the parts together; use `Ensemble.load`."""
+    def __init__(
+        self,
+        sessions: Sessions,
+        voting: Voting,
+        *,
+        views: int,
+        random_seed: int | None = None,
+        windows: Windows = WINDOWS,
+        opener: Opener = open_photo,
+    ) -> None:
+        """Load the members that have a vote; use `Ensemble.load`, which checks its arguments.
+
+        Args:
+            sessions: Of the bundle.
+            voting: The weights.
+            views: Views a photo.
+            random_seed: See `Executor`.
+            windows: See `Executor`.
+            opener: See `Executor`.
+        """
         self.bundle, self.voting, self.device = sessions.bundle, voting, sessions.device
-        self.sessions, self._engine = sessions, engine
+        self.sessions, self.views = sessions, views
+        self.plan = CascadePlan.full(sessions.bundle, voting, views)
+        self._random_seed, self._windows, self._opener = random_seed, windows, opener
+        self._full = self.executor(self.plan)
 
     @classmethod
     def load(
@@ -108,15 +140,7 @@ class Ensemble:
             sessions = Sessions(
                 manifest, device=where, threads=used, batch=batch, timings=Timings()
             )
-            engine = Engine(
-                sessions,
-                chosen,
-                views=tta,
-                random_views=random_views,
-                decoders=usable_cores(),
-                seed=seed,
-            )
-            return cls(sessions, chosen, engine)
+            return cls(sessions, chosen, views=tta, random_seed=seed if random_views else None)
 
         return on_device(device, start)
 
@@ -127,8 +151,8 @@ class Ensemble:
 
     @property
     def provider(self) -> str:
-        """The onnxruntime provider that the sessions really run on."""
-        return self._engine.provider
+        """The onnxruntime provider that the members really run on."""
+        return self.sessions[next(iter(self.plan.weights))].provider
 
     @property
     def threads(self) -> int:
@@ -143,14 +167,11 @@ class Ensemble:
     @property
     def details(self) -> list[str]:
         """What only a user who asks for details wants to hear: weights, threads, loading."""
-        weights = dict(
-            zip((member.name for member in self.bundle.members), self.voting.weights, strict=True)
-        )
+        weights = self.plan.weights
         loaded = (
-            f"{name} {precision}: weight {weights[name]:.4f}, loaded in {load:.0f} ms"
-            for (name, _, precision), load in (
-                (network.rpartition(" "), load) for network, load in self.timings.load.items()
-            )
+            f"{key}: weight {weights[key]:.4f}, loaded in {load:.0f} ms"
+            for key, load in self.timings.load.items()
+            if key in weights
         )
         return [
             f"threads: {self.threads}",
@@ -159,19 +180,37 @@ class Ensemble:
         ]
 
     @property
-    def views(self) -> int:
-        """Views a photo."""
-        return self._engine.views
+    def looks_at_random_views(self) -> bool:
+        """Whether views are drawn by the members' augmentors."""
+        return self._random_seed is not None
 
     @property
     def member_names(self) -> list[str]:
         """The members that have a vote."""
-        return [member.name for member in self._engine.members]
+        return [key.member for key in self.plan.weights]
 
     @property
     def timings(self) -> Timings:
         """What took how long, since the ensemble was loaded."""
         return self.sessions.timings
+
+    def executor(self, plan: CascadePlan, *, accepted: int = 0, tried: bool = False) -> Executor:
+        """Prepare to carry out a plan of this ensemble.
+
+        Args:
+            plan: The plan.
+            accepted: Number of its threshold set that photos exit by, from 1; 0 for none.
+            tried: Try all of its threshold sets; see `Executor`.
+        """
+        return Executor(
+            self.sessions,
+            plan,
+            plan.threshold_sets[accepted - 1] if accepted else None,
+            tried=tried,
+            random_seed=self._random_seed,
+            windows=self._windows,
+            opener=self._opener,
+        )
 
     def predict(self, photos: Sequence[Path | str | Pixels]) -> NDArray[np.float64]:
         """Predict photos.
@@ -199,7 +238,7 @@ class Ensemble:
             rows.append(answer.probabilities)
         return np.concatenate(rows)
 
-    def answers(self, photos: Sequence[Path | str | Pixels], first: int = 0) -> Iterator[Answer]:
+    def answers(self, photos: Sequence[Path | str | Pixels], first: int = 0) -> Iterator[Window]:
         """Predict photos batch by batch, in memory that does not grow with their number.
 
         Args:
@@ -207,14 +246,14 @@ class Ensemble:
             first: Number of the first photo, which seeds random views.
 
         Yields:
-            One answer a batch. Broken photos are reported in it, not raised.
+            One window a batch. Broken photos are reported in it, not raised.
         """
         if isinstance(photos, str | Path):
             raise UsageError(f"Expected a list of photos, received the single path '{photos}'.")
         sources: list[Source] = [
             Path(photo) if isinstance(photo, str) else photo for photo in photos
         ]
-        return self._engine.predict(sources, first)
+        return self._full.predict(sources, first)
 
     def labels(self, probabilities: NDArray[np.floating]) -> list[str]:
         """Return the category value of each row's largest probability."""

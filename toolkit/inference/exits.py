@@ -1,7 +1,7 @@
-"""When a photo is done before all runs are made: its label is certain, or likely enough.
+"""When a photo exits before all calls are made: its label is certain, or likely enough.
 
-A run moves the weighted sum of probabilities by its weight at most. So where the best class leads
-by more than the weight of all runs to come, they cannot change the label, and are skipped. Early
+A call moves the weighted sum of probabilities by its weight at most. So where the best class leads
+by more than the weight of all calls to come, they cannot change the label, and are skipped. Early
 stopping of ensembles (arXiv 1806.11202) finds thresholds that may be wrong; this bound cannot be.
 
 A plan's step lets photos exit earlier, where a margin makes another label unlikely.
@@ -10,13 +10,13 @@ A plan's step lets photos exit earlier, where a margin makes another label unlik
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.inference.plan import Run
+from toolkit.inference.calls import Costs, ModelCall, Weights, full_calls
 
 SLACK = 1e-5
 """Lead that float32 may have invented: its softmax sums to 1 within about 1e-6."""
@@ -25,28 +25,42 @@ SLOPE_DEVIATION = 2.5
 """Of the prior of a slope on standardized margins (Gelman et al. 2008)."""
 
 
-def settling_order(
-    runs: Iterable[Run], weights: Mapping[str, float], costs: Mapping[str, float]
-) -> list[Run]:
-    """Return runs in the order of cost by weight: what settles labels for least comes first.
+def settling_steps(
+    done: Iterable[ModelCall], weights: Weights, views: int, costs: Costs
+) -> tuple[tuple[ModelCall, ...], ...]:
+    """Return the full ensemble's other calls, in the order of cost by weight.
+
+    What settles labels for least comes first. Calls that every photo needs, because less than half
+    of the votes are in, share the first step; then each is a step of its own.
 
     Args:
-        runs: Of the exact ensemble.
-        weights: By member.
-        costs: Milliseconds an image by `MEMBER PRECISION`.
+        done: Calls that are made before.
+        weights: Of the full ensemble's members.
+        views: Views a photo.
+        costs: By member and precision.
     """
-    return sorted(
-        runs,
-        key=lambda run: (costs[f"{run.member} {run.precision}"] / weights[run.member], run),
+    made = set(done)
+    order = sorted(
+        (call for call in full_calls(weights, views) if call not in made),
+        key=lambda call: (costs[call.key] / weights[call.key], call),
     )
+    seen = sum(weights[call.key] / views for call in made if call.key in weights)
+    first: list[ModelCall] = []
+    for call in order:
+        if seen > 0.5:
+            break
+        first.append(call)
+        seen += weights[call.key] / views
+    alone = tuple((call,) for call in order[len(first) :])
+    return (tuple(first), *alone) if first else alone
 
 
 def settled(votes: NDArray[np.float64], to_come: float) -> NDArray[np.bool_]:
-    """Return whose label no run to come can change, shape (photos,).
+    """Return whose label no call to come can change, shape (photos,).
 
     Args:
         votes: Weighted sums of the probabilities seen, shape (photos, classes).
-        to_come: Weight of the runs not made yet; all weights sum to 1.
+        to_come: Weight of the calls not made yet; all weights sum to 1.
     """
     best = np.sort(votes, axis=1)[:, -2:]
     certain: NDArray[np.bool_] = best[:, 1] - best[:, 0] > to_come + SLACK
@@ -55,7 +69,7 @@ def settled(votes: NDArray[np.float64], to_come: float) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class ExitRule:
-    """How likely a label differs from the exact ensemble's, by its margin.
+    """How likely a label differs from the full ensemble's, by its margin.
 
     Attributes:
         intercept: Of the logistic function of the margin.
@@ -75,7 +89,7 @@ class ExitRule:
 
         Args:
             clear: Margins, shape (photos,).
-            differs: Whether the label is another than the exact ensemble's, shape (photos,).
+            differs: Whether the label is another than the full ensemble's, shape (photos,).
         """
         middle, spread = float(clear.mean()), float(clear.std()) or 1.0
         quantiles = np.quantile(clear, (0.1, 0.3, 0.5, 0.7, 0.9))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,14 @@ class Journal:
     A row is float64: a number for the state of the photo's file, then the columns of the answer.
 
     Attributes:
-        thrown_away_for: In what an interrupted job differed whose answers were thrown away; empty
-            where none were.
+        discarded_for: Settings in which an interrupted job differed whose answers were discarded;
+            empty where none were.
     """
 
     def __init__(
         self, folder: Path, job: Mapping[str, Any], columns: int, files: NDArray[np.float64]
     ) -> None:
-        """Open the journal; what no longer holds is thrown away.
+        """Open the journal; what no longer holds is discarded.
 
         Args:
             folder: Where it is kept until the job is finished.
@@ -43,13 +43,11 @@ class Journal:
         """
         self._folder, self._files, self._length = folder, files, 1 + columns
         self._path = folder / ROWS
-        self.thrown_away_for: tuple[str, ...] = ()
+        self.discarded_for: tuple[str, ...] = ()
         differing = _differing(folder / JOB, job)
         if differing:
             if self._path.is_file() and self._path.stat().st_size:
-                self.thrown_away_for = differing
-            for old in folder.glob("*.json"):
-                old.unlink()
+                self.discarded_for = differing
             self._path.unlink(missing_ok=True)
             write_json(folder / JOB, job)
         self._path.touch()
@@ -107,19 +105,8 @@ class Journal:
             # A full disk has no name in the system's error.
             raise ToolkitError(f"{self._path}: cannot be written ({error.strerror}).") from None
 
-    def remember(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Return what was decided in this job, or decide it and write it down."""
-        path = self._folder / f"{name}.json"
-        if not path.is_file():
-            write_json(path, make())
-        return read_json(path)
-
-    def forget(self, name: str) -> None:
-        """Forget what was decided: what it rested on has changed."""
-        (self._folder / f"{name}.json").unlink(missing_ok=True)
-
     def remove(self) -> None:
-        """Throw the journal away when the job is finished."""
+        """Delete the journal when the job is finished."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _rows(self) -> NDArray[np.float64]:

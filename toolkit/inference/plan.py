@@ -1,100 +1,241 @@
-"""A plan: in which steps photos are looked at, and when a photo may leave."""
+"""A plan: in which steps photos are looked at, and when a photo may exit.
+
+The full ensemble is a plan of one step; label-exact a plan of several, between which photos exit
+whose label no call to come can change; a cascade has thresholds too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+import json
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
-import numpy as np
-from numpy.typing import NDArray
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
 
 from toolkit.errors import ToolkitError
 from toolkit.files import read_json, sha256_json, write_json
 from toolkit.inference.bundle import Bundle
+from toolkit.inference.calls import Costs, ModelCall, ModelKey, Weights, full_calls
+from toolkit.inference.exits import settling_steps
+from toolkit.inference.views import VIEWS
 from toolkit.inference.voting import Voting
 
-SCHEMA_VERSION = 2
-EXACT = "fp32"
-BATCHES_A_WINDOW = 32
-"""Batches of photos that go through the steps together.
+Method = Literal["full", "label-exact", "cascade"]
 
-More would fill later steps' batches better, and take more memory.
-"""
+CASCADE = "cascade"
+"""Before its number the name of a threshold set in a plan's table."""
 
-SMALLEST = 1e-9
-"""Probabilities are clipped to this before a logarithm."""
+MOST_SETS = 50
+"""Threshold sets of a plan: one bit each tells whose label differs, in a float64 of 53 bits."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Cost = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Threshold = Annotated[
+    float,
+    BeforeValidator(lambda value: math.inf if value is None else value),
+    Field(ge=0),  # JSON has no infinity.
+    PlainSerializer(lambda value: None if value == math.inf else value, when_used="json"),
+]
+Steps = tuple[Annotated[tuple[ModelCall, ...], Field(min_length=1)], ...]
 
 
-@dataclass(frozen=True, order=True)
-class Run:
-    """One network run: a member looks at one view in one precision.
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    Attributes:
-        member: Its name.
-        precision: `fp32`, or one of its variants.
-        view: Number in `toolkit.inference.views.VIEWS`.
-    """
+
+class Voter(_Strict):
+    """A member of the full ensemble, in its own precision; without a vote where its weight is 0."""
 
     member: str
     precision: str
-    view: int
+    weight: Share
 
 
-@dataclass(frozen=True)
-class Candidate:
+class PlanVoting(_Strict):
+    """The full ensemble's voting: see `toolkit.inference.voting.Voting`."""
+
+    name: str
+    members: Annotated[tuple[Voter, ...], Field(min_length=1)]
+    temperature: Cost
+
+    @classmethod
+    def of(cls, bundle: Bundle, voting: Voting) -> PlanVoting:
+        """Return a voting as a plan holds it."""
+        voters = tuple(
+            Voter(member=member.name, precision=member.precision, weight=weight)
+            for member, weight in zip(bundle.members, voting.weights, strict=True)
+        )
+        return cls(name=voting.name, members=voters, temperature=voting.temperature)
+
+    @property
+    def weights(self) -> Weights:
+        """Of the members that vote."""
+        return {ModelKey(v.member, v.precision): v.weight for v in self.members if v.weight > 0}
+
+
+class Way(_Strict):
+    """A way to predict, as the held-out photos tell.
+
+    Attributes:
+        way: Its name.
+        ms: Inference cost a photo.
+        calls: Model calls a photo.
+        agreement: Share of labels that are the full ensemble's.
+        accuracy: Share of labels that are right.
+        risk: Expected share of photos that exit with another label; None where none exits.
+    """
+
+    way: str
+    ms: Cost
+    calls: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    agreement: Share
+    accuracy: Share
+    risk: Share | None = None
+
+
+class ThresholdSet(_Strict):
     """One way to carry out the steps of a plan.
 
     Attributes:
-        thresholds: One a step: a photo leaves after it when its margin (see `margins`) reaches the
-            threshold. Infinite where nobody leaves.
-        figures: What the validation photos say: `ms` a photo, `runs` a photo, `left` (share of
-            photos that leave after each step), `agreement` with the exact ensemble, `accuracy`,
-            and `risk`, the expected share of photos that leave with another label.
+        thresholds: One a step: a photo exits after it when its margin (see `margins`) reaches the
+            threshold. Infinite where none exits.
+        ms: Expected inference cost a photo, by the held-out photos.
+        calls: Expected model calls a photo.
+        exits: Share of the held-out photos that exit after each step.
+        agreement: Share of their labels that are the full ensemble's.
+        accuracy: Share of their labels that are right.
+        risk: Expected share of photos that exit with another label.
     """
 
-    thresholds: tuple[float, ...]
-    figures: Mapping[str, Any]
+    thresholds: tuple[Threshold, ...]
+    ms: Cost
+    calls: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    exits: tuple[Share, ...]
+    agreement: Share
+    accuracy: Share
+    risk: Share
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A way to give the exact ensemble's labels at less cost.
+class MeasuredCost(_Strict):
+    """What a member costs in a precision, in milliseconds an image."""
 
-    A photo that has not left after the last step has the exact ensemble's label; what runs remain
-    are made until it is certain (see `settling`).
+    member: str
+    precision: str
+    ms: Cost
+
+
+class PlanDevice(_Strict):
+    """What costs were measured on: `cpu`, `cuda` or `tensorrt`, and its name."""
+
+    kind: str
+    name: str
+
+
+class PlanSearch(_Strict):
+    """What a plan was found for, and from.
+
+    Attributes:
+        device: What the costs were measured on.
+        tolerance: Largest share of labels that may differ.
+        confidence: That no more do.
+        photos: Held-out photos that it was found on.
+        full_ms: Cost a photo of the full ensemble.
+        settled_ms: Cost a photo of its labels alone, by the held-out photos.
+        costs: Of the members.
+        table: Cost against agreement and accuracy on the held-out photos.
+    """
+
+    device: PlanDevice
+    tolerance: Annotated[float, Field(gt=0, lt=1)]
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+    photos: Annotated[int, Field(ge=1)]
+    full_ms: Cost
+    settled_ms: Cost
+    costs: tuple[MeasuredCost, ...]
+    table: tuple[Way, ...]
+
+    @property
+    def costs_by_key(self) -> Costs:
+        """Milliseconds an image."""
+        return {ModelKey(cost.member, cost.precision): cost.ms for cost in self.costs}
+
+
+class CascadePlan(_Strict):
+    """A way to predict.
 
     Attributes:
         bundle: Hash of the bundle it was made for.
-        views: Views a photo of the exact ensemble.
-        voting: The exact ensemble's name of voting, weights by member, and temperature.
-        device: `cpu`, `cuda` or `tensorrt`, and its name: what the costs were measured on.
-        tolerance: Largest share of labels that may differ.
-        confidence: That they do not.
-        photos: Held-out photos that it was found on; 0 where none were needed.
-        exact_ms: Cost a photo of the exact ensemble.
-        settled_ms: Cost a photo of its labels alone (see `settling`), by held-out photos; where
-            there are none, `exact_ms`.
-        costs: Milliseconds an image by `MEMBER PRECISION`.
-        steps: What is run after what.
-        candidates: From conservative to aggressive.
-        table: Cost against agreement and accuracy on the validation photos, a row a way to predict.
+        views: Views a photo of the full ensemble.
+        voting: The full ensemble's.
+        steps: What is called after what, with thresholds to exit after each.
+        threshold_sets: From conservative to aggressive.
+        rest: What is called then, of the full ensemble's calls, until no call to come can change
+            a photo's label.
+        search: What it was found for and from; None where nothing was searched.
     """
 
-    bundle: str
-    views: int
-    voting: Mapping[str, Any]
-    device: Mapping[str, str]
-    tolerance: float
-    confidence: float
-    photos: int
-    exact_ms: float
-    settled_ms: float
-    costs: Mapping[str, float]
-    steps: tuple[tuple[Run, ...], ...]
-    candidates: tuple[Candidate, ...]
-    table: tuple[Mapping[str, Any], ...]
+    bundle: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    views: Annotated[int, Field(ge=1, le=len(VIEWS))]
+    voting: PlanVoting
+    steps: Steps = ()
+    threshold_sets: Annotated[tuple[ThresholdSet, ...], Field(max_length=MOST_SETS)] = ()
+    rest: Steps
+    search: PlanSearch | None = None
+
+    @classmethod
+    def full(cls, bundle: Bundle, voting: Voting, views: int) -> CascadePlan:
+        """Return the plan of the full ensemble: all calls in one step."""
+        described = PlanVoting.of(bundle, voting)
+        rest = (tuple(full_calls(described.weights, views)),)
+        return cls(bundle=bundle.sha256, views=views, voting=described, rest=rest)
+
+    @classmethod
+    def label_exact(cls, bundle: Bundle, voting: Voting, views: int, costs: Costs) -> CascadePlan:
+        """Return the plan of its labels alone: what settles them for least comes first."""
+        described = PlanVoting.of(bundle, voting)
+        rest = settling_steps((), described.weights, views, costs)
+        return cls(bundle=bundle.sha256, views=views, voting=described, rest=rest)
+
+    @property
+    def without_steps(self) -> CascadePlan:
+        """Its labels alone: what is carried out where no threshold set may be."""
+        if not self.steps or self.search is None:
+            return self
+        rest = settling_steps((), self.weights, self.views, self.search.costs_by_key)
+        return self.model_copy(update={"steps": (), "threshold_sets": (), "rest": rest})
+
+    def with_threshold_sets(self, sets: Sequence[ThresholdSet]) -> CascadePlan:
+        """Return it with fewer; without any it has no steps."""
+        if not sets:
+            return self.without_steps
+        return self.model_copy(update={"threshold_sets": tuple(sets)})
+
+    @property
+    def method(self) -> Method:
+        """What it is."""
+        if self.threshold_sets:
+            return "cascade"
+        return "full" if len(self.rest) == 1 else "label-exact"
+
+    @property
+    def weights(self) -> Weights:
+        """Of the full ensemble's members that vote."""
+        return self.voting.weights
+
+    @property
+    def calls(self) -> list[ModelCall]:
+        """All of its calls, in order."""
+        return [call for step in (*self.steps, *self.rest) for call in step]
 
     @property
     def sha256(self) -> str:
@@ -104,138 +245,129 @@ class Plan:
     @property
     def content(self) -> dict[str, Any]:
         """All of it as JSON can hold it; what `save_plan` writes."""
-        content = asdict(self)
-        for candidate in content["candidates"]:
-            # JSON has no infinity.
-            candidate["thresholds"] = [
-                None if each == float("inf") else each for each in candidate["thresholds"]
-            ]
-        return {"schema_version": SCHEMA_VERSION, **content}
+        return self.model_dump(mode="json")
 
-    def check(self, bundle: Bundle, voting: Voting, views: int) -> None:
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for key, problem in _problems(self):
+            raise ValueError(f"{key}: {problem}")
+        return self
+
+    def check(self, bundle: Bundle, voting: Voting, views: int, source: str) -> None:
         """Refuse a plan that was made for something else.
 
+        Args:
+            bundle: What it shall be carried out with.
+            voting: Likewise.
+            views: Views a photo of the full ensemble.
+            source: The plan's file, for messages.
+
         Raises:
-            ToolkitError: It was made for another bundle, voting or number of views.
+            ToolkitError: It was made for another bundle, voting or number of views, or calls what
+                the bundle does not have.
         """
         if self.bundle != bundle.sha256:
-            differs = f"another bundle than {bundle.folder}"
+            differs = f"bundle: Expected that of {bundle.folder}, received another"
         elif self.views != views:
-            differs = f"--tta {self.views}, not {views}"
-        elif self.voting != described(bundle, voting):
-            differs = f"another voting ('{self.voting['name']}'; now '{voting.name}')"
+            differs = f"views: Expected {views}, received {self.views}"
+        elif self.voting != PlanVoting.of(bundle, voting):
+            differs = f"voting: Expected '{voting.name}', received another ('{self.voting.name}')"
         else:
+            members = {member.name: member for member in bundle.members}
+            for call in self.calls:
+                try:
+                    members[call.member].variant(call.precision)
+                except ToolkitError as error:
+                    raise ToolkitError(f"{source}: steps: {error}") from None
             return
         raise ToolkitError(
-            f"the plan was made for {differs}. Make one with 'toolkit plan' and the same --bundle, "
-            "--tta and --voting."
+            f"{source}: {differs}. Make a plan with 'toolkit plan' for the same bundle, views and "
+            "voting."
         )
 
 
-def described(bundle: Bundle, voting: Voting) -> dict[str, Any]:
-    """Return a voting as a plan holds it."""
-    names = [member.name for member in bundle.members]
-    return {
-        "name": voting.name,
-        "weights": dict(zip(names, voting.weights, strict=True)),
-        "temperature": voting.temperature,
-    }
+def _problems(plan: CascadePlan) -> Iterator[tuple[str, str]]:
+    """Yield what is inconsistent: the key, and what is wrong there."""
+    names = [voter.member for voter in plan.voting.members]
+    if len(set(names)) < len(names):
+        yield "voting.members", "Expected each member once."
+    if abs(sum(plan.weights.values()) - 1) > 1e-6:
+        yield "voting.members", "Expected weights that sum to 1."
+    voters = {key.member for key in plan.weights}
+    for part, steps in (("steps", plan.steps), ("rest", plan.rest)):
+        calls = [call for step in steps for call in step]
+        for call in calls:
+            said = f"'{call.member}' {call.precision} view {call.view}"
+            if call.member not in voters:
+                yield part, f"{said}: Expected a member that has a vote."
+            if not 0 <= call.view < plan.views:
+                yield part, f"{said}: Expected a view from 0 to {plan.views - 1}."
+            if calls.count(call) > 1:
+                yield part, f"{said}: Expected each call once."
+    stepped = {call for step in plan.steps for call in step}
+    missing = [call for call in full_calls(plan.weights, plan.views) if call not in stepped]
+    if sorted(call for step in plan.rest for call in step) != sorted(missing):
+        yield "rest", "Expected the full ensemble's calls that no step makes, each once."
+    if bool(plan.steps) != bool(plan.threshold_sets) or (plan.steps and not plan.search):
+        yield "threshold_sets", "Expected steps, threshold_sets and search together, or no steps."
+    for each in plan.threshold_sets:
+        if len(each.thresholds) != len(plan.steps) or len(each.exits) != len(plan.steps):
+            yield "threshold_sets", "Expected one threshold and one share of exits a step."
+    if plan.search:
+        yield from _unpriced(plan, plan.search.costs)
 
 
-def save_plan(plan: Plan, path: Path) -> None:
+def _unpriced(plan: CascadePlan, costs: Sequence[MeasuredCost]) -> Iterator[tuple[str, str]]:
+    priced = [ModelKey(cost.member, cost.precision) for cost in costs]
+    if len(set(priced)) < len(priced):
+        yield "search.costs", "Expected each member and precision once."
+    for call in plan.calls:
+        if call.key not in priced:
+            yield "search.costs", f"Expected a cost of '{call.member}' {call.precision}."
+
+
+def measured_costs(costs: Costs) -> tuple[MeasuredCost, ...]:
+    """Return costs as a plan holds them."""
+    return tuple(
+        MeasuredCost(member=key.member, precision=key.precision, ms=ms) for key, ms in costs.items()
+    )
+
+
+def save_plan(plan: CascadePlan, path: Path) -> None:
     """Write a plan as JSON."""
     write_json(path, {**plan.content, "sha256": plan.sha256})
 
 
-def load_plan(path: Path) -> Plan:
+def load_plan(path: Path) -> CascadePlan:
     """Read a plan.
 
     Raises:
-        ToolkitError: The file is no plan, or was edited.
+        ToolkitError: The file is no plan, is inconsistent, or was edited.
     """
     content = read_json(path)
-    if content.get("schema_version") != SCHEMA_VERSION or "steps" not in content:
+    if not {"steps", "rest", "sha256"} <= set(content):
         raise ToolkitError(f"{path}: is no plan of this toolkit. Make one with 'toolkit plan'.")
-    if content.pop("sha256", "") != sha256_json(content):
-        raise ToolkitError(f"{path}: was changed after it was made. Make it again.")
-    del content["schema_version"]
-    content["steps"] = tuple(tuple(Run(**run) for run in step) for step in content["steps"])
-    content["candidates"] = tuple(
-        Candidate(
-            tuple(float("inf") if each is None else each for each in candidate["thresholds"]),
-            candidate["figures"],
-        )
-        for candidate in content["candidates"]
-    )
-    content["table"] = tuple(content["table"])
-    return Plan(**content)
+    sha256 = content.pop("sha256")
+    plan = read_plan(content, str(path))
+    if sha256 != plan.sha256:
+        raise ToolkitError(f"{path}: sha256: was changed after it was made. Make it again.")
+    return plan
 
 
-def margins(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return how clear each photo's label is: the log of its two best probabilities' ratio.
+def read_plan(content: Any, source: str) -> CascadePlan:
+    """Check a plan's content.
 
     Args:
-        probabilities: Shape (photos, classes).
+        content: As `CascadePlan.content` gives it.
+        source: Where it stands, for messages.
 
-    Returns:
-        Shape (photos,), at least 0.
+    Raises:
+        ToolkitError: A key is missing, unknown or holds what no plan has; names it.
     """
-    best = np.sort(np.maximum(probabilities, SMALLEST), axis=1)[:, -2:]
-    clear: NDArray[np.float64] = np.log(best[:, 1] / best[:, 0])
-    return clear
-
-
-class Mixture:
-    """The weighted mean of the runs seen so far, for a fixed set of photos.
-
-    Members count by their weight in the ensemble, a member's views equally. Sums run in a fixed
-    order, so a photo's answer does not depend on the others.
-    """
-
-    def __init__(self, weights: Mapping[str, float], photos: int, classes: int) -> None:
-        """Begin with no run seen."""
-        self._weights = weights
-        self._sums: dict[str, NDArray[np.float64]] = {}
-        self._counts: dict[str, int] = {}
-        self._shape = (photos, classes)
-
-    def add(self, run: Run, probabilities: NDArray[np.floating]) -> None:
-        """Add what a run says, shape (photos, classes)."""
-        known = self._sums.get(run.member)
-        added = probabilities.astype(np.float64)
-        self._sums[run.member] = added if known is None else known + added
-        self._counts[run.member] = self._counts.get(run.member, 0) + 1
-
-    def mean(self) -> NDArray[np.float64]:
-        """Return the mixture, shape (photos, classes)."""
-        mixed, total = np.zeros(self._shape), 0.0
-        for member, sums in sorted(self._sums.items()):
-            mixed += self._weights[member] * (sums / self._counts[member])
-            total += self._weights[member]
-        return mixed / total
-
-    def copy(self) -> Mixture:
-        """Return a copy to which other runs may be added."""
-        copied = Mixture(self._weights, *self._shape)
-        copied._sums, copied._counts = dict(self._sums), dict(self._counts)
-        return copied
-
-    def keep(self, chosen: NDArray[np.bool_]) -> None:
-        """Go on with a part of the photos only, shape (photos,)."""
-        self._sums = {member: sums[chosen] for member, sums in self._sums.items()}
-        self._shape = (int(chosen.sum()), self._shape[1])
-
-
-def exact_runs(weights: Mapping[str, float], views: int) -> list[Run]:
-    """Return all runs of the exact ensemble."""
-    return [
-        Run(member, EXACT, view)
-        for member, weight in weights.items()
-        if weight > 0
-        for view in range(views)
-    ]
-
-
-def run_cost(runs: Sequence[Run], costs: Mapping[str, float]) -> float:
-    """Return the milliseconds a photo that runs take."""
-    return sum(costs[f"{run.member} {run.precision}"] for run in runs)
+    try:
+        return CascadePlan.model_validate_json(json.dumps(content))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        said = str(first["msg"]).removeprefix("Value error, ")
+        key = ".".join(str(part) for part in first["loc"])
+        raise ToolkitError(f"{source}: {f'{key}: ' if key else ''}{said}") from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
@@ -23,6 +23,7 @@ from toolkit.data.pixels import Pixels
 from toolkit.errors import ToolkitError
 from toolkit.inference.batching import chunks, padded
 from toolkit.inference.bundle import INPUT, MANIFEST, OUTPUT, Bundle, Member, Variant
+from toolkit.inference.calls import ModelKey
 from toolkit.inference.devices import Device, DeviceError
 from toolkit.inference.onnx_file import refuse_external_data
 from toolkit.inference.openvino_session import OpenVinoSession
@@ -117,8 +118,8 @@ def _check_fit(member: Member, variant: Variant, device: Device) -> None:
     if device.is_gpu and (by_openvino or variant.precision == "int8"):
         by = " by OpenVINO" if by_openvino else ""
         raise ToolkitError(
-            f"'{member.name}' in {variant.precision}{by} is for the CPU, not {device.kind}. Pass "
-            f"--device cpu, or a plan that was made for {device.kind}."
+            f"'{member.name}' in {variant.precision}{by} is for the CPU, not {device.kind}. Choose "
+            f"device cpu, or a plan that was made for {device.kind}."
         )
     if not device.is_gpu and variant.precision == "fp16":
         raise ToolkitError(
@@ -138,7 +139,14 @@ class Sessions:
     """
 
     def __init__(
-        self, bundle: Bundle, *, device: Device, threads: int, batch: int, timings: Timings
+        self,
+        bundle: Bundle,
+        *,
+        device: Device,
+        threads: int,
+        batch: int,
+        timings: Timings,
+        opener: Callable[..., Session] = open_session,
     ) -> None:
         """Load nothing yet.
 
@@ -148,56 +156,51 @@ class Sessions:
             threads: Of each on the CPU.
             batch: Images a run.
             timings: Where the time to load is kept.
+            opener: Loads one, as `open_session` does.
         """
+        self._opener = opener
         self.bundle, self.device, self.threads = bundle, device, threads
         self.batch, self.timings = batch, timings
         self._members = {member.name: member for member in bundle.members}
         self._checked = False
-        self._open: dict[tuple[str, str], Session] = {}
+        self._open: dict[ModelKey, Session] = {}
 
-    def load(self, pairs: Iterable[tuple[str, str]]) -> None:
+    def load(self, keys: Iterable[ModelKey]) -> None:
         """Load members in precisions, those that are not loaded yet.
 
         Raises:
             ToolkitError: A file of the bundle was changed, or cannot be loaded here.
         """
-        wanted = [pair for pair in dict.fromkeys(pairs) if pair not in self._open]
-        members = [self._members[name] for name, _ in wanted]
-        lower = any(
-            member.variant(precision)
-            for member, (_, precision) in zip(members, wanted, strict=True)
-        )
+        wanted = {key: self._members[key.member] for key in keys if key not in self._open}
+        lower = any(member.variant(key.precision) for key, member in wanted.items())
         if wanted and not self._checked:
             # Variants' files are checked only with all others.
-            self.bundle.check_files(None if lower else members)
+            self.bundle.check_files(None if lower else list(wanted.values()))
             self._checked = lower
-        for member, (name, precision) in zip(members, wanted, strict=True):
+        for key, member in wanted.items():
             started = perf_counter()
-            session = open_session(
-                self.bundle.folder, member, precision, self.device, self.threads, self.batch
+            session = self._opener(
+                self.bundle.folder, member, key.precision, self.device, self.threads, self.batch
             )
-            self._open[name, precision] = CheckedSession(
-                session,
-                f"{self.bundle.folder}: member '{name}' in {precision}",
-                self._expected(member),
-            )
-            self.timings.load[f"{name} {precision}"] = milliseconds_since(started)
+            name = f"{self.bundle.folder}: member '{key.member}' in {key.precision}"
+            self._open[key] = CheckedSession(session, name, self._expected(member))
+            self.timings.load[key] = milliseconds_since(started)
 
     def _expected(self, member: Member) -> Signature:
         return Signature(member.image_size, len(self.bundle.classes))
 
-    def close(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Let go of members in precisions, as if they had never been loaded."""
-        for name, precision in pairs:
-            del self._open[name, precision], self.timings.load[f"{name} {precision}"]
-            self.timings.first.pop(f"{name} {precision}", None)
+    def close(self, keys: Iterable[ModelKey]) -> None:
+        """Release members in precisions, as if they had never been loaded."""
+        for key in keys:
+            del self._open[key], self.timings.load[key]
+            self.timings.first.pop(key, None)
 
-    def __getitem__(self, pair: tuple[str, str]) -> Session:
+    def __getitem__(self, key: ModelKey) -> Session:
         """Return a loaded one."""
-        return self._open[pair]
+        return self._open[key]
 
-    def __iter__(self) -> Iterator[tuple[str, str]]:
-        """Give member and precision of all that are loaded."""
+    def __iter__(self) -> Iterator[ModelKey]:
+        """Give all that are loaded."""
         return iter(self._open)
 
     @property
@@ -340,8 +343,8 @@ class MemberSession:
         except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions share no other base
             reason = " ".join(str(error).split())[:300]
             raise DeviceError(
-                f"{path}: the GPU cannot run {self.batch} images at once ({reason}); --batch takes "
-                "fewer"
+                f"{path}: the GPU cannot run {self.batch} images at once ({reason}). Choose a "
+                "smaller batch"
             ) from None
 
     def _run_bound(self, chunk: Any) -> NDArray[np.float32]:

@@ -1,9 +1,9 @@
 """Finds in which steps photos are best looked at, from the held-out photos alone.
 
-Steps are first added greedily by what they save: after each, the photos whose label is clear leave,
-and only the rest cost the exact ensemble (arXiv 2012.01988). Members, views and precisions mix
+Steps are first added greedily by what they save: after each, the photos whose label is clear exit,
+and only the rest cost the full ensemble (arXiv 2012.01988). Members, views and precisions mix
 freely, because one view a member is often nearly as good as all (arXiv 2002.06470). Greedy steps
-are coarse, because each is chosen as if the exact ensemble came next; so small changes are tried
+are coarse, because each is chosen as if the full ensemble came next; so small changes are tried
 then, as long as one makes the whole cheaper.
 """
 
@@ -14,23 +14,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from toolkit.inference.calls import ModelCall, calls_ms
 from toolkit.inference.evidence import Evidence, learn_thresholds
 from toolkit.inference.exits import ExitRule
-from toolkit.inference.plan import Mixture, Run, margins, run_cost
+from toolkit.inference.voting import Mixture, margins
 
 LEAST_SAVING = 0.005
-"""Share of the exact ensemble's cost that a further step must save."""
+"""Share of the full ensemble's cost that a further step must save."""
 
 LEAST_GAIN = 0.002
 """Share of a plan's own cost that a change of its steps must save."""
 
 RISK_RANGE = (1e-4, 0.5)
-"""Between these the chance of another label is looked for at which a photo may leave."""
+"""Between these the chance of another label is looked for at which a photo may exit."""
 
 HALVINGS = 7
 """Of that interval's logarithm."""
 
-Steps = tuple[tuple[Run, ...], ...]
+Steps = tuple[tuple[ModelCall, ...], ...]
 
 
 def find_steps(evidence: Evidence, risk: float) -> Steps:
@@ -38,36 +39,36 @@ def find_steps(evidence: Evidence, risk: float) -> Steps:
 
     Args:
         evidence: From `gather`.
-        risk: Chance of another label at which a photo may leave.
+        risk: Chance of another label at which a photo may exit.
 
     Returns:
         The steps.
     """
-    labels = evidence.exact.argmax(axis=1)
+    labels = evidence.full.argmax(axis=1)
     staying = np.arange(len(labels))
-    mixture = Mixture(evidence.weights, *evidence.exact.shape)
+    mixture = Mixture(evidence.weights, *evidence.full.shape)
     seen: set[tuple[str, int]] = set()
-    steps: list[tuple[Run, ...]] = []
+    steps: list[tuple[ModelCall, ...]] = []
     while len(staying):
         least, chosen = float(evidence.settling(steps).ms[staying].sum()), None
-        least -= LEAST_SAVING * evidence.exact_ms * len(labels)
-        for runs in _groups(evidence, seen):
+        least -= LEAST_SAVING * evidence.full_ms * len(labels)
+        for calls in _groups(evidence, seen):
             trial = mixture.copy()
-            for run in runs:
-                trial.add(run, evidence.answers[run][staying])
+            for call in calls:
+                trial.add(call, evidence.answers[call][staying])
             mean = trial.mean()
             clear = margins(mean)
             rule = ExitRule.fitted(clear, mean.argmax(axis=1) != labels[staying])
             stays = clear < rule.threshold(risk)
-            cost = len(staying) * run_cost(runs, evidence.costs)
-            cost += float(evidence.settling([*steps, runs]).ms[staying[stays]].sum())
+            cost = len(staying) * calls_ms(calls, evidence.costs)
+            cost += float(evidence.settling([*steps, calls]).ms[staying[stays]].sum())
             if cost < least:
-                least, chosen = cost, (runs, trial, stays)
+                least, chosen = cost, (calls, trial, stays)
         if chosen is None:
             break
-        runs, mixture, stays = chosen
-        steps.append(runs)
-        seen |= {(run.member, run.view) for run in runs}
+        calls, mixture, stays = chosen
+        steps.append(calls)
+        seen |= {(call.member, call.view) for call in calls}
         mixture.keep(stays)
         staying = staying[stays]
     return tuple(steps)
@@ -76,13 +77,13 @@ def find_steps(evidence: Evidence, risk: float) -> Steps:
 def better_steps(evidence: Evidence, steps: Steps, target: float, trials: int) -> Steps:
     """Change steps a little, as long as that makes them cheaper at an equal risk.
 
-    A change adds, drops, moves or swaps one run, or joins or parts two steps. The first found that
+    A change adds, drops, moves or swaps one call, or joins or parts two steps. The first found that
     is cheaper is taken; the order is shuffled, but always the same.
 
     Args:
         evidence: From `gather`.
         steps: To begin with.
-        target: Share of the photos that may leave with another label.
+        target: Share of the photos that may exit with another label.
         trials: Changes to try at most.
 
     Returns:
@@ -113,7 +114,7 @@ class _Level:
     """What steps cost at the risk wanted.
 
     Attributes:
-        at: Chance of another label at which a photo may leave, so that all together come to the
+        at: Chance of another label at which a photo may exit, so that all together come to the
             risk wanted.
         target: The risk wanted.
         ms: Cost a photo there; infinite where no chance is small enough.
@@ -152,50 +153,51 @@ class _Level:
 
 def _changes(evidence: Evidence, steps: Steps) -> Iterator[Steps]:
     """Yield all steps that are one change away."""
-    seen = {(run.member, run.view) for step in steps for run in step}
-    free = [run for run in sorted(evidence.answers) if (run.member, run.view) not in seen]
-    for run in free:
-        yield from _with(steps, run)
+    seen = {(call.member, call.view) for step in steps for call in step}
+    free = [call for call in sorted(evidence.answers) if (call.member, call.view) not in seen]
+    for call in free:
+        yield from _with(steps, call)
     for number, step in enumerate(steps[:-1]):
         yield (*steps[:number], step + steps[number + 1], *steps[number + 2 :])
     for number, step in enumerate(steps):
         before, after = steps[:number], steps[number + 1 :]
-        for run in step:
-            others = tuple(other for other in step if other != run)
+        for call in step:
+            others = tuple(other for other in step if other != call)
             without = (*before, others, *after) if others else (*before, *after)
             yield without
-            yield from _with(without, run)
+            yield from _with(without, call)
             for swapped in evidence.answers:
-                if swapped != run and (swapped.member, swapped.view) == (run.member, run.view):
+                if swapped != call and (swapped.member, swapped.view) == (call.member, call.view):
                     yield (*before, (*others, swapped), *after)
 
 
-def _with(steps: Steps, run: Run) -> Iterator[Steps]:
-    """Yield steps with one more run, in a step of its own or in one that is there."""
+def _with(steps: Steps, call: ModelCall) -> Iterator[Steps]:
+    """Yield steps with one more call, in a step of its own or in one that is there."""
     for number in range(len(steps) + 1):
-        yield (*steps[:number], (run,), *steps[number:])
+        yield (*steps[:number], (call,), *steps[number:])
     for number, step in enumerate(steps):
-        yield (*steps[:number], (*step, run), *steps[number + 1 :])
+        yield (*steps[:number], (*step, call), *steps[number + 1 :])
 
 
-def _groups(evidence: Evidence, seen: set[tuple[str, int]]) -> Iterator[tuple[Run, ...]]:
-    """Yield what may be run next: single views, a view and its mirror, all views, all members."""
-    names = list(evidence.weights)
-    precisions = sorted({run.precision for run in evidence.answers})
+def _groups(evidence: Evidence, seen: set[tuple[str, int]]) -> Iterator[tuple[ModelCall, ...]]:
+    """Yield calls that may come next: one view, a view and its mirror, all views, all members."""
+    names = [key.member for key in evidence.weights]
+    precisions = sorted({call.precision for call in evidence.answers})
     spans = {(view,) for view in range(evidence.views)} | {
         tuple(range(count)) for count in (2, evidence.views) if count <= evidence.views
     }
     teams = [(name,) for name in names] + ([tuple(names)] if len(names) > 1 else [])
-    offered: set[tuple[Run, ...]] = set()
+    offered: set[tuple[ModelCall, ...]] = set()
     for precision in precisions:
         for team in teams:
             for span in sorted(spans):
-                runs = tuple(
-                    Run(name, precision, view)
+                calls = tuple(
+                    ModelCall(name, precision, view)
                     for name in team
                     for view in span
-                    if (name, view) not in seen and Run(name, precision, view) in evidence.answers
+                    if (name, view) not in seen
+                    and ModelCall(name, precision, view) in evidence.answers
                 )
-                if runs and runs not in offered:
-                    offered.add(runs)
-                    yield runs
+                if calls and calls not in offered:
+                    offered.add(calls)
+                    yield calls

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from toolkit.inference.calls import ModelKey
+
 SAMPLES_FOR_P90, SAMPLES_FOR_P99 = 44, 459
 """Fewest samples of which, with 99 % confidence, one lies beyond the percentile."""
 
@@ -19,35 +21,37 @@ class Timings:
     """Milliseconds by what was done; every sample is kept.
 
     Attributes:
-        load: Loading, by network: member and precision.
-        first: The first run, by network; slower than the later ones, so reported apart.
+        load: Loading, by member and precision.
+        first: The first run, likewise; slower than the later ones, so reported apart.
         samples: Everything else.
         inference_ms: Time in the networks altogether, decoding and views left out.
-        runs: Images that networks looked at.
+        calls: Images that networks looked at.
     """
 
-    load: dict[str, float] = field(default_factory=dict)
-    first: dict[str, float] = field(default_factory=dict)
+    load: dict[ModelKey, float] = field(default_factory=dict)
+    first: dict[ModelKey, float] = field(default_factory=dict)
     samples: dict[str, list[float]] = field(default_factory=dict)
     inference_ms: float = 0.0
-    runs: int = 0
+    calls: int = 0
 
     def add(self, work: str, milliseconds: float) -> None:
         """Keep one sample."""
         self.samples.setdefault(work, []).append(milliseconds)
 
-    def add_run(self, network: str, milliseconds: float, images: int = 1) -> None:
-        """Keep what a run took; a sample is the time of one of so many images.
+    def add_run(self, key: ModelKey, milliseconds: float, images: int) -> None:
+        """Keep what a run took; a sample is the time of one of its images.
 
         Args:
-            network: Member and precision.
+            key: Member and precision.
             milliseconds: Of the whole run.
             images: That the time is shared by.
         """
-        if network in self.first:
-            self.add(f"model {network}", milliseconds / images)
+        self.inference_ms += milliseconds
+        self.calls += images
+        if key in self.first:
+            self.add(f"model {key}", milliseconds / images)
         else:
-            self.first[network] = milliseconds
+            self.first[key] = milliseconds
 
     @contextmanager
     def measured(self, work: str) -> Iterator[None]:

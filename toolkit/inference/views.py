@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -66,27 +66,30 @@ VIEWS: tuple[View, ...] = (
 
 
 class FixedViews:
-    """The first N of `VIEWS`, the same for every photo."""
+    """Views of the list, the same for every photo."""
 
-    def __init__(self, count: int) -> None:
-        """Choose the first `count` views."""
-        self._views = VIEWS[:count]
+    def __call__(self, pixels: Pixels, photo: int, views: Sequence[int]) -> Pixels:
+        """Return some views of a resized photo, shape (views, size, size, 3), uint8.
 
-    def __call__(self, pixels: Pixels, photo: int) -> Pixels:
-        """Return all views of a resized photo, shape (views, size, size, 3), uint8."""
-        return np.stack([view(pixels) for view in self._views])
+        A crop that a view and its mirror share is enlarged once.
+        """
+        made = np.empty((len(views), *pixels.shape), dtype=np.uint8)
+        upright: dict[tuple[float, str], Pixels] = {}
+        for place, view in enumerate(VIEWS[number] for number in views):
+            part = (view.fraction, view.anchor)
+            if part not in upright:
+                upright[part] = replace(view, mirrored=False)(pixels)
+            made[place] = upright[part][:, ::-1] if view.mirrored else upright[part]
+        return made
 
 
 class RandomViews:
-    """N random views by the augmentor that a member was trained with."""
+    """Random views by the augmentor that a member was trained with."""
 
-    def __init__(
-        self, count: int, augmentor: Sequence[Mapping[str, Any]], seed: int, size: int
-    ) -> None:
+    def __init__(self, augmentor: Sequence[Mapping[str, Any]], seed: int, size: int) -> None:
         """Prepare the augmentor.
 
         Args:
-            count: Views a photo.
             augmentor: Its steps, as the bundle holds them.
             seed: With a photo's number and a view's it decides what is drawn.
             size: Side in pixels of the views.
@@ -94,12 +97,12 @@ class RandomViews:
         # albumentations takes a second to import, and fixed views do without it.
         from toolkit.data.augmentor import Augmentor, photo_seed
 
-        self._count, self._seed = count, seed
+        self._seed = seed
         self._augmentor, self._photo_seed = Augmentor(augmentor, size), photo_seed
 
-    def __call__(self, pixels: Pixels, photo: int) -> Pixels:
-        """Return all views of a resized photo, shape (views, size, size, 3), uint8."""
-        seeds = [self._photo_seed(self._seed, view, photo) for view in range(self._count)]
+    def __call__(self, pixels: Pixels, photo: int, views: Sequence[int]) -> Pixels:
+        """Return views of a resized photo, shape (views, size, size, 3), uint8."""
+        seeds = [self._photo_seed(self._seed, view, photo) for view in views]
         return np.stack([self._augmentor(pixels, seed) for seed in seeds])
 
 

@@ -13,6 +13,10 @@ from toolkit.errors import UsageError, nearest, suggestion
 
 if TYPE_CHECKING:
     from toolkit.inference.bundle import Bundle
+    from toolkit.inference.calls import ModelCall, Weights
+
+SMALLEST = 1e-9
+"""Probabilities are clipped to this before a logarithm."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ def choose_voting(bundle: Bundle, views: int, wanted: str) -> Voting:
     name = bundle.voting[views].choice if wanted == "auto" else wanted
     if name not in alternatives:
         raise UsageError(
-            f"--voting {wanted}: this bundle has no such voting. Expected auto, "
+            f"voting: this bundle has no such voting as '{wanted}'. Expected auto, "
             f"{', '.join(alternatives)}, or NAME=WEIGHT,... "
             f"{nearest(wanted, ['auto', *alternatives])}".rstrip()
         )
@@ -83,20 +87,20 @@ def parse_weights(text: str, members: Sequence[str]) -> tuple[float, ...]:
     for part in text.split(","):
         name, _, number = part.strip().partition("=")
         if name not in members:
-            raise UsageError(f"--voting: unknown member '{name}'. {suggestion(name, members)}")
+            raise UsageError(f"voting: unknown member '{name}'. {suggestion(name, members)}")
         try:
             weight = float(number)
         except ValueError:
             weight = -1.0
         if not 0 <= weight < float("inf") or name in given:
             raise UsageError(
-                f"--voting: Expected each NAME=WEIGHT once with a weight of at least 0, "
+                f"voting: Expected each NAME=WEIGHT once with a weight of at least 0, "
                 f"received '{part}'."
             )
         given[name] = weight
     total = sum(given.values())
     if total == 0:
-        raise UsageError("--voting: Expected at least one weight over 0.")
+        raise UsageError("voting: Expected at least one weight over 0.")
     return tuple(given.get(member, 0.0) / total for member in members)
 
 
@@ -130,3 +134,59 @@ def soften(probabilities: NDArray[np.float64], temperature: float) -> NDArray[np
         probabilities = np.maximum(probabilities, np.finfo(np.float64).tiny) ** (1 / temperature)
     softened: NDArray[np.float64] = probabilities / probabilities.sum(axis=1, keepdims=True)
     return softened
+
+
+def margins(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how clear each photo's label is: the log of its two best probabilities' ratio.
+
+    Args:
+        probabilities: Shape (photos, classes).
+
+    Returns:
+        Shape (photos,), at least 0.
+    """
+    best = np.sort(np.maximum(probabilities, SMALLEST), axis=1)[:, -2:]
+    clear: NDArray[np.float64] = np.log(best[:, 1] / best[:, 0])
+    return clear
+
+
+class Mixture:
+    """The weighted mean of the calls seen so far, for a fixed set of photos.
+
+    Members count by their weight in the ensemble, a member's views equally. Sums run in a fixed
+    order, so a photo's answer does not depend on the others.
+    """
+
+    def __init__(self, weights: Weights, photos: int, classes: int) -> None:
+        """Begin with no call seen."""
+        self._weights = {key.member: weight for key, weight in weights.items()}
+        self._sums: dict[str, NDArray[np.float64]] = {}
+        self._counts: dict[str, int] = {}
+        self._shape = (photos, classes)
+
+    def add(self, call: ModelCall, probabilities: NDArray[np.floating]) -> None:
+        """Add what a call says, shape (photos, classes)."""
+        known = self._sums.get(call.member)
+        added = probabilities.astype(np.float64)
+        self._sums[call.member] = added if known is None else known + added
+        self._counts[call.member] = self._counts.get(call.member, 0) + 1
+
+    def mean(self) -> NDArray[np.float64]:
+        """Return the mixture, shape (photos, classes)."""
+        mixed, total = np.zeros(self._shape), 0.0
+        for member, sums in sorted(self._sums.items()):
+            mixed += self._weights[member] * (sums / self._counts[member])
+            total += self._weights[member]
+        return mixed / total
+
+    def copy(self) -> Mixture:
+        """Return a copy to which other runs may be added."""
+        copied = Mixture({}, *self._shape)
+        copied._weights = self._weights
+        copied._sums, copied._counts = dict(self._sums), dict(self._counts)
+        return copied
+
+    def keep(self, chosen: NDArray[np.bool_]) -> None:
+        """Go on with a part of the photos only, shape (photos,)."""
+        self._sums = {member: sums[chosen] for member, sums in self._sums.items()}
+        self._shape = (int(chosen.sum()), self._shape[1])

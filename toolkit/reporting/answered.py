@@ -97,7 +97,9 @@ def read_answers(
         probabilities = np.stack([numbers[:, 0]] * 2, axis=1)
         probabilities[:, 1 - place] = 1 - numbers[:, 0]
         if (numbers > 1).any():
-            raise ToolkitError(f"{path}: '{found.answers[0]}' is above 1 and so no probability.")
+            raise ToolkitError(
+                f"{path}: '{found.answers[0]}' is above 1 and so no probability.", path=path
+            )
         remark = f"'{found.answers[0]}' read as P({found.classes[0]})"
         return _with_probabilities(path, classes, sample.ids, probabilities, remark)
     order = [found.classes.index(name) for name in classes]
@@ -112,7 +114,8 @@ def _each_id_once(path: Path, sample: Sample) -> Sample:
     if len(repeated):
         raise ToolkitError(
             f"{path}: {len(repeated)} ids have several rows with different answers:\n"
-            f"{listing(repeated)}"
+            f"{listing(repeated)}",
+            path=path,
         )
     values = table.drop(columns=sample.id_column).reset_index(drop=True)
     ids = tuple(table[sample.id_column])
@@ -139,7 +142,9 @@ def _recognised(
     """Tell the format of a file from its columns, its values and the labels that are known."""
     others = [name for name in sample.columns if name != sample.id_column]
     if not others:
-        raise ToolkitError(f"{sample.path}: has no column beside the ids '{sample.id_column}'.")
+        raise ToolkitError(
+            f"{sample.path}: has no column beside the ids '{sample.id_column}'.", path=sample.path
+        )
     classes = class_order(labels)
     numeric = [name for name in others if _are_numbers(sample.values[name])]
     if len(numeric) > 1:
@@ -177,7 +182,8 @@ def _without_labels(
     if _are_numbers(values) and any(float(value) % 1 for value in values):
         raise ToolkitError(
             f"{sample.path}: '{column}' holds probabilities of a class that nothing here names. "
-            "Name the true labels (labels=FILE), or keep the manifest beside the submission."
+            "Name the true labels (`labels=FILE`), or keep the manifest beside the submission.",
+            path=sample.path,
         )
     classes = class_order(values)
     return classes, AnswerFormat("labels", sample.columns, sample.id_column, (column,))
@@ -204,7 +210,7 @@ def _are_shares(values: pd.Series) -> bool:
 def _labels(path: Path, sample: Sample, values: Sequence[str], classes: Sequence[str]) -> Answered:
     empty = [id for id, value in zip(sample.ids, values, strict=True) if not value]
     if empty:
-        raise ToolkitError(f"{path}: '{empty[0]}' has no label.")
+        raise ToolkitError(f"{path}: '{empty[0]}' has no label.", path=path)
     every = class_order([*classes, *values])
     place = {name: index for index, name in enumerate(every)}
     predicted = np.array([place[value] for value in values], dtype=np.int64)
@@ -215,7 +221,7 @@ def _lists(path: Path, sample: Sample, values: Sequence[str], classes: Sequence[
     lists = [value.split() for value in values]
     empty = [id for id, value in zip(sample.ids, lists, strict=True) if not value]
     if empty:
-        raise ToolkitError(f"{path}: '{empty[0]}' has no label.")
+        raise ToolkitError(f"{path}: '{empty[0]}' has no label.", path=path)
     every = class_order([*classes, *(name for value in lists for name in value)])
     place = {name: index for index, name in enumerate(every)}
     ranked = np.full((len(lists), max(map(len, lists))), -1, dtype=np.int64)
@@ -231,13 +237,14 @@ def _numbers(path: Path, values: pd.DataFrame, columns: Sequence[str]) -> NDArra
             # NumPy's own way to read numbers from text is exact, pandas's is not always.
             numbers[:, place] = values[column].to_numpy(dtype=np.float64)
         except ValueError as error:
-            raise ToolkitError(f"{path}: '{column}': {error}.") from None
+            raise ToolkitError(f"{path}: '{column}': {error}.", path=path) from None
     wrong = np.argwhere(~np.isfinite(numbers) | (numbers < 0))
     if len(wrong):
         row, place = wrong[0]
         raise ToolkitError(
             f"{path}: row {row + 1}: '{columns[place]}': Expected a probability, received "
-            f"{values[columns[place]].iloc[row]}."
+            f"{values[columns[place]].iloc[row]}.",
+            path=path,
         )
     return numbers
 
@@ -248,7 +255,9 @@ def _rescaled(
     """Divide each row by its sum, as scorers do."""
     sums = numbers.sum(axis=1, keepdims=True)
     if (sums <= 0).any():
-        raise ToolkitError(f"{path}: '{ids[int(sums.argmin())]}' has no probability above 0.")
+        raise ToolkitError(
+            f"{path}: '{ids[int(sums.argmin())]}' has no probability above 0.", path=path
+        )
     off = int((np.abs(sums - 1) > RESCALED).sum())
     remark = f"{off} rows do not sum to 1 and were divided by their sums" if off else ""
     return _with_probabilities(path, classes, ids, numbers / sums, remark)

@@ -14,7 +14,7 @@ from toolkit.data.dataset import class_order
 from toolkit.data.labels import read_labels
 from toolkit.errors import ToolkitError, UsageError
 from toolkit.intervals import Agreement, Difference, Paired, agreement, paired
-from toolkit.metrics import METRICS, Answers, have_order, undefined
+from toolkit.metrics import Answers, find_metric, have_order, undefined
 from toolkit.progress import counted
 from toolkit.reporting.answered import Answered, read_answers
 
@@ -106,22 +106,22 @@ def _held(said: Answered, labels: Path, truth: Mapping[str, str]) -> Held:
     return Held(where, classes, answers, ranked)
 
 
-def compare(
-    subject: Path,
-    against: Path,
-    labels: Path | None = None,
+def compare_submissions(
+    subject: Path | str,
+    against: Path | str,
     *,
+    labels: Path | str | None = None,
     metric: str = "accuracy",
     positive: str | None = None,
 ) -> Comparison:
     """Compare two submissions photo by photo.
 
     Args:
-        subject: The first submission.
-        against: The second, of the same format or another.
-        labels: The table of labels, whose ids are compared. Where none is named, all ids are, and
-            only how often both say the same is returned.
-        metric: What both are judged by, besides accuracy.
+        subject: The CSV of the first submission.
+        against: That of the second, of the same format or another.
+        labels: The table of true labels, whose ids are compared. Without it all ids are, and only
+            how often both give the same label is returned.
+        metric: What both are judged by, besides accuracy: one of `toolkit.metrics.METRICS`.
         positive: Of two classes the one whose probability they hold.
 
     Returns:
@@ -131,10 +131,17 @@ def compare(
         UsageError: One of both is no submission.
         ToolkitError: A table cannot be read or lacks an id, none of the labels is answered, or the
             metric is undefined for these answers.
+
+    Example:
+        >>> compare_submissions("submission.csv", "submission-2.csv").agreement.equal
+        0.987
     """
+    subject, against = Path(subject), Path(against)
+    labels = None if labels is None else Path(labels)
+    chosen = find_metric(metric)
     for path in (subject, against):
         if path.suffix.lower() != ".csv" or path.is_dir():
-            raise UsageError(f"{path}: --against compares the CSVs of two submissions.")
+            raise UsageError(f"{path}: Expected the CSV of a submission.", path=path)
     truth = read_labels(labels) if labels else {}
     first, second = (
         read_answers(path, labels=truth.values(), ids=truth, positive=positive)
@@ -153,10 +160,9 @@ def compare(
     where = f"{counted(len(truth), 'photo')} of {labels}{_unanswered(labels, truth, spoken)}"
     classes = class_order([*first.classes, *second.classes, *truth.values()])
     ours, others = (_held(_of(each, classes), labels, truth).answers for each in (first, second))
-    chosen = METRICS[metric]
     for path, each in ((subject, ours), (against, others)):
         if reason := undefined(chosen, each):
-            raise ToolkitError(f"{path}: no {chosen.title}: {reason}.")
+            raise ToolkitError(f"{path}: no {chosen.title}: {reason}.", path=path)
     return Comparison(
         subject=str(subject),
         against=str(against),
@@ -198,7 +204,8 @@ def _unanswered(path: Path, truth: Mapping[str, str], answers: Iterable[str]) ->
     if set(unknown) == set(truth.values()):
         raise ToolkitError(
             f"{path}: none of its categories ({_first(unknown)}) is among the answers "
-            f"({_first(answered)})."
+            f"({_first(answered)}).",
+            path=path,
         )
     return f", of whose categories no answer has: {_first(unknown)}"
 
@@ -212,7 +219,7 @@ def _check_rows(path: Path, answered: Iterable[str], wanted: Iterable[str]) -> N
     missing = [id for id in wanted if id not in there]
     if missing:
         others = {1: "", 2: " and 1 other"}.get(len(missing), f" and {len(missing) - 1} others")
-        raise ToolkitError(f"{path}: has no row for '{missing[0]}'{others}.")
+        raise ToolkitError(f"{path}: has no row for '{missing[0]}'{others}.", path=path)
 
 
 def _indices(

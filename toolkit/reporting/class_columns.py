@@ -65,11 +65,11 @@ def positive_class(column: str, classes: Sequence[str], named: str | None) -> tu
         UsageError: There is no such class, or there are not two.
     """
     if len(classes) != 2:
-        raise UsageError(f"positive: Expected data of two classes, received {len(classes)}.")
+        raise UsageError(f"`positive`: Expected data of two classes, received {len(classes)}.")
     if named is not None:
         alike = [name for name in classes if folded(name) == folded(named)]
         if not alike:
-            raise UsageError(f"positive: unknown class '{named}'. {suggestion(named, classes)}")
+            raise UsageError.of("positive", named, f"unknown class. {suggestion(named, classes)}")
         return alike[0], "as requested"
     words = set(_words(column))
     by_name = [name for name in classes if set(_words(name)) <= words and _words(name)]
@@ -78,7 +78,7 @@ def positive_class(column: str, classes: Sequence[str], named: str | None) -> tu
     usual = [name for name in classes if folded(name) in POSITIVE_NAMES]
     if len(usual) == 1:
         return usual[0], "the positive class by its name"
-    return classes[1], "the second class in order (positive=CLASS chooses)"
+    return classes[1], "the second class in order (`positive=CLASS` chooses)"
 
 
 def folded(name: str) -> str:

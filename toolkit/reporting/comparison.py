@@ -8,16 +8,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
 
 from toolkit.bootstrap import Estimate, difference, estimate
-from toolkit.errors import ToolkitError, UsageError, suggestion
+from toolkit.errors import ToolkitError, UsageError, argument, suggestion
 from toolkit.intervals import Difference, Interval, Paired, mean_difference, mean_interval, paired
-from toolkit.metrics import METRICS, Answers, Metric, undefined
-from toolkit.reporting.contenders import Contender, Cost
+from toolkit.metrics import METRICS, Answers, Metric, find_metric, undefined
+from toolkit.progress import SILENT, Reporter
+from toolkit.reporting.contenders import Contender, Cost, find_contenders, load_contenders
 
 SORTS = ("given", "metric", "accuracy", "log-loss", "calibration", "cost")
 BEST, FIRST = "best", "first"
@@ -113,6 +115,82 @@ class SideBySide:
     notes: tuple[str, ...]
 
 
+def compare(
+    subjects: Sequence[Path | str] | None = None,
+    *,
+    against: str = BEST,
+    sort: str = "given",
+    group: bool = False,
+    members: bool = False,
+    tta: int = 1,
+    voting: str = "auto",
+    device: str = "auto",
+    batch: int = 16,
+    measure: bool = False,
+    metric: str = "accuracy",
+    reporter: Reporter = SILENT,
+) -> SideBySide:
+    """Compare runs and bundles on the photos held out from their training, and by cost.
+
+    A run is scored on one view per photo, a bundle on `tta` views, with voting weights that were
+    found without the photo they are judged on.
+
+    Args:
+        subjects: Run folders, folders of runs, and bundles; None takes those of `runs` and `bundle`
+            in the current folder that exist.
+        against: What the others are compared with: `best` by the metric, `first`, or a name.
+        sort: One of `SORTS`. Best or cheapest first; rows without the figure last.
+        group: Summarise runs of one recipe that differ only by name and training seed.
+        members: Show each member of a bundle by itself, too.
+        tta: Views per photo of a bundle, 1 to 8.
+        voting: As for `Ensemble.load`.
+        device: What inference cost is measured on; as for `Ensemble.load`.
+        batch: Photos a batch of it.
+        measure: Measure what the members of the bundles cost on this machine.
+        metric: What rows are judged by, one of `toolkit.metrics.METRICS`.
+        reporter: Where progress is shown.
+
+    Returns:
+        One row for each run, bundle, member or group, each with its differences from `against`.
+
+    Raises:
+        UsageError: An argument is not one of those above, or there is nothing to compare.
+        ToolkitError: A folder is neither a run nor a bundle or not whole, or no photo was held out.
+
+    Example:
+        >>> table = compare(["runs/improved", "bundle"], tta=4, metric="macro-f1")
+        >>> [(row.name, row.accuracy) for row in table.rows]
+        [('improved/xception', 0.9106), ('bundle', 0.9341)]
+    """
+    find_metric(metric)
+    if sort not in SORTS:
+        raise UsageError.of("sort", sort, suggestion(sort, SORTS))
+    if isinstance(subjects, str | Path):
+        raise UsageError.of("subjects", subjects, "Expected a list of folders.")
+    named = [Path(each) for each in subjects or ()]
+    usual = [Path(folder) for folder in USUAL if Path(folder).is_dir()]
+    if not named and not usual:
+        raise UsageError(
+            "There is no runs/ and no bundle/ here. Name run folders or bundles to compare.",
+            argument="subjects",
+        )
+    contenders = load_contenders(
+        find_contenders(named or usual, reporter),
+        views=tta,
+        voting=voting,
+        device=device,
+        batch=batch,
+        members=members,
+        measure=measure,
+        reporter=reporter,
+    )
+    return side_by_side(contenders, against=against, sort=sort, group=group, metric=metric)
+
+
+USUAL = ("runs", "bundle")
+"""The folders that are compared where none are named."""
+
+
 def side_by_side(
     contenders: Sequence[Contender],
     *,
@@ -170,7 +248,7 @@ def _reference(groups: Sequence[_Group], against: str, metric: Metric) -> _Group
     if not scored:
         raise ToolkitError(
             "Nothing to compare: all of them trained on all photos, so none was held out. Score "
-            "them on other labelled photos with 'toolkit evaluate --data DIR'."
+            "them on other labelled photos with `evaluate(data=DIR)`."
         )
     said = [members[0].held_out for _, members in scored]
     reasons = [undefined(metric, each.answers) for each in said if each]
@@ -191,11 +269,11 @@ def _reference(groups: Sequence[_Group], against: str, metric: Metric) -> _Group
     for each in groups:
         if any(against.rstrip("/") in (one.name, str(one.path)) for one in each[1]):
             if each[1][0].held_out is None:
-                raise ToolkitError(f"--against {against}: it trained on all photos.")
+                raise ToolkitError(f"{argument('against', against)}: it trained on all photos.")
             return each
     names = [one.name for _, members in groups for one in members]
-    raise UsageError(
-        f"--against {against}: is not among those compared. {suggestion(against, [*names, BEST])}"
+    raise UsageError.of(
+        "against", against, f"is not among those compared. {suggestion(against, [*names, BEST])}"
     )
 
 
@@ -325,7 +403,7 @@ def _notes(groups: Sequence[_Group], reference: _Group) -> list[str]:
     if unscored:
         notes.append(
             f"Trained on all photos, so there is no honest figure here: {', '.join(unscored)}. "
-            "'toolkit evaluate --data DIR' scores them on others."
+            "`evaluate(data=DIR)` scores them on others."
         )
     doubtful: dict[str, list[str]] = {}
     for each, (first, *_) in groups:

@@ -139,7 +139,8 @@ def find_contenders(paths: Sequence[Path], reporter: Reporter = SILENT) -> list[
                 load_run(path)  # Says that it is not finished.
             raise ToolkitError(
                 f"{path}: Expected a run folder, a folder of runs, or a bundle folder; received "
-                f"{'a folder with none in it' if path.is_dir() else 'no folder'}."
+                f"{'a folder with none in it' if path.is_dir() else 'no folder'}.",
+                path=path,
             )
         for folder in folders:
             found.setdefault(folder.resolve(), folder)

@@ -8,18 +8,22 @@ import platform
 import shutil
 import subprocess
 import sys
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import onnxruntime
 import psutil
 
 import toolkit
-from toolkit.capacity import available_memory
+from toolkit.capacity import Capacity, available_memory
 from toolkit.data.formats import DECODER_VERSION, FORMATS
 from toolkit.errors import ToolkitError
 from toolkit.files import cache_folder, written_whole
 from toolkit.inference.devices import obstacle
 from toolkit.machine import package_versions, processor_name, usable_cores
+from toolkit.reporting.fitting import SetFit, fit_of_set
+from toolkit.training.recipe_files import load_set
 
 PACKAGES = (
     "tensorflow",
@@ -53,35 +57,91 @@ print(", ".join(device.device_type for device in tensorflow.config.list_physical
 """
 
 
-def diagnose() -> dict[str, Any]:
-    """Look at the machine.
+@dataclass(frozen=True)
+class Diagnosis:
+    """What this machine can run, and what fits.
+
+    Attributes:
+        machine: Versions, processor, cores and memory, in words, by what they are of.
+        gpus: What nvidia-smi lists: name, memory, driver.
+        no_gpu: Why there is none; empty where there is.
+        providers: By provider of onnxruntime, why it does not load; empty where it does.
+        onnxruntime: Its version.
+        tensorflow: TensorFlow's devices, or why there are none.
+        openvino: What it can compute in here, or why it cannot be used.
+        cache: The folder of the cache and its size, or why it is unusable.
+        packages: Versions by package.
+        warnings: What is wrong with the installation.
+        fit: What a recipe set needs of memory and disk.
+    """
+
+    machine: Mapping[str, str]
+    gpus: Sequence[str]
+    no_gpu: str
+    providers: Mapping[str, str]
+    onnxruntime: str
+    tensorflow: str
+    openvino: str
+    cache: str
+    packages: Mapping[str, str]
+    warnings: Sequence[str]
+    fit: SetFit
+
+
+def doctor(
+    *,
+    recipes: str | Path = "improved",
+    data: Path | str = "data",
+    runs: Path | str = "runs",
+    bundle: Path | str = "bundle",
+) -> Diagnosis:
+    """Find out what this machine can run, and whether a recipe set fits into it.
+
+    Providers and frameworks are tried, TensorFlow in a process of its own.
+
+    Args:
+        recipes: A recipe set: one that comes with the toolkit, or a folder.
+        data: The data folder, for the number of photos; where it is missing, 1,000 are assumed.
+        runs: Where run folders would be made.
+        bundle: Where the bundle would be made.
 
     Returns:
-        `machine`, `gpus`, `no_gpu` (why there is none), `providers` (empty string: it loads; else
-        why not), `tensorflow` (devices, or why there are none), `openvino` (what it can compute in
-        here, or why it cannot be used), `cache`, `packages` and `warnings`.
+        What was found, in words, and the estimates of memory and disk in bytes.
+
+    Raises:
+        RecipeError: The recipe set is not valid.
+
+    Example:
+        >>> found = doctor()
+        >>> found.providers["CUDAExecutionProvider"]
+        'no GPU: nvidia-smi is not installed'
+        >>> found.fit.members[0].training.needed / 2**30
+        3.1
     """
+    places = Path(data), Path(runs), Path(bundle)
+    fit = fit_of_set(load_set(str(recipes)), *places, Capacity.here())
     packages = package_versions(PACKAGES)
     gpus, no_gpu = _gpus()
-    return {
-        "machine": _machine(),
-        "gpus": gpus,
-        "no_gpu": no_gpu,
-        "providers": {
+    return Diagnosis(
+        machine=_machine(),
+        gpus=gpus,
+        no_gpu=no_gpu,
+        providers={
             "CPUExecutionProvider": "",
             "CUDAExecutionProvider": obstacle("cuda"),
             "TensorrtExecutionProvider": obstacle("tensorrt"),
         },
-        "onnxruntime": onnxruntime.__version__,
-        "tensorflow": _tensorflow_devices(),
-        "openvino": _openvino(packages),
-        "cache": _cache(),
-        "packages": packages,
-        "warnings": _warnings(packages),
-    }
+        onnxruntime=onnxruntime.__version__,
+        tensorflow=_tensorflow_devices(),
+        openvino=_openvino(packages),
+        cache=_cache(),
+        packages=packages,
+        warnings=_warnings(packages),
+        fit=fit,
+    )
 
 
-def _machine() -> dict[str, Any]:
+def _machine() -> dict[str, str]:
     total = psutil.virtual_memory().total
     return {
         "toolkit": toolkit.__version__,

@@ -18,7 +18,7 @@ from toolkit.data.pixels import BrokenPhotoError
 from toolkit.data.ranges import Ranges
 from toolkit.data.reading import AUTO, Reading
 from toolkit.data.survey import report_notes
-from toolkit.errors import ToolkitError, UsageError, listing
+from toolkit.errors import DataError, ToolkitError, UsageError, listing
 from toolkit.files import sha256_file
 from toolkit.inference.bundle import MANIFEST as BUNDLE_MANIFEST
 from toolkit.inference.bundle import load_bundle, load_validation
@@ -27,11 +27,14 @@ from toolkit.inference.unread import broken_photos
 from toolkit.inference.voting import choose_voting, vote
 from toolkit.intervals import Labels
 from toolkit.metrics import (
-    METRICS,
     Answers,
+    ClassScore,
     Metric,
     Probabilities,
     Score,
+    class_scores,
+    confusion,
+    find_metric,
     have_order,
     score_answers,
     undefined,
@@ -74,6 +77,16 @@ class Evaluation:
     ranking: Ranking | None = None
     gain: Gain | None = None
 
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        """Photos by label and prediction, shape (classes, classes): rows are the true labels."""
+        return confusion(self.predicted, self.labels, len(self.classes))
+
+    @property
+    def class_scores(self) -> tuple[ClassScore, ...]:
+        """Precision, recall and F1 of each class, in class order."""
+        return tuple(class_scores(self.predicted, self.labels, len(self.classes)))
+
 
 @dataclass(frozen=True)
 class LabelledPhotos:
@@ -102,15 +115,16 @@ class LabelledPhotos:
         if self.labels is not None:
             return load_labels(self.labels, self.photos or self.labels.parent, classes)
         if self.data is None:
-            raise UsageError("Expected --data DIR or --labels FILE.")
+            raise UsageError("Expected `data=DIR` or `labels=FILE`.")
         reading = Reading.of_record(said, self.data)
         known = reading.labels is None or reading.labels.exists()
         found = load_labelled(self.data, reading if known else AUTO)
         unknown = set(found.classes) - set(classes)
         if unknown:
-            raise ToolkitError(
+            raise DataError(
                 f"{self.data}: class '{min(unknown)}' is not one of the {len(classes)} that the "
-                f"model knows: {', '.join(classes)}."
+                f"model knows: {', '.join(classes)}.",
+                path=self.data,
             )
         place = [classes.index(category) for category in found.classes]
         photos = tuple(Photo(each.id, each.path, place[each.label]) for each in found.photos)
@@ -118,61 +132,92 @@ class LabelledPhotos:
 
 
 def evaluate(
-    subject: Path,
-    labelled: LabelledPhotos,
-    settings: Mapping[str, Any],
-    reporter: Reporter = SILENT,
+    subject: Path | str = "bundle",
     *,
-    asked: Collection[str] = (),
+    data: Path | str | None = None,
+    labels: Path | str | None = None,
+    photos: Path | str | None = None,
+    tta: int | None = None,
+    voting: str | None = None,
+    device: str | None = None,
+    batch: int | None = None,
     metric: str = "accuracy",
     positive: str | None = None,
+    reporter: Reporter = SILENT,
 ) -> Evaluation:
-    """Score a run folder, a bundle folder or a submission.
+    """Score a run folder, a bundle folder or a submission on labelled photos.
+
+    Without `data` and `labels`, runs and bundles are scored on the photos that were held out from
+    their training.
 
     Args:
         subject: The folder, or the submission's CSV.
-        labelled: The photos. Where none are named, runs and bundles are scored on the photos that
-            were held out from their training.
-        settings: For a bundle: `tta`, `voting`, `device`, `batch`.
-        asked: Those of `settings` that were asked for, and are refused where they change nothing.
-        metric: One of `toolkit.metrics.METRICS`, which is given an interval.
+        data: A labelled data folder, or one with a folder for each class.
+        labels: Instead, a table of ids and categories.
+        photos: Where the ids of `labels` are; None takes the folder of the table.
+        tta: Of a bundle: views per photo, 1 to 8; None takes 1.
+        voting: Of a bundle: as for `Ensemble.load`; None takes `auto`.
+        device: Of a bundle: as for `Ensemble.load`; None takes `auto`.
+        batch: Of a bundle: photos a batch; None takes 16.
+        metric: One of `toolkit.metrics.METRICS`, which is given a confidence interval.
         positive: Of a submission for two classes: the one whose probability it holds.
+        reporter: Where progress is shown.
 
     Returns:
-        All scores.
+        All scores, with predictions and labels by class index.
 
     Raises:
-        UsageError: A folder of photos was named without their labels, or something was asked for
-            that the subject has no use for.
-        ToolkitError: The metric is undefined here, the subject is none of these, or photos cannot
-            be read; the message lists all of them.
+        UsageError: A folder of photos was named without their labels, or an argument has no
+            meaning for the subject.
+        DataError: Photos cannot be read; the message lists all of them.
+        ToolkitError: The metric is undefined here, or the subject is none of the three.
+
+    Example:
+        >>> found = evaluate("bundle", data="more", tta=4)
+        >>> list(found.scores.values())[-1].accuracy
+        0.9164
     """
+    subject, chosen = Path(subject), find_metric(metric)
+    labelled = LabelledPhotos(
+        *(None if each is None else Path(each) for each in (data, labels, photos))
+    )
+    settings = {"tta": tta, "voting": voting, "device": device, "batch": batch}
+    given = {name: value for name, value in settings.items() if value is not None}
     if labelled.photos is not None and labelled.labels is None:
-        raise UsageError("--photos DIR says where the ids of --labels FILE are. Name both.")
+        raise UsageError("`photos=DIR` says where the ids of `labels=FILE` are. Name both.")
     if (subject / RUN_MANIFEST).is_file():
-        _refuse(asked, f"Expected for a bundle. {subject} is a run: one view, by Keras.")
-        return _evaluate_run(subject, labelled, METRICS[metric], reporter)
+        _refuse(given, f"Expected for a bundle. {subject} is a run: one view, by Keras.")
+        return _evaluate_run(subject, labelled, chosen, reporter)
     if (subject / BUNDLE_MANIFEST).is_file():
         if not labelled.given:
             _refuse(
-                [key for key in asked if key in ("device", "batch")],
-                "Expected with --data or --labels. The held-out photos were answered at export.",
+                [name for name in given if name in ("device", "batch")],
+                "Expected with `data` or `labels`. The held-out photos were answered at export.",
             )
-        return _evaluate_bundle(subject, labelled, settings, METRICS[metric], reporter)
+        return _evaluate_bundle(subject, labelled, {**BUNDLE_SETTINGS, **given}, chosen, reporter)
     if subject.suffix.lower() == ".csv" and subject.is_file():
-        _refuse(asked, f"Expected for a bundle. {subject} is a submission: its answers are given.")
-        return _evaluate_submission(subject, labelled, METRICS[metric], positive)
+        _refuse(given, f"Expected for a bundle. {subject} is a submission: its answers are given.")
+        return _evaluate_submission(subject, labelled, chosen, positive)
     if not subject.exists():
         raise ToolkitError(
             f"{subject}: no such file or folder. Name a run folder, a bundle folder or a "
-            "submission's CSV."
+            "submission's CSV.",
+            path=subject,
         )
-    raise ToolkitError(f"{subject}: Expected a run folder, a bundle folder or a submission's CSV.")
+    raise ToolkitError(
+        f"{subject}: Expected a run folder, a bundle folder or a submission's CSV.", path=subject
+    )
 
 
-def _refuse(asked: Collection[str], expected: str) -> None:
-    if asked:
-        raise UsageError(f"{', '.join(f'--{key}' for key in asked)}: {expected}")
+BUNDLE_SETTINGS: Mapping[str, Any] = {"tta": 1, "voting": "auto", "device": "auto", "batch": 16}
+"""How the ensemble of a bundle is loaded where nothing else is requested."""
+
+
+def _refuse(names: Collection[str], expected: str) -> None:
+    if names:
+        raise UsageError(
+            f"{', '.join(f'`{name}`' for name in names)}: {expected}", argument=next(iter(names))
+        )
 
 
 def _evaluate_run(
@@ -189,12 +234,14 @@ def _evaluate_run(
         try:
             probabilities = predict_run(run, paths, reporter)
         except BrokenPhotoError:
-            raise ToolkitError(_complaint(paths, run.data.pixels.ranges, reporter)) from None
+            raise DataError(_complaint(paths, run.data.pixels.ranges, reporter)) from None
         where = _described(dataset, run.trained_on)
     else:
         validation = run.validation
         if validation is None:
-            raise ToolkitError(f"{folder}: trained on all photos; name others with --data.")
+            raise ToolkitError(
+                f"{folder}: trained on all photos; name others with `data=DIR`.", path=folder
+            )
         labels, probabilities = validation.labels, validation.probabilities
         where = f"{counted(len(labels), 'photo')} held out from training"
     subject = f"{run.label}, one view, by Keras"
@@ -267,7 +314,7 @@ def _predicted(
         for answer in ensemble.answers(paths):
             if answer.broken:
                 ranges = ensemble.bundle.pixels.ranges
-                raise ToolkitError(_complaint(paths, ranges, reporter))
+                raise DataError(_complaint(paths, ranges, reporter))
             notes += [
                 (paths[done + number], note)
                 for number, each in answer.notes.items()
@@ -286,7 +333,7 @@ def _evaluate_submission(
     path: Path, labelled: LabelledPhotos, metric: Metric, positive: str | None
 ) -> Evaluation:
     if labelled.labels is None:
-        raise UsageError("A submission is scored against --labels FILE.")
+        raise UsageError("A submission is scored against `labels=FILE`.")
     held = hold_to_labels(path, labelled.labels, positive)
     found = _evaluation(str(path), held.photos, held.classes, {str(path): held.answers}, metric)
     if held.ranked is None:
@@ -328,11 +375,12 @@ def _complaint(paths: Sequence[Path], ranges: Ranges, reporter: Reporter) -> str
     if not any(path.exists() for path in paths):
         return (
             f"None of the {len(paths)} labelled photos is there; the first is looked for at "
-            f"{paths[0]}. Name their folder with --photos beside --labels, or all with --data."
+            f"{paths[0]}. Name their folder with `photos=DIR` beside `labels=FILE`, or all with "
+            "`data=DIR`."
         )
     lines = broken_photos(paths, ranges, reporter)
     return (
-        f"{len(lines)} of {len(paths)} labelled photos cannot be read. Mend or remove them:\n"
+        f"{len(lines)} of {len(paths)} labelled photos cannot be read. Fix or remove them:\n"
         f"{listing(lines, len(lines))}"
     )
 

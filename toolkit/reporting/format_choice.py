@@ -92,7 +92,8 @@ class _Wish:
         if not others:
             raise ToolkitError(
                 f"{self.sample.path}: has no column beside the ids '{self.sample.id_column}', so "
-                "it does not say what to answer. Leave it out (sample=FILE names another)."
+                "it does not say what to answer. Leave it out (`sample=FILE` names another).",
+                path=self.sample.path,
             )
         by_column = match_classes(others, self.classes, self.names)
         if len(by_column) == len(self.classes):
@@ -168,7 +169,7 @@ class _Wish:
             self._refuse(
                 f"has numbers with decimals in its only column, '{column}', and the bundle has "
                 f"{len(self.classes)} classes: it asks for a number on a scale. This toolkit "
-                "classifies; where labels are wanted, say format=labels"
+                "classifies; where labels are wanted, say `format='labels'`"
             )
         return False
 
@@ -216,13 +217,13 @@ class _Wish:
         )
 
     def _refuse(self, reason: str) -> NoReturn:
-        raise ToolkitError(f"{self.sample.path}: {reason}.")
+        raise ToolkitError(f"{self.sample.path}: {reason}.", path=self.sample.path)
 
 
 def _check_limits(found: AnswerFormat, classes: Sequence[str]) -> None:
     if found.kind == "top":
         if found.top > len(classes):
-            raise UsageError(f"top: Expected at most the {len(classes)} classes, not {found.top}.")
+            raise UsageError.of("top", found.top, f"Expected at most the {len(classes)} classes.")
         spaced = [name for name in classes if len(name.split()) != 1]
         if spaced:
             raise ToolkitError(

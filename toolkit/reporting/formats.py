@@ -34,11 +34,11 @@ class FormatOptions:
             UsageError: Names it.
         """
         if self.top is not None and (self.format == "probabilities" or self.positive is not None):
-            raise UsageError("top: Expected without format=probabilities and positive.")
+            raise UsageError("`top`: Expected without `format='probabilities'` and `positive`.")
         if self.format == "labels" and self.positive is not None:
-            raise UsageError("positive: Expected without format=labels.")
+            raise UsageError("`positive`: Expected without `format='labels'`.")
         if self.clip is not None and (self.format == "labels" or self.top is not None):
-            raise UsageError("clip: Expected where probabilities are written, not labels.")
+            raise UsageError("`clip`: Expected where probabilities are written, not labels.")
 
 
 AS_SAMPLED = FormatOptions()

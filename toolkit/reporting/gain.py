@@ -104,5 +104,6 @@ class Gain:
             place = ".".join(str(part) for part in error.errors()[0]["loc"])
             raise ToolkitError(
                 f"{path}: is not as 'toolkit evaluate' writes it ('{place}': "
-                f"{error.errors()[0]['msg']})."
+                f"{error.errors()[0]['msg']}).",
+                path=path,
             ) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,11 +16,17 @@ from toolkit.errors import ToolkitError, UsageError, listing
 from toolkit.files import write_json
 from toolkit.inference.bundle import load_bundle
 from toolkit.inference.ensemble import Ensemble
-from toolkit.inference.fast import FastJob, predict_fast
-from toolkit.inference.job import Outcome, file_numbers, job_identity, predict_request
+from toolkit.inference.finding import FULL, LABEL_EXACT, Skipping, chosen_plan
 from toolkit.inference.journal import Journal
-from toolkit.inference.plan import Plan
-from toolkit.inference.plans import FastOptions, chosen_plan, kept_path
+from toolkit.inference.plan import CascadePlan
+from toolkit.inference.predict import (
+    PredictionJob,
+    Predictions,
+    columns,
+    file_numbers,
+    job_identity,
+    predict_request,
+)
 from toolkit.progress import SILENT, Reporter, counted
 from toolkit.reporting.answer_files import write_answers
 from toolkit.reporting.format_choice import choose_format
@@ -32,7 +37,6 @@ from toolkit.reporting.submission import (
     latency_path,
     latency_report,
     manifest_path,
-    promise_of,
     write_manifest,
     write_probabilities,
 )
@@ -47,9 +51,10 @@ class Submitted:
 
     Attributes:
         files: What was written, by what it is: `submission`, `manifest`, `latency` and, where it
-            was asked for, `probabilities`.
+            was requested, `probabilities`.
         rows: Of the submission.
-        promise: How the labels stand to the exact ensemble's, in words.
+        method: `full`, `label-exact` or `cascade`.
+        guarantee: How the labels stand to the full ensemble's, in words.
         answer: What the submission holds.
         broken: Ids of photos that were answered with the class prior, with the reason.
         latency: The latency report.
@@ -57,7 +62,8 @@ class Submitted:
 
     files: Mapping[str, Path]
     rows: int
-    promise: str
+    method: str
+    guarantee: str
     answer: AnswerFormat
     broken: Mapping[str, str]
     latency: Mapping[str, Any]
@@ -70,7 +76,7 @@ def submit(
     settings: Mapping[str, Any],
     *,
     reading: Reading = AUTO,
-    fast: FastOptions | None = None,
+    skipping: Skipping = LABEL_EXACT,
     probabilities: Path | None = None,
     answer: FormatOptions = AS_SAMPLED,
     skip_broken: bool = False,
@@ -88,7 +94,7 @@ def submit(
             `Ensemble.load` takes them.
         reading: How the data folder is to be read, where that cannot be found by itself; what is
             not said here is taken as it was said when the bundle's networks were trained.
-        fast: How to give the exact ensemble's labels at less cost; None is the exact ensemble.
+        skipping: Which model calls may be skipped. Where probabilities are wanted none are.
         probabilities: Write them too, as CSV or Parquet by suffix.
         answer: What the submission shall hold, where the sample does not say so.
         skip_broken: Answer a broken photo with the class prior, instead of refusing.
@@ -100,82 +106,83 @@ def submit(
         UsageError: Names of files or settings do not fit together.
         ToolkitError: Bundle, data or device are not as expected, or photos are broken.
     """
-    check_paths(out, probabilities, fast.file if fast else None)
-    if fast and settings["tta_views"] != "fixed":
-        raise UsageError("--plan: a plan is made of fixed views. Leave --tta-views out.")
+    check_paths(out, probabilities, skipping.plan if isinstance(skipping.plan, Path) else None)
+    if skipping.allows_differences and settings["tta_views"] != "fixed":
+        raise UsageError("tta_views: Expected fixed views with a tolerance or a plan.")
     manifest = load_bundle(bundle)
     reading = reading.completed(manifest.data.reading, data)
     request = load_request(data, reading, reporter)
     wanted = choose_format(request, manifest.classes, manifest.names, answer)
-    if fast and wanted.needs_probabilities:
+    why_full = _why_full(wanted, probabilities)
+    if why_full and skipping.allows_differences:
         raise UsageError(
-            f"plan={fast.plan}: gives the exact ensemble's labels, not its probabilities, and "
-            f"those are wanted ({wanted.said}). Leave the plan out."
+            f"{'tolerance' if skipping.plan is None else 'plan'}: a cascade gives the full "
+            f"ensemble's labels, not its probabilities, and {why_full}. Leave it out."
         )
     ensemble = _loaded(bundle, request, settings, reporter)
     reporter.say(f"{data}: {request.found.line}")
     for warning in request.found.warnings:
         reporter.warn(warning)
     reporter.say(f"answer: {wanted.said}")
-    photos, classes = len(request.ids), len(ensemble.classes)
-    job = job_identity(ensemble, request, **{key: settings[key] for key in ANSWER_SETTINGS})
-    at_first = numbers = file_numbers(request)
-    columns, plan_job, plan_used = classes, None, None
-    if fast:
-        plan = chosen_plan(ensemble, fast, photos, reporter)
-        plan_used = _plan_file(ensemble, fast, photos), plan.sha256
-        plan_job = FastJob.of(
-            plan,
-            fast.certify,
-            photos,
-            seed=settings["seed"],
-            budget_ms=fast.budget_ms,
-        )
-        job = {**job, **plan_job.identity}
-        numbers, columns = at_first[plan_job.order], 1 + classes
-    outcome: Outcome
-    with Journal.held(out, job, columns, numbers) as journal:
-        if journal.thrown_away_for:
+    if why_full and skipping != FULL:
+        reporter.say(f"every member looks at every view: {why_full}")
+        skipping = FULL
+    plan = chosen_plan(ensemble, skipping, len(request.ids), reporter)
+    job = PredictionJob.of(
+        plan,
+        len(request.ids),
+        certify=skipping.certify,
+        seed=settings["seed"],
+        budget_ms=skipping.budget_ms,
+    )
+    identity = job_identity(ensemble, request, **{key: settings[key] for key in ANSWER_SETTINGS})
+    at_first = file_numbers(request)
+    with Journal.held(
+        out, {**identity, **job.identity}, columns(ensemble), at_first[job.order]
+    ) as journal:
+        if journal.discarded_for:
             reporter.say(
-                "the answers of an interrupted job are thrown away: it differs in "
-                f"{', '.join(journal.thrown_away_for)}"
+                "discarding the predictions of an interrupted job; settings changed: "
+                f"{', '.join(journal.discarded_for)}"
             )
-        if plan_job:
-            outcome = predict_fast(
-                ensemble, request, plan_job, journal, skip_broken=skip_broken, reporter=reporter
-            )
-        else:
-            outcome = predict_request(
-                ensemble, request, journal, skip_broken=skip_broken, reporter=reporter
-            )
-        _refuse_unread(outcome, request, reporter)
+        predictions = predict_request(
+            ensemble, request, job, journal, skip_broken=skip_broken, reporter=reporter
+        )
+        _refuse_unread(predictions, request, reporter)
         predicted = described_request(request)
         _refuse_changed(request, at_first)
-        latency = latency_report(ensemble, outcome)
+        latency = latency_report(ensemble, predictions)
         # Until the new one stands there, an older manifest would speak of other labels.
         manifest_path(out).unlink(missing_ok=True)
-        write_answers(out, wanted, request, outcome.probabilities, ensemble.classes)
+        write_answers(out, wanted, request, predictions.probabilities, ensemble.classes)
         if probabilities:
-            write_probabilities(probabilities, request, outcome, ensemble.classes)
+            write_probabilities(probabilities, request, predictions, ensemble.classes)
         write_json(latency_path(out), latency)
-        asked = {
+        chosen = {
             "data": str(data),
             "reading": reading.recorded(data),
             "skip_broken": skip_broken,
             **settings,
             "answer": asdict(answer),
+            "skipping": _recorded(skipping, plan),
         }
-        asked["plan"] = _said(fast, plan_job.plan) if fast and plan_job else "exact"
-        inputs = recorded(
-            manifest_path(out), predicted, outcome, plan=plan_used, probabilities=probabilities
-        )
-        write_manifest(manifest_path(out), out, ensemble, outcome, asked, inputs, wanted)
+        inputs = recorded(manifest_path(out), predicted, predictions, probabilities=probabilities)
+        write_manifest(manifest_path(out), out, ensemble, predictions, chosen, inputs, wanted)
         journal.remove()
     files = {"submission": out, "manifest": manifest_path(out), "latency": latency_path(out)}
     if probabilities:
         files["probabilities"] = probabilities
     rows = len(request.sample.ids) if request.sample else len(request.ids)
-    return Submitted(files, rows, promise_of(outcome), wanted, outcome.broken, latency)
+    return Submitted(
+        files, rows, plan.method, predictions.guarantee, wanted, predictions.broken, latency
+    )
+
+
+def _why_full(wanted: AnswerFormat, probabilities: Path | None) -> str:
+    """Say why every member has to look at every view; empty where labels are enough."""
+    if wanted.needs_probabilities:
+        return f"probabilities are wanted ({wanted.said})"
+    return "a file of probabilities is wanted" if probabilities else ""
 
 
 def _loaded(
@@ -194,15 +201,15 @@ def _loaded(
     return ensemble
 
 
-def _refuse_unread(outcome: Outcome, request: Request, reporter: Reporter) -> None:
+def _refuse_unread(predictions: Predictions, request: Request, reporter: Reporter) -> None:
     """Refuse to answer photos none of which could be read; warn where these are many.
 
     Raises:
         ToolkitError: None could.
     """
-    unread, photos = len(outcome.broken), len(request.ids)
+    unread, photos = len(predictions.broken), len(request.ids)
     if unread == photos:
-        reasons = [f"{id}: {reason}" for id, reason in outcome.broken.items()]
+        reasons = [f"{id}: {reason}" for id, reason in predictions.broken.items()]
         raise ToolkitError(
             f"none of the {counted(photos, 'photo')} to predict can be read, so that nothing is "
             f"answered:\n{listing(reasons)}"
@@ -229,24 +236,14 @@ def _refuse_changed(request: Request, at_first: NDArray[np.float64]) -> None:
         )
 
 
-def _plan_file(ensemble: Ensemble, fast: FastOptions, photos: int) -> Path:
-    """Return the file of the plan that was taken, relative where the bundle was named so."""
-    if fast.file:
-        return fast.file
-    kept = kept_path(ensemble, fast, photos)
-    return kept if ensemble.bundle.folder.is_absolute() else Path(os.path.relpath(kept))
-
-
-def _said(fast: FastOptions, plan: Plan) -> dict[str, Any]:
-    """Return what was asked of a plan, defaults filled in."""
-    if not plan.photos:
-        return {"plan": fast.plan}
-    said = {
-        "plan": fast.plan,
-        "certify": fast.certify,
-        "tolerance": plan.tolerance,
-        "confidence": plan.confidence,
+def _recorded(skipping: Skipping, plan: CascadePlan) -> dict[str, Any]:
+    """Return what was chosen of a plan, defaults filled in; the plan itself is recorded apart."""
+    chosen = {
+        "full": skipping.full,
+        "plan": str(skipping.plan) if isinstance(skipping.plan, Path) else None,
+        "certify": skipping.certify,
+        "budget_ms": skipping.budget_ms,
     }
-    if fast.budget_ms is not None:
-        said["budget_ms"] = fast.budget_ms
-    return said
+    if plan.search:
+        chosen |= {"tolerance": plan.search.tolerance, "confidence": plan.search.confidence}
+    return chosen

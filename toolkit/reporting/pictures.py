@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -19,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox, BboxBase
 from numpy.typing import NDArray
 
+from toolkit.inference.plan import CASCADE, Way
 from toolkit.reporting.style import (
     BLUE,
     DPI,
@@ -65,12 +65,11 @@ def draw_confusion(
     save_figure(confusion_figure(counts, classes, title), path)
 
 
-def draw_cost(table: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
-    """Draw what ways to predict cost against how often they give the exact ensemble's label.
+def draw_cost(table: Sequence[Way], title: str, path: Path) -> None:
+    """Draw what ways to predict cost against how often they give the full ensemble's label.
 
     Args:
-        table: One row a way, as `toolkit.inference.plan.Plan.table` holds them: `way`, `ms`,
-            `agreement`.
+        table: Of a plan.
         title: What was planned.
         path: The PNG to write.
     """
@@ -129,34 +128,34 @@ def confusion_figure(counts: NDArray[np.int64], classes: Sequence[str], title: s
 
 
 @matplotlib.rc_context(STYLE)
-def cost_figure(table: Sequence[Mapping[str, Any]], title: str = "") -> Figure:
+def cost_figure(table: Sequence[Way], title: str = "") -> Figure:
     """Build the figure of `draw_cost`, without a title where none is given."""
     figure = Figure((6.4, 4.2), layout="constrained")
     panel = figure.add_subplot()
     if title:
         head(figure, title)
     _draw_ways(panel, table)
-    panel.set_ylabel("labels other than the exact ensemble's, %")
+    panel.set_ylabel("labels other than the full ensemble's, %")
     _name_ways(panel, table)
     return figure
 
 
-def _draw_ways(panel: Axes, table: Sequence[Mapping[str, Any]]) -> None:
-    """Draw fast plans in one colour as a line, other ways in another as squares."""
-    fast = [row for row in table if row["way"].startswith("fast")]
-    if fast:
+def _draw_ways(panel: Axes, table: Sequence[Way]) -> None:
+    """Draw cascades in one colour as a line, other ways in another as squares."""
+    cascades = [row for row in table if row.way.startswith(CASCADE)]
+    if cascades:
         panel.plot(
-            [row["ms"] for row in fast],
-            [100 * (1 - row["agreement"]) for row in fast],
+            [row.ms for row in cascades],
+            [100 * (1 - row.agreement) for row in cascades],
             color=BLUE,
             marker="o",
             markersize=5,
-            label="fast plans, careful to bold",
+            label="cascades, conservative to aggressive",
         )
     for place, ways in _places(table).items():
-        exact = "exact" in ways
-        colour = INK if exact else ORANGE
-        panel.plot(*place, marker="D" if exact else "s", markersize=5, color=colour)
+        full = "full" in ways
+        colour = INK if full else ORANGE
+        panel.plot(*place, marker="D" if full else "s", markersize=5, color=colour)
     panel.set_xscale("log")
     panel.set_yscale("symlog", linthresh=2)
     panel.set_ylim(-0.3, 150)
@@ -165,11 +164,11 @@ def _draw_ways(panel: Axes, table: Sequence[Mapping[str, Any]]) -> None:
     panel.xaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:g}"[0] in "25" else "")
     panel.set_xlabel("inference, ms a photo (logarithmic)")
     panel.grid(visible=True)
-    if fast:
+    if cascades:
         panel.legend(loc="lower left")
 
 
-def _name_ways(panel: Axes, table: Sequence[Mapping[str, Any]]) -> None:
+def _name_ways(panel: Axes, table: Sequence[Way]) -> None:
     """Write the names of ways beside their places, where they cover nothing and no edge."""
     figure = panel.get_figure(root=True)
     assert figure is not None
@@ -200,11 +199,11 @@ def _name_ways(panel: Axes, table: Sequence[Mapping[str, Any]]) -> None:
             text.remove()
 
 
-def _places(table: Sequence[Mapping[str, Any]]) -> dict[tuple[float, float], list[str]]:
-    """Return the ways that are no fast plans, by cost and percentage of other labels."""
+def _places(table: Sequence[Way]) -> dict[tuple[float, float], list[str]]:
+    """Return the ways that are no cascades, by cost and percentage of other labels."""
     places: dict[tuple[float, float], list[str]] = {}
     for row in table:
-        if not row["way"].startswith("fast"):
-            place = (round(row["ms"], 3), round(100 * (1 - row["agreement"]), 3))
-            places.setdefault(place, []).append(row["way"])
+        if not row.way.startswith(CASCADE):
+            place = (round(row.ms, 3), round(100 * (1 - row.agreement), 3))
+            places.setdefault(place, []).append(row.way)
     return places

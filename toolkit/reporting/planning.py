@@ -12,14 +12,16 @@ from toolkit.data.reading import AUTO
 from toolkit.data.request import load_request
 from toolkit.errors import UsageError
 from toolkit.inference.bundle import load_bundle
-from toolkit.inference.certificate import exact_from_the_start, sample_size
+from toolkit.inference.certificate import label_exact_from_the_start, sample_size
 from toolkit.inference.ensemble import Ensemble
-from toolkit.inference.plan import Plan
-from toolkit.inference.planner import price
-from toolkit.inference.plans import FastOptions, find_plan, keep_plan, kept_path, within_budget
-from toolkit.inference.promise import Promise
+from toolkit.inference.finding import Skipping, find_plan, within_budget
+from toolkit.inference.guarantee import Guarantee, choose_sample
+from toolkit.inference.plan import CascadePlan, save_plan
 from toolkit.progress import SILENT, Reporter, counted
 from toolkit.reporting.pictures import draw_cost
+
+PLAN = Path("plan.json")
+"""Where a plan is written where nothing else is chosen."""
 
 
 @dataclass(frozen=True)
@@ -30,18 +32,19 @@ class Planned:
         plan: The plan.
         file: Where it is kept; its picture has the suffix `.png`.
         photos: How many it was made for.
-        sample: Of them would get their exact label to certify it; 0 where `promise` tells.
-        promise: What would hold, in words, where all labels would be exact; else empty.
+        sample: Of them would get the full ensemble to certify it; 0 where `guarantee` tells.
+        guarantee: What would hold, in words, where all labels would be the full ensemble's; else
+            empty.
         expected_ms: Mean inference cost a photo, the certificate and its chance of failing
             included.
         seconds: What planning took.
     """
 
-    plan: Plan
+    plan: CascadePlan
     file: Path
     photos: int
     sample: int
-    promise: str
+    guarantee: str
     expected_ms: float
     seconds: float
 
@@ -50,10 +53,10 @@ def make_and_draw(
     bundle: Path,
     data: Path,
     settings: Mapping[str, Any],
-    options: FastOptions,
+    skipping: Skipping,
     *,
     photos: int | None = None,
-    out: Path | None = None,
+    out: Path = PLAN,
     fresh: bool = False,
     reporter: Reporter = SILENT,
 ) -> Planned:
@@ -63,18 +66,19 @@ def make_and_draw(
         bundle: The bundle's folder.
         data: The data folder, for how many photos are to be predicted.
         settings: `tta`, `voting`, `device` and `batch`, as `Ensemble.load` takes them.
-        options: The promise.
+        skipping: The guarantee and the budget.
         photos: How many will be predicted, where the data folder does not tell.
-        out: The plan's file; None keeps it where `toolkit ensemble --plan fast` looks for it.
+        out: The plan's file; its picture is put beside it.
         fresh: Measure costs anew.
 
     Raises:
         UsageError: The plan's file has another suffix than `.json`.
         ToolkitError: The bundle has no held-out photos, or no plan is within the budget.
     """
-    if out and out.suffix.lower() != ".json":
+    if out.suffix.lower() != ".json":
         raise UsageError(
-            f"--out {out}: Expected a name that ends in .json. The picture beside it ends in .png."
+            f"out: Expected a name that ends in .json, received {out}. The picture beside it ends "
+            "in .png."
         )
     if photos is None:
         reading = AUTO.completed(load_bundle(bundle).data.reading, data)
@@ -86,16 +90,24 @@ def make_and_draw(
     for line in ensemble.details:
         reporter.detail(line)
     started = perf_counter()
-    plan = find_plan(ensemble, options.promise, count, fresh=fresh, reporter=reporter)
+    plan = find_plan(ensemble, skipping.guarantee, count, fresh=fresh, reporter=reporter)
     seconds = perf_counter() - started
-    affordable = within_budget(plan, options.budget_ms, count, options.certify)
-    file = out or kept_path(ensemble, options, count)
-    keep_plan(plan, file)
-    draw_cost(plan.table, f"{bundle}, {counted(ensemble.views, 'view')}", file.with_suffix(".png"))
-    sample = sample_size(affordable, count, options.certify)
-    certificate = exact_from_the_start(affordable, count, options.certify, sample)
-    if certificate:
-        return Planned(plan, file, count, sample, certificate.promise, plan.settled_ms, seconds)
-    promise = Promise(plan.tolerance, plan.confidence)
-    cost = price(affordable.candidates, plan.settled_ms, promise, count, plan.photos)
-    return Planned(plan, file, count, sample, "", cost / count, seconds)
+    affordable = within_budget(plan, skipping.budget_ms, count)
+    save_plan(plan, out)
+    search = plan.search
+    assert search is not None
+    draw_cost(search.table, f"{bundle}, {counted(ensemble.views, 'view')}", out.with_suffix(".png"))
+    sample = sample_size(affordable, count, "test")
+    certain = label_exact_from_the_start(affordable, count, "test", sample)
+    if certain:
+        return Planned(plan, out, count, sample, certain.guarantee, search.settled_ms, seconds)
+    cost = choose_sample(
+        count,
+        Guarantee(search.tolerance, search.confidence),
+        [each.risk for each in affordable.threshold_sets],
+        search.photos,
+        [each.ms for each in affordable.threshold_sets],
+        search.settled_ms,
+        search.full_ms,
+    ).expected_cost
+    return Planned(plan, out, count, sample, "", cost / count, seconds)

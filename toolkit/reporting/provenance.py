@@ -16,7 +16,7 @@ from toolkit.data.photo_file import photo_sha256
 from toolkit.data.request import Request
 from toolkit.errors import ToolkitError
 from toolkit.files import read_json, sha256_file, sha256_json
-from toolkit.inference.job import Outcome
+from toolkit.inference.predict import Predictions
 from toolkit.machine import usable_cores
 
 DIGITS = 8
@@ -87,10 +87,11 @@ MANIFEST_KEYS: Mapping[str, tuple[str, ...]] = {
     "latency": ("file", "sha256"),
     "submission": ("file", "sha256"),
     "bundle": ("folder", "sha256"),
-    "options": ("data", "reading", "skip_broken", "plan", "answer", *SETTINGS),
+    "options": ("data", "reading", "skip_broken", "skipping", "answer", *SETTINGS),
     "format": ("kind", "columns", "id_column", "answers", "classes", "all_classes"),
     "voting": ("name", "weights", "temperature"),
-    "promise": (),
+    "method": (),
+    "guarantee": (),
     "photos": (),
     "answered_with_class_prior": (),
     "device": ("provider", "device"),
@@ -100,7 +101,7 @@ MANIFEST_KEYS: Mapping[str, tuple[str, ...]] = {
 
 _RECORDED: Mapping[str, tuple[str, ...]] = {
     "request": ("ids_sha256", "photos_sha256", "photos"),
-    "plan": ("file", "sha256"),
+    "plan": ("steps", "rest"),
     "probabilities": ("values_sha256", "file", "sha256"),
     "threads": (),
 }
@@ -112,7 +113,7 @@ def holes(content: Mapping[str, Any], keys: Mapping[str, tuple[str, ...]]) -> It
     for key, parts in keys.items():
         if key not in content:
             yield key
-        elif content[key] is not None:  # An exact submission follows no plan.
+        else:
             there = content[key] if isinstance(content[key], dict) else {}
             yield from (f"{key}.{part}" for part in parts if part not in there)
 
@@ -120,9 +121,8 @@ def holes(content: Mapping[str, Any], keys: Mapping[str, tuple[str, ...]]) -> It
 def recorded(
     manifest: Path,
     request: Mapping[str, Any],
-    outcome: Outcome,
+    predictions: Predictions,
     *,
-    plan: tuple[Path, str] | None,
     probabilities: Path | None,
 ) -> dict[str, Any]:
     """Return what a manifest has to say for the submission to be made again.
@@ -130,21 +130,20 @@ def recorded(
     Args:
         manifest: Where it will stand.
         request: What was predicted, as `described_request` gives it.
-        outcome: The answers.
-        plan: File and hash of the plan of a fast job.
+        predictions: The answers.
         probabilities: The file of probabilities, where one was written.
 
     Returns:
         `typed_in`, the folder of the command, relative to the manifest; `request`, hashes of ids
-        and photos; `plan`; and `probabilities`, the hash of their values and the file.
+        and photos; `plan`, all of it; and `probabilities`, the hash of their values and the file.
     """
     return {
         "typed_in": _relative(Path.cwd(), manifest.resolve().parent),
         "request": request,
-        "plan": plan and {"file": str(plan[0]), "sha256": plan[1]},
+        "plan": predictions.plan.content,
         "probabilities": {
             "values_sha256": hashlib.sha256(
-                np.ascontiguousarray(outcome.probabilities, dtype="<f8").tobytes()
+                np.ascontiguousarray(predictions.probabilities, dtype="<f8").tobytes()
             ).hexdigest(),
             "file": str(probabilities) if probabilities else None,
             "sha256": sha256_file(probabilities) if probabilities else None,

@@ -18,14 +18,9 @@ from toolkit.errors import ToolkitError, UsageError, listing
 from toolkit.files import sha256_file
 from toolkit.inference.bundle import load_bundle
 from toolkit.inference.ensemble import MOST_THREADS_A_CORE
+from toolkit.inference.finding import FULL, Skipping
 from toolkit.inference.journal import journal_folder
-from toolkit.inference.plans import (
-    FastOptions,
-    folder_beside,
-    given_plan,
-    replaced_plans,
-    within_budget,
-)
+from toolkit.inference.plan import read_plan
 from toolkit.machine import usable_cores
 from toolkit.progress import SILENT, Reporter
 from toolkit.reporting.answered import rows_by_id
@@ -43,7 +38,6 @@ class Moved:
 
     bundle: Path | None = None
     data: Path | None = None
-    plan: Path | None = None
     device: str | None = None
 
 
@@ -81,7 +75,7 @@ class Reproduction:
         probabilities_same: Whether they are the same to the last bit, written to a file or not.
         largest_difference: Between two probabilities; None where there is no file to compare.
         differs: What is not as it was when the submission was made: versions, device, threads.
-        kept: Where the files that were made again are; None where they were thrown away.
+        kept: Where the files that were made again are; None where they were deleted.
         seconds: What making it again took.
     """
 
@@ -120,7 +114,7 @@ def reproduce(
     Args:
         manifest: The submission's manifest, or the submission, which has it beside it.
         moved: Where things are now.
-        keep: The folder for what is made again, which is thrown away without it. Interrupted, the
+        keep: The folder for what is made again, which is deleted without it. Interrupted, the
             same call with the same folder goes on where it stopped.
 
     Returns:
@@ -132,7 +126,6 @@ def reproduce(
     """
     made = Made.load(manifest_path(manifest) if manifest.suffix.lower() == ".csv" else manifest)
     bundle, data = _bundle(made, moved), _data(made, moved)
-    fast = _fast(made, moved, bundle)
     written = made.content["probabilities"]["file"]
     started = perf_counter()
     with tempfile.TemporaryDirectory(prefix="toolkit-reproduce-") as temporary:
@@ -148,7 +141,7 @@ def reproduce(
             out,
             _settings(made, moved),
             reading=Reading.of_record(made.options["reading"], data),
-            fast=fast,
+            skipping=_skipping(made),
             probabilities=probabilities,
             answer=FormatOptions(**made.options["answer"]),
             skip_broken=made.options["skip_broken"],
@@ -197,29 +190,12 @@ def _data(made: Made, moved: Moved) -> Path:
     return folder
 
 
-def _fast(made: Made, moved: Moved, bundle: Path) -> FastOptions | None:
-    asked, plan = made.options["plan"], made.content["plan"]
-    if asked == "exact" or plan is None:
-        return None
-    file = moved.plan or made.found(plan["file"])
-    if not moved.plan and not file.is_file():
-        # Plans that were found are kept beside their bundle, wherever that is now.
-        file = folder_beside(load_bundle(bundle)) / file.name
-    if not file.is_file():
-        raise ToolkitError(
-            f"{made.found(plan['file'])}: the plan of this fast submission is gone, and one made "
-            "anew would be another. Say where it is with --plan."
-        )
-    photos = int(made.content["photos"])
-    for each in [file] if moved.plan else [file, *replaced_plans(file)]:
-        options = FastOptions(**{**asked, "plan": str(each)})
-        there = within_budget(given_plan(options, each), options.budget_ms, photos, options.certify)
-        if there.sha256 == plan["sha256"]:
-            return options
-    raise ToolkitError(
-        f"{file}: another plan than the submission followed ({plan['sha256'][:12]}). Name that one "
-        "with --plan."
-    )
+def _skipping(made: Made) -> Skipping:
+    """Return the plan that the submission followed."""
+    plan, chosen = read_plan(made.content["plan"], f"{made.path}: plan"), made.options["skipping"]
+    if plan.method == "full":
+        return FULL
+    return Skipping(plan=plan, certify=chosen["certify"], budget_ms=chosen["budget_ms"])
 
 
 def _settings(made: Made, moved: Moved) -> dict[str, Any]:
@@ -319,7 +295,7 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         ("provider", then["device"]["provider"], now["device"]["provider"]),
         ("processor", then["device"]["device"], now["device"]["device"]),
         ("threads", then["threads"], now["threads"]),
-        ("promise", then["promise"], now["promise"]),
+        ("guarantee", then["guarantee"], now["guarantee"]),
     ]
     for name in sorted({*then["versions"], *now["versions"]}):
         pairs.append((name, then["versions"].get(name), now["versions"].get(name)))

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from toolkit.inference.bundle import Bundle
-from toolkit.inference.costs import Costs, measure_costs, pairs_of
+from toolkit.inference.calls import ModelKey
+from toolkit.inference.costs import Costs, keys_of, measure_costs
 from toolkit.inference.devices import Device
 from toolkit.inference.sessions import Sessions
 from toolkit.inference.timing import Timings
@@ -53,8 +54,8 @@ class Serving:
             batch=self.batch,
             timings=Timings(),
         )
-        pairs = pairs_of(self.bundle, [member.name for member in self.bundle.members])
-        measured = measure_costs(sessions, pairs, fresh=True, reporter=reporter)
+        keys = keys_of(self.bundle, [member.name for member in self.bundle.members])
+        measured = measure_costs(sessions, keys, fresh=True, reporter=reporter)
         return replace(self, measured=measured)
 
     def ms(self, names: Sequence[str], views: int) -> float | None:
@@ -65,7 +66,7 @@ class Serving:
         if self.measured is None:
             return None
         return views * sum(
-            self.measured.ms[member.name, member.precision]
+            self.measured.ms[ModelKey(member.name, member.precision)]
             for member in self.bundle.members
             if member.name in names
         )

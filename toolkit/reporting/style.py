@@ -51,7 +51,7 @@ def check_picture(path: Path) -> None:
         UsageError: The suffix is another.
     """
     if path.suffix.lower() != ".png":
-        raise UsageError(f"{path}: Expected a picture's name that ends in .png.")
+        raise UsageError(f"{path}: Expected a picture's name that ends in .png.", path=path)
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -17,10 +17,10 @@ from toolkit.data.pixels import DECODER_VERSION
 from toolkit.data.request import Request
 from toolkit.errors import UsageError
 from toolkit.files import sha256_file, write_json, written_whole
-from toolkit.inference.cascade import BROKEN
+from toolkit.inference.calls import ModelKey
 from toolkit.inference.ensemble import Ensemble
-from toolkit.inference.fast import FastOutcome
-from toolkit.inference.job import Outcome
+from toolkit.inference.executor import BROKEN
+from toolkit.inference.predict import Predictions
 from toolkit.inference.timing import percentiles
 from toolkit.inference.views import VIEWS
 from toolkit.machine import package_versions, peak_memory_bytes
@@ -42,7 +42,7 @@ def check_paths(out: Path, probabilities: Path | None, plan: Path | None = None)
     Args:
         out: The submission that will be written, with other files beside it.
         probabilities: Likewise.
-        plan: A plan that will be read.
+        plan: The file of a plan that will be read.
 
     Raises:
         UsageError: A suffix is not known, two files would be written under one name, or one over
@@ -50,7 +50,7 @@ def check_paths(out: Path, probabilities: Path | None, plan: Path | None = None)
     """
     if probabilities and probabilities.suffix.lower() not in PROBABILITY_SUFFIXES:
         raise UsageError(
-            f"--probabilities {probabilities}: Expected a name that ends in "
+            f"probabilities: {probabilities}: Expected a name that ends in "
             f"{' or '.join(PROBABILITY_SUFFIXES)}."
         )
     written = [
@@ -62,15 +62,15 @@ def check_paths(out: Path, probabilities: Path | None, plan: Path | None = None)
     absolute = [path.absolute() for path in written]
     if plan and plan.absolute() in absolute:
         raise UsageError(
-            f"--plan {plan}: this submission's own files would be written over it. Pass another "
-            "--out."
+            f"plan: {plan}: this submission's own files would be written over it. Choose another "
+            "name for the submission."
         )
     for path in absolute:
         if absolute.count(path) > 1:
             raise UsageError(
-                f"{path}: two files would be written there. Expected other names for --out "
-                f"(its manifest has the suffix .json, and {latency_path(out).name} is beside it) "
-                "and --probabilities."
+                f"{path}: two files would be written there. Expected other names for the "
+                f"submission (its manifest has the suffix .json, and {latency_path(out).name} is "
+                "beside it) and the probabilities."
             )
 
 
@@ -89,10 +89,10 @@ def latency_path(out: Path) -> Path:
 
 
 def write_probabilities(
-    path: Path, request: Request, outcome: Outcome, classes: tuple[str, ...]
+    path: Path, request: Request, predictions: Predictions, classes: tuple[str, ...]
 ) -> None:
     """Write one row a photo and one column a class, as CSV or Parquet by suffix."""
-    table = pd.DataFrame(outcome.probabilities, columns=list(classes))
+    table = pd.DataFrame(predictions.probabilities, columns=list(classes))
     table.insert(0, request.columns[0], list(request.ids))
     with written_whole(path) as temporary:
         if path.suffix.lower() == ".csv":
@@ -105,7 +105,7 @@ def write_manifest(
     path: Path,
     submission: Path,
     ensemble: Ensemble,
-    outcome: Outcome,
+    predictions: Predictions,
     options: Mapping[str, Any],
     inputs: Mapping[str, Any],
     answered: AnswerFormat,
@@ -116,7 +116,7 @@ def write_manifest(
         path: The manifest.
         submission: Its submission, already written, as its latency report is.
         ensemble: What answered.
-        outcome: The answers.
+        predictions: The answers.
         options: What was asked for.
         inputs: As `toolkit.reporting.provenance.recorded` gives them.
         answered: The submission's format.
@@ -138,10 +138,11 @@ def write_manifest(
             ),
             "temperature": ensemble.voting.temperature,
         },
-        "promise": promise_of(outcome),
-        "photos": len(outcome.probabilities),
-        "answered_with_class_prior": outcome.broken,
-        "device": _device(ensemble, outcome),
+        "method": predictions.plan.method,
+        "guarantee": predictions.guarantee,
+        "photos": len(predictions.probabilities),
+        "answered_with_class_prior": predictions.broken,
+        "device": _device(ensemble, predictions),
         "threads": ensemble.threads,
         "notes": list(ensemble.notes),
         "versions": {
@@ -154,53 +155,46 @@ def write_manifest(
     write_json(path, content)
 
 
-def promise_of(outcome: Outcome) -> str:
-    """Say how the labels stand to the exact ensemble's."""
-    if isinstance(outcome, FastOutcome):
-        return outcome.certificate.promise
-    return "every label is the exact ensemble's"
-
-
-def latency_report(ensemble: Ensemble, outcome: Outcome) -> dict[str, Any]:
+def latency_report(ensemble: Ensemble, predictions: Predictions) -> dict[str, Any]:
     """Return what prediction cost.
 
     Args:
         ensemble: With its timings.
-        outcome: Of the job.
+        predictions: Of the job.
 
     Returns:
         Percentiles in milliseconds with the number of samples, the raw samples, rate and memory.
     """
     timings = ensemble.timings
-    fast = fast_report(outcome) if isinstance(outcome, FastOutcome) else None
-    done = len(outcome.probabilities) - outcome.resumed
+    done = len(predictions.probabilities) - predictions.resumed
+    rate = predictions.photos_per_second
     return {
         "schema_version": SCHEMA_VERSION,
-        **_device(ensemble, outcome),
+        **_device(ensemble, predictions),
         "notes": list(ensemble.notes),
         "threads": ensemble.threads,
         "batch": ensemble.sessions.batch,
         "views": ensemble.views,
-        "precision": sorted(
-            {m.precision for m in ensemble.bundle.members if m.name in ensemble.member_names}
-            | (outcome.precisions if isinstance(outcome, FastOutcome) else set())
-        ),
+        "precision": predictions.precisions,
         "photos": done,
-        "photos_of_an_earlier_sitting": outcome.resumed,
+        "resumed_photos": predictions.resumed,
         "end_to_end": {
-            "seconds": round(outcome.seconds, 3),
-            "photos_per_second": round(rate, 3) if (rate := outcome.photos_per_second) else None,
+            "seconds": round(predictions.seconds, 3),
+            "photos_per_second": round(rate, 3) if rate else None,
         },
         "inference": {
             "seconds": round(timings.inference_ms / 1e3, 3),
             "ms_a_photo": round(timings.inference_ms / done, 3) if done else None,
-            "runs_a_photo": round(timings.runs / done, 3) if done else None,
+            "calls_a_photo": round(timings.calls / done, 3) if done else None,
+            "full_calls_a_photo": len(predictions.plan.weights) * ensemble.views,
         },
-        "fast": fast,
+        "method": predictions.plan.method,
+        "guarantee": predictions.guarantee,
+        "cascade": cascade_report(predictions),
         "load_ms": _rounded(timings.load),
         "first_run_ms": _rounded(timings.first),
         "stages": {
-            work: {"unit": _unit(work, ensemble, fast=fast is not None), **percentiles(samples)}
+            work: {"unit": _unit(work), **percentiles(samples)}
             for work, samples in timings.samples.items()
         },
         "peak_memory_bytes": peak_memory_bytes(),
@@ -210,59 +204,57 @@ def latency_report(ensemble: Ensemble, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def fast_report(outcome: FastOutcome) -> dict[str, Any]:
-    """Return what the fast ensemble did: how many photos left where, and what is promised.
+def cascade_report(predictions: Predictions) -> dict[str, Any] | None:
+    """Return what a cascade did: how many photos exited where, and what is guaranteed.
 
     Args:
-        outcome: Of the job.
+        predictions: Of the job.
 
     Returns:
-        `promise` in words, the `certificate`, the `steps` with the runs of each and how many photos
-        left after it, and how many were `sampled` and got their `exact` label in the end.
+        The `certificate`, the `steps` with the calls of each and how many photos exited after it,
+        how many were `sampled`, and how many others got the `full` ensemble's label in the end.
+        None where no plan was searched.
     """
-    plan, certificate = outcome.plan, outcome.certificate
-    photos = len(outcome.left)
+    plan, certificate = predictions.plan, predictions.certificate
+    if plan.search is None:
+        return None
+    photos = len(predictions.exit_step)
     steps: list[dict[str, Any]] = []
-    for number, runs in enumerate(plan.steps if certificate.shipped else ()):
-        left = int((outcome.left == number).sum())
+    for number, calls in enumerate(plan.steps if certificate.accepted else ()):
+        exited = int((predictions.exit_step == number).sum())
         steps.append(
             {
-                "runs": [f"{run.member} {run.precision}, {VIEWS[run.view].name}" for run in runs],
-                "photos": left,
-                "share": left / photos,
+                "calls": [f"{call.key}, {VIEWS[call.view].name}" for call in calls],
+                "photos": exited,
+                "share": exited / photos,
             }
         )
-    unread = int((outcome.left == BROKEN).sum())
-    exact = photos - sum(step["photos"] for step in steps) - outcome.sampled - unread
+    unread = int((predictions.exit_step == BROKEN).sum())
+    full = photos - sum(step["photos"] for step in steps) - predictions.sampled - unread
+    accepted = plan.threshold_sets[certificate.accepted - 1] if certificate.accepted else None
     return {
-        "promise": certificate.promise,
         "plan_sha256": plan.sha256,
-        "expected_ms_a_photo": (
-            plan.candidates[certificate.shipped - 1].figures["ms"]
-            if certificate.shipped
-            else plan.settled_ms
-        ),
-        "exact_ms_a_photo": plan.exact_ms,
+        "expected_ms_a_photo": accepted.ms if accepted else plan.search.settled_ms,
+        "full_ms_a_photo": plan.search.full_ms,
         "certificate": asdict(certificate),
-        "sampled": outcome.sampled,
+        "sampled": predictions.sampled,
         "steps": steps,
-        "exact": {"photos": exact, "share": exact / photos},
+        "full": {"photos": full, "share": full / photos},
     }
 
 
-def _device(ensemble: Ensemble, outcome: Outcome) -> dict[str, str]:
-    others = outcome.providers if isinstance(outcome, FastOutcome) else ()
-    providers = dict.fromkeys([ensemble.provider, *others])
+def _device(ensemble: Ensemble, predictions: Predictions) -> dict[str, str]:
+    providers = dict.fromkeys([ensemble.provider, *predictions.providers])
     return {"provider": ", ".join(providers), "device": ensemble.device.name}
 
 
-def _unit(work: str, ensemble: Ensemble, *, fast: bool) -> str:
-    if work in ("decode", "decode again", "views"):
-        return "ms a photo"
-    if fast:  # It runs images singly chosen.
-        return "ms an image, by runs"
-    return f"ms a batch of {ensemble.sessions.batch} photos x {ensemble.views} views"
+def _unit(work: str) -> str:
+    return {
+        "decode": "ms a photo",
+        "views": "ms a photo and step",
+        "voting": "ms a window of photos",
+    }.get(work, "ms an image, by runs")
 
 
-def _rounded(values: Mapping[str, float]) -> dict[str, float]:
-    return {name: round(value, 2) for name, value in values.items()}
+def _rounded(values: Mapping[ModelKey, float]) -> dict[str, float]:
+    return {str(key): round(value, 2) for key, value in values.items()}

@@ -105,8 +105,8 @@ def sixteen_bit_policy() -> str:
 
     if not gpu_is_visible():
         raise ToolkitError(
-            f"--mixed-precision: no GPU is visible to Keras's backend "
-            f"'{keras.backend.backend()}' (see 'toolkit doctor'); leave the option out."
+            f"`mixed_precision=True`: no GPU is visible to Keras's backend "
+            f"'{keras.backend.backend()}' (see `doctor()`); leave it out."
         )
     return "mixed_float16"
 

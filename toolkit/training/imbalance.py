@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.errors import ToolkitError, suggestion
+from toolkit.errors import RecipeError, suggestion
 from toolkit.metrics import have_order
 from toolkit.training.recipe import Recipe
 
@@ -26,14 +26,14 @@ def check_classes(recipe: Recipe, classes: Sequence[str]) -> None:
     if isinstance(recipe.class_weights, Mapping):
         for name in recipe.class_weights:
             if name not in classes:
-                raise ToolkitError(
+                raise RecipeError(
                     f"{recipe.backbone}: class_weights: unknown class '{name}'. "
-                    f"{suggestion(name, classes)}"
+                    f"{suggestion(name, classes)}",
                 )
     if "val_kappa" in recipe.watched and not have_order(classes):
-        raise ToolkitError(
+        raise RecipeError(
             f"{recipe.backbone}: val_kappa: Expected classes named by numbers, whose order counts; "
-            f"received {', '.join(classes[:5])}{', ...' if len(classes) > 5 else ''}."
+            f"received {', '.join(classes[:5])}{', ...' if len(classes) > 5 else ''}.",
         )
 
 

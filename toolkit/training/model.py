@@ -10,7 +10,7 @@ import keras
 from numpy.typing import NDArray
 
 from toolkit.data.pixels import Pixels
-from toolkit.errors import ToolkitError
+from toolkit.errors import RecipeError
 from toolkit.training.recipe import Dense, Head, Recipe
 from toolkit.training.registry import Backbone, PixelScaling, find_backbone
 
@@ -132,7 +132,9 @@ def load_imagenet(model: keras.Model, backbone: Backbone, folder: Path | None) -
         base.load_weights(path)
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise ToolkitError(f"{path}: no weights for {backbone.constructor} ({reason}).") from None
+        raise RecipeError(
+            f"{path}: no weights for {backbone.constructor} ({reason}).", path=path
+        ) from None
 
 
 def reestimate_batch_norm(model: keras.Model, batches: Iterable[Pixels]) -> None:
@@ -210,9 +212,9 @@ def _downloaded(backbone: Backbone, base: keras.Model) -> keras.Model:
         # Keras raises a bare Exception where a download fails; anything else is a bug.
         if "URL fetch failure" not in str(error):
             raise
-        raise ToolkitError(
+        raise RecipeError(
             f"The ImageNet weights of {backbone.name} cannot be downloaded (no network?). Pass "
-            f"--pretrained DIR with {backbone.weights_file} in it, or --pretrained none."
+            f"`pretrained=DIR` with {backbone.weights_file} in it, or `pretrained='none'`."
         ) from None
     return downloaded
 

@@ -32,7 +32,7 @@ def predict_run(
         BrokenPhotoError: A photo cannot be read.
     """
     pixels = run.data.pixels
-    pixels.check(run.folder, "Train it again with --fresh")
+    pixels.check(run.folder, "Train it again with `fresh=True`")
     facts = survey(paths, reporter)
     notes = (
         (path, note)

@@ -216,7 +216,7 @@ class Recipe(_Section):
         batch_size: Photos a training step.
         validation_fraction: Share of the photos that is held out, in every class.
         seed: Of the head's first weights, the order of photos, augmentation and dropout.
-        weights: What the backbone starts from; `--pretrained` overrules it.
+        weights: What the backbone starts from; the argument `pretrained` overrules it.
         pixels: How 0..255 enters the network: `unit` as 0..1, `raw` as it is, `symmetric` as -1..1,
             `own` as the backbone was pretrained with.
         batch_norm_momentum: Of the backbone's batch normalization; none leaves Keras's.

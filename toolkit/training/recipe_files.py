@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel
 
 from toolkit.data.augmentor import Augmentor
-from toolkit.errors import ToolkitError, suggestion
+from toolkit.errors import RecipeError, ToolkitError, suggestion
 from toolkit.training.recipe import Recipe
 from toolkit.training.registry import BACKBONES, find_backbone
 
@@ -43,7 +43,7 @@ class RecipeSet:
         """
         find_backbone(backbone)
         if backbone not in self.recipes:
-            raise ToolkitError(
+            raise RecipeError(
                 f"recipe set '{self.name}' has no {backbone}.yaml. "
                 f"{suggestion(backbone, self.recipes)}"
             )
@@ -96,7 +96,7 @@ def copy_set(name: str, target: Path) -> str:
     """
     source = set_folder(name)
     if target.exists():
-        raise ToolkitError(f"{target}: exists already. Name a new folder.")
+        raise RecipeError(f"{target}: exists already. Name a new folder.", path=target)
     target.mkdir(parents=True)
     for path in sorted(source.glob("*.yaml")):
         shutil.copyfile(path, target / path.name)
@@ -111,14 +111,14 @@ def set_folder(name: str) -> Path:
     """
     is_shipped, is_own = name in shipped_sets(), (Path(name) / SET_FILE).is_file()
     if is_shipped and is_own:
-        raise ToolkitError(
+        raise RecipeError(
             f"recipe set '{name}': comes with the toolkit, and here is a folder of that name. "
             f"Pass ./{name} for the folder, or rename it."
         )
     folder = _shipped() / name if is_shipped else Path(name)
     if not (folder / SET_FILE).is_file():
         own = (str(path.parent) for path in Path(name).parent.glob(f"*/{SET_FILE}"))
-        raise ToolkitError(
+        raise RecipeError(
             f"recipe set '{name}': no such set, and no folder with a {SET_FILE}. "
             f"{suggestion(name, [*shipped_sets(), *own])}"
         )
@@ -131,9 +131,9 @@ def recipe_from_yaml(path: Path) -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ToolkitError as error:
-        raise ToolkitError(f"{path}: {error}") from None
+        raise RecipeError(f"{path}: {error}", path=path) from None
     except pydantic.ValidationError as error:
-        raise ToolkitError(_explain(error, lambda key: path)) from None
+        raise RecipeError(_explain(error, lambda key: path)) from None
 
 
 def _shipped() -> Path:
@@ -147,8 +147,8 @@ def _load(folder: Path) -> RecipeSet:
     unknown = set(files) - {"set", "augmentor", *BACKBONES}
     if unknown:
         path = files[min(unknown)]
-        raise ToolkitError(
-            f"{path}: unknown backbone '{path.stem}'. {suggestion(path.stem, BACKBONES)}"
+        raise RecipeError(
+            f"{path}: unknown backbone '{path.stem}'. {suggestion(path.stem, BACKBONES)}", path=path
         )
     set_name = folder.resolve().name
     recipes = {
@@ -157,8 +157,9 @@ def _load(folder: Path) -> RecipeSet:
         if backbone in files
     }
     if not recipes:
-        raise ToolkitError(
-            f"{folder}: the recipe set has no recipe. Add a file such as xception.yaml."
+        raise RecipeError(
+            f"{folder}: the recipe set has no recipe. Add a file such as xception.yaml.",
+            path=folder,
         )
     return RecipeSet(set_name, str(shared.get("description", "")), recipes)
 
@@ -168,7 +169,7 @@ def _augmentor_steps(path: Path) -> list[Any]:
     try:
         Augmentor(steps)
     except ToolkitError as error:
-        raise ToolkitError(f"{path}: {error}") from None
+        raise RecipeError(f"{path}: {error}", path=path) from None
     return steps
 
 
@@ -179,14 +180,16 @@ def _recipe(
     for key in ("set", "backbone", "augmentor"):
         if key in own or key in shared:
             culprit = path if key in own else shared_path
-            raise ToolkitError(f"{culprit}: {key}: is given by the names of folder and files.")
+            raise RecipeError(
+                f"{culprit}: {key}: is given by the names of folder and files.", path=culprit
+            )
     content = {**shared, **own, "set": set_name, "backbone": path.stem, "augmentor": steps}
     content["description"] = str(own.get("description", shared.get("description", "")))
     known = {*shared, *Recipe.model_fields}
     try:
         return Recipe.model_validate(content)
     except pydantic.ValidationError as error:
-        raise ToolkitError(
+        raise RecipeError(
             _explain(error, lambda key: path if key in own or key not in known else shared_path)
         ) from None
 
@@ -208,19 +211,23 @@ def _read_yaml(path: Path, kind: type) -> Any:
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
-        raise ToolkitError(f"{path}: no such file.") from None
+        raise RecipeError(f"{path}: no such file.", path=path) from None
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise ToolkitError(f"{path}: {line}cannot be read as YAML ({error.problem}).") from None
+        raise RecipeError(
+            f"{path}: {line}cannot be read as YAML ({error.problem}).", path=path
+        ) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ToolkitError(
-            f"{path}: cannot be read as YAML ({' '.join(str(error).split())})."
+        raise RecipeError(
+            f"{path}: cannot be read as YAML ({' '.join(str(error).split())}).", path=path
         ) from None
     if content is None:
         return kind()
     if not isinstance(content, kind):
         expected = "keys and values" if kind is dict else "a list"
-        raise ToolkitError(f"{path}: Expected {expected}, received {type(content).__name__}.")
+        raise RecipeError(
+            f"{path}: Expected {expected}, received {type(content).__name__}.", path=path
+        )
     return content
 
 

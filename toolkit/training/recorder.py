@@ -78,7 +78,8 @@ class Recorder(keras.callbacks.Callback):
         if not np.isfinite(figures["loss"]):
             raise ToolkitError(
                 f"{self._folder}: the loss became {figures['loss']} in epoch {epoch + 1}. "
-                "Lower optimizer.learning_rate in the recipe."
+                "Lower optimizer.learning_rate in the recipe.",
+                path=self._folder,
             )
         progress = self._progress
         progress.stage_epoch = epoch + 1

@@ -41,7 +41,7 @@ class Backbone:
 
     @property
     def weights_file(self) -> str:
-        """Name of the file with its ImageNet weights in a folder given as `--pretrained`."""
+        """Name of the file with its ImageNet weights in a folder of weights."""
         return f"{self.name}_imagenet_notop.weights.h5"
 
 
@@ -107,5 +107,9 @@ def find_backbone(name: str) -> Backbone:
         UsageError: There is none of that name; the message has the nearest one.
     """
     if name not in BACKBONES:
-        raise UsageError(f"unknown backbone '{name}'. {suggestion(name, BACKBONES)}")
+        raise UsageError(
+            f"unknown backbone '{name}'. {suggestion(name, BACKBONES)}",
+            argument="backbones",
+            value=name,
+        )
     return BACKBONES[name]

@@ -6,13 +6,13 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 import pydantic
 from numpy.typing import NDArray
-from pydantic import Field, PositiveInt
+from pydantic import ConfigDict, Field, PositiveInt
 
 from toolkit.artifacts import (
     Count,
@@ -25,7 +25,7 @@ from toolkit.artifacts import (
     read_artifact,
 )
 from toolkit.data.pixels import PixelDefinition
-from toolkit.errors import ToolkitError
+from toolkit.errors import RunError
 from toolkit.files import (
     read_json,
     regular_file,
@@ -141,18 +141,18 @@ class Validation:
         Raises:
             ToolkitError: The file is missing, damaged, or does not fit the run.
         """
-        arrays = read_arrays(path, _TRAIN_AGAIN, _VALIDATION_KEYS)
+        arrays = read_arrays(path, _TRAIN_AGAIN, _VALIDATION_KEYS, RunError)
         ids, labels, groups, probabilities = (arrays[key] for key in _VALIDATION_KEYS)
         classes = len(data.classes)
         if wrong := check_predictions(ids, labels, groups, classes):
-            raise ToolkitError(f"{path}: {wrong}. {_TRAIN_AGAIN}")
+            raise RunError(f"{path}: {wrong}. {_TRAIN_AGAIN}", path=path)
         if wrong := check_probabilities(probabilities, (data.validation_photos, classes)):
-            raise ToolkitError(f"{path}: probabilities: {wrong}. {_TRAIN_AGAIN}")
+            raise RunError(f"{path}: probabilities: {wrong}. {_TRAIN_AGAIN}", path=path)
         return cls(ids, labels, groups, probabilities)
 
 
 _VALIDATION_KEYS = ("ids", "labels", "groups", "probabilities")
-_TRAIN_AGAIN = "Train the run again with --fresh."
+_TRAIN_AGAIN = "Train the run again with `fresh=True`."
 
 
 @artifact
@@ -226,12 +226,15 @@ class Run(RunManifest):
             ToolkitError: `model.keras` is missing or was changed.
         """
         if not self.model_path.exists():
-            raise ToolkitError(f"{self.model_path}: the file is missing. {_TRAIN_AGAIN}")
+            raise RunError(
+                f"{self.model_path}: the file is missing. {_TRAIN_AGAIN}", path=self.model_path
+            )
         regular_file(self.model_path)
         if sha256_file(self.model_path) != self.model_sha256:
-            raise ToolkitError(
+            raise RunError(
                 f"{self.model_path}: is not the network that {MANIFEST} beside it tells of. Put "
-                "that one back, or train the run again with --fresh."
+                "that one back, or train the run again with `fresh=True`.",
+                path=self.model_path,
             )
 
     @property
@@ -245,7 +248,7 @@ class Run(RunManifest):
             return None
         path = self.folder / VALIDATION
         if not path.is_file():
-            raise ToolkitError(f"{path}: the file is missing. Train the run again with --fresh.")
+            raise RunError(f"{path}: the file is missing. {_TRAIN_AGAIN}", path=path)
         return Validation.load(path, self.data)
 
     @property
@@ -268,16 +271,21 @@ class Run(RunManifest):
             )
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())
-            raise ToolkitError(f"{path}: cannot be read ({reason}). {_TRAIN_AGAIN}") from None
+            raise RunError(
+                f"{path}: cannot be read ({reason}). {_TRAIN_AGAIN}", path=path
+            ) from None
         for column in ("stage", *_HISTORY_NUMBERS, *numbers):
             if column not in table:
-                raise ToolkitError(f"{path}: {column}: the column is missing. {_TRAIN_AGAIN}")
+                raise RunError(
+                    f"{path}: {column}: the column is missing. {_TRAIN_AGAIN}", path=path
+                )
             if column != "stage" and not _is_numeric(table[column]):
-                raise ToolkitError(f"{path}: {column}: Expected numbers. {_TRAIN_AGAIN}")
+                raise RunError(f"{path}: {column}: Expected numbers. {_TRAIN_AGAIN}", path=path)
         if len(table) != self.epochs:
-            raise ToolkitError(
+            raise RunError(
                 f"{path}: Expected a row for each of the {self.epochs} epochs, received "
-                f"{len(table)}. {_TRAIN_AGAIN}"
+                f"{len(table)}. {_TRAIN_AGAIN}",
+                path=path,
             )
         rows = table.astype(object).where(table.notna(), None).to_dict("records")
         return [{str(key): value for key, value in row.items()} for row in rows]
@@ -309,15 +317,18 @@ def load_run(folder: Path) -> Run:
     """
     if not (folder / MANIFEST).is_file():
         state = "a run that is not finished" if (folder / PROGRESS).is_file() else "no run"
-        raise ToolkitError(f"{folder}: {state} (no {MANIFEST}). Train it with 'toolkit train'.")
+        raise RunError(
+            f"{folder}: {state} (no {MANIFEST}). Train it with 'toolkit train'.", path=folder
+        )
     content = read_json(folder / MANIFEST)
     if content.get("schema_version") != SCHEMA_VERSION:
-        raise ToolkitError(
+        raise RunError(
             f"{folder / MANIFEST}: schema_version: Expected {SCHEMA_VERSION}, "
-            f"received {content.get('schema_version')!r}. Train it again with --fresh."
+            f"received {content.get('schema_version')!r}. Train it again with `fresh=True`.",
+            path=folder / MANIFEST,
         )
     del content["schema_version"]
-    manifest = read_artifact(RunManifest, content, folder / MANIFEST, _TRAIN_AGAIN)
+    manifest = read_artifact(RunManifest, content, folder / MANIFEST, _TRAIN_AGAIN, RunError)
     return Run(
         folder=folder,
         recipe=recipe_from_yaml(folder / RECIPE),
@@ -382,6 +393,8 @@ class Progress:
         seconds: Time that the epochs in `history` took.
     """
 
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
+
     identity: dict[str, Any]
     stage: int = 0
     stage_epoch: int = 0
@@ -416,11 +429,14 @@ class Progress:
         path = folder / PROGRESS
         content = read_json(path)
         if content.pop("schema_version", None) != SCHEMA_VERSION:
-            raise ToolkitError(f"{path}: written by another version of the toolkit; pass --fresh.")
-        progress = read_artifact(cls, content, path, "Pass --fresh.")
+            raise RunError(
+                f"{path}: written by another version of the toolkit; pass `fresh=True`.", path=path
+            )
+        progress = read_artifact(cls, content, path, "Pass `fresh=True`.", RunError)
         if not 0 <= progress.best_epoch <= len(progress.history):
-            raise ToolkitError(
+            raise RunError(
                 f"{path}: best_epoch: Expected 0 to {len(progress.history)}, received "
-                f"{progress.best_epoch}. Pass --fresh."
+                f"{progress.best_epoch}. Pass `fresh=True`.",
+                path=path,
             )
         return progress

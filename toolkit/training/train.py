@@ -18,7 +18,7 @@ from toolkit.data.holdout import Prepared, prepare
 from toolkit.data.labelled import load_labelled
 from toolkit.data.pixels import Square
 from toolkit.data.reading import AUTO, Reading
-from toolkit.errors import ToolkitError, UsageError, listing, nearest
+from toolkit.errors import RunError, ToolkitError, UsageError, listing, nearest
 from toolkit.files import (
     held,
     remove_folder,
@@ -27,6 +27,7 @@ from toolkit.files import (
     sha256_json,
     write_text,
 )
+from toolkit.machine import usable_cores
 from toolkit.processes import Call, Outcome, import_quietly, in_own_process, in_own_processes
 from toolkit.progress import SILENT, Relayed, Reporter, Works, counted
 from toolkit.training.at_once import (
@@ -109,6 +110,22 @@ class TrainingOptions:
     threads: int | None = None
     checkpoint_every_s: float = 120.0
 
+    def check(self) -> None:
+        """Refuse values that are out of range.
+
+        Raises:
+            UsageError: Names the first.
+        """
+        if self.pretrained_missing not in ("error", "none"):
+            raise UsageError.of(
+                "pretrained_missing", self.pretrained_missing, "Expected error or none."
+            )
+        least = {"workers": 1, "jobs": 1, "threads": 1, "seed": 0, "split_seed": 0}
+        for name, low in {**least, "checkpoint_every_s": 0}.items():
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise UsageError.of(name, value, f"Expected at least {low}.")
+
 
 def train(
     recipes: RecipeSet,
@@ -137,7 +154,7 @@ def train(
     if importlib.util.find_spec("keras") is None:
         raise ToolkitError("Training needs Keras: pip install 'toolkit[train]'.")
     if options.tensorboard and importlib.util.find_spec("tensorboard") is None:
-        raise ToolkitError("--tensorboard: pip install 'toolkit[train,tensorboard]' first.")
+        raise ToolkitError("`tensorboard=True`: pip install 'toolkit[train,tensorboard]' first.")
     chosen = [recipes.recipe(backbone) for backbone in backbones]
     starts = [_weights_start(recipe, options) for recipe in chosen]
     backend = choose_backend()
@@ -146,7 +163,10 @@ def train(
         _check_augmentor(recipe)
     if options.mixed_precision:
         in_own_process(_check_sixteen_bits, environment={"KERAS_BACKEND": backend})
-    busy = f"{options.runs}: another process is training here. Wait for it, or pass another --runs."
+    busy = (
+        f"{options.runs}: another process is training here. Wait for it, or pass another "
+        "`runs=DIR`."
+    )
     with held(options.runs / LOCK, busy):
         dataset = load_labelled(options.data, options.reading, reporter)
         reporter.say(f"{options.data}: {dataset.found.line}")
@@ -192,6 +212,11 @@ def train(
         return [runs[plan.folder] for plan in plans]
 
 
+def default_workers() -> int:
+    """Return how many threads prepare batches where none are named."""
+    return min(4, usable_cores())
+
+
 def run_folder(runs: Path, recipe: Recipe, name: str | None) -> Path:
     """Return `runs/<set>/<backbone>[-name]`."""
     return runs / recipe.set / (f"{recipe.backbone}-{name}" if name else recipe.backbone)
@@ -224,9 +249,11 @@ def _weights_start(recipe: Recipe, options: TrainingOptions) -> _WeightsStart:
         return _WeightsStart(chosen == "imagenet", None, "")
     folder = Path(chosen)
     if not folder.is_dir():
-        raise UsageError(
-            f"--pretrained {chosen}: Expected imagenet, none or a folder. "
-            f"{nearest(chosen, ('imagenet', 'none'))}".rstrip()
+        raise UsageError.of(
+            "pretrained",
+            chosen,
+            "Expected imagenet, none or a folder. "
+            f"{nearest(chosen, ('imagenet', 'none'))}".rstrip(),
         )
     path = folder / find_backbone(recipe.backbone).weights_file
     if path.is_file():
@@ -234,8 +261,9 @@ def _weights_start(recipe: Recipe, options: TrainingOptions) -> _WeightsStart:
     if options.pretrained_missing == "none":
         return _WeightsStart(False, None, "")
     raise ToolkitError(
-        f"{path}: no such file. Put the weights there, or pass --pretrained-missing none to train "
-        f"{recipe.backbone} from nothing."
+        f"{path}: no such file. Put the weights there, or pass `pretrained_missing='none'` to "
+        f"train {recipe.backbone} from nothing.",
+        path=path,
     )
 
 
@@ -243,14 +271,13 @@ def _check_augmentor(recipe: Recipe) -> None:
     try:
         Augmentor(recipe.augmentor, recipe.image_size).check(recipe.stored_square.size)
     except ToolkitError as error:
-        raise ToolkitError(
-            f"{recipe.set}/{recipe.backbone} at image_size {recipe.image_size}: {error}"
-        ) from None
+        where = f"{recipe.set}/{recipe.backbone} at image_size {recipe.image_size}"
+        raise error.within(where) from None
 
 
 def _check_name(name: str | None) -> None:
     if name is not None and not re.fullmatch(r"\w[\w.-]*", name):
-        raise UsageError(f"--name {name}: Expected letters, digits, '_', '.' and '-'.")
+        raise UsageError.of("name", name, "Expected letters, digits, '_', '.' and '-'.")
 
 
 def _plan(
@@ -324,9 +351,10 @@ def _known_identity(folder: Path) -> dict[str, Any] | None:
 def _refuse_another(folder: Path, known: dict[str, Any], identity: dict[str, Any]) -> None:
     changed = _changed_keys(known, identity)
     if changed:
-        raise ToolkitError(
-            f"{folder}: holds a run with another {', '.join(changed)}. Pass --name NAME to train "
-            "beside it, or --fresh to throw it away."
+        raise RunError(
+            f"{folder}: holds a run with another {', '.join(changed)}. Pass `name=NAME` to train "
+            "beside it, or `fresh=True` to discard it.",
+            path=folder,
         )
 
 
@@ -423,12 +451,12 @@ def _failure(failed: Mapping[Path, Exception], count: int) -> Exception:
         if not isinstance(error, ToolkitError):
             error.add_note(f"while {folder} was trained")
             return error
+        if count == 1:
+            return error if str(folder) in str(error) else error.within(folder)
     messages = [
         str(error) if str(folder) in str(error) else f"{folder}: {error}"
         for folder, error in failed.items()
     ]
-    if count == 1:
-        return ToolkitError(messages[0])
     return ToolkitError(
         f"{len(messages)} of {counted(count, 'training')} failed:\n{listing(messages)}"
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.inference.ensemble import Ensemble
-from toolkit.inference.plans import CERTAIN, FAST, FastOptions
+from toolkit.inference.finding import LABEL_EXACT
 from toolkit.reporting.page.sources import DEFAULTS, Artifacts, Submission
 from toolkit.training.recipe_files import shipped_twin
 from toolkit.training.run import RECIPE, Run
@@ -111,8 +111,7 @@ def _ensemble(found: Artifacts, submission: Submission) -> Command:
             parts += [_option(key), str(asked[key])]
     if asked.get("skip_broken"):
         parts.append("--skip-broken")
-    if isinstance(asked["plan"], Mapping):
-        parts += _plan(submission, asked["plan"])
+    parts += _skipping(submission, asked["skipping"])
     parts += _where("submission", submission.path, option="--out")
     written = manifest.get("probabilities") or {}
     if written.get("file"):
@@ -120,12 +119,13 @@ def _ensemble(found: Artifacts, submission: Submission) -> Command:
     return Command(shlex.join(parts), f"made the submission, {_moment(manifest['created'])}")
 
 
-def _plan(submission: Submission, asked: Mapping[str, Any]) -> list[str]:
-    plan = str(asked["plan"])
-    parts = ["--plan", plan if plan in (FAST, CERTAIN) else _typed(submission.found(plan))]
+def _skipping(submission: Submission, chosen: Mapping[str, Any]) -> list[str]:
+    parts = ["--full"] if chosen["full"] else []
+    if chosen["plan"]:
+        parts += ["--plan", _typed(submission.found(chosen["plan"]))]
     for key in ("certify", "tolerance", "confidence", "budget_ms"):
-        value = asked.get(key)
-        if value is not None and value != getattr(FastOptions, key):
+        value = chosen.get(key)
+        if value is not None and value != getattr(LABEL_EXACT, key):
             parts += [_option(key), str(value)]
     return parts
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from toolkit.inference.bundle import QuantizationTrial
-from toolkit.inference.plan import Plan
-from toolkit.inference.views import VIEWS
+from toolkit.inference.plan import PlanSearch
 from toolkit.reporting.page.charts import Chart, cost_chart
 
 BARS = 24
@@ -44,10 +43,10 @@ class StageRow:
 
 @dataclass(frozen=True)
 class FlowStep:
-    """Where photos leave the cascade: after which runs, how many, and their share."""
+    """Where photos exit: after which calls, how many, and their share."""
 
     name: str
-    runs: str
+    calls: str
     photos: int
     share: float
     kind: str
@@ -61,37 +60,30 @@ class CostSection:
         latency: The latency report, or empty.
         stages: One row a stage.
         precisions: What the export tried.
-        flow: How many photos left where; empty where every photo got the exact ensemble.
-        fast: The fast ensemble's own report, or empty.
-        plan: The plan, or None.
-        chart: Ways to predict, by cost and agreement; None without a plan.
+        flow: How many photos exited where; empty where there was no cascade.
+        cascade: The cascade's own report, or empty.
+        search: What a plan was found from, or None.
+        chart: Ways to predict, by cost and agreement; None without that.
     """
 
     latency: Mapping[str, Any]
     stages: tuple[StageRow, ...]
     precisions: tuple[QuantizationTrial, ...]
     flow: tuple[FlowStep, ...]
-    fast: Mapping[str, Any]
-    plan: Plan | None
+    cascade: Mapping[str, Any]
+    search: PlanSearch | None
     chart: Chart | None
-
-    @property
-    def steps(self) -> tuple[str, ...]:
-        """The plan's steps in words."""
-        steps = self.plan.steps if self.plan else ()
-        return tuple(
-            "; ".join(f"{run.member} {run.precision}, {VIEWS[run.view].name}" for run in step)
-            for step in steps
-        )
 
 
 def cost_section(
-    latency: Mapping[str, Any], precisions: tuple[QuantizationTrial, ...], plan: Plan | None
+    latency: Mapping[str, Any],
+    precisions: tuple[QuantizationTrial, ...],
+    search: PlanSearch | None,
 ) -> CostSection | None:
     """Describe what predicting costs; None where nothing is known of it."""
-    if not latency and not precisions and plan is None:
+    if not latency and not precisions and search is None:
         return None
-    fast = latency.get("fast") or {}
+    cascade = latency.get("cascade") or {}
     return CostSection(
         latency=latency,
         stages=tuple(
@@ -99,10 +91,10 @@ def cost_section(
             for name, row in latency.get("stages", {}).items()
         ),
         precisions=precisions,
-        flow=_flow(fast, int(latency.get("photos", 0))),
-        fast=fast,
-        plan=plan,
-        chart=cost_chart(plan.table) if plan else None,
+        flow=_flow(cascade),
+        cascade=cascade,
+        search=search,
+        chart=cost_chart(search.table) if search else None,
     )
 
 
@@ -122,16 +114,14 @@ def _stage(name: str, row: Mapping[str, Any], samples: list[float]) -> StageRow:
     )
 
 
-def _flow(fast: Mapping[str, Any], photos: int) -> tuple[FlowStep, ...]:
-    if not fast or not fast.get("steps"):
+def _flow(cascade: Mapping[str, Any]) -> tuple[FlowStep, ...]:
+    if not cascade or not cascade.get("steps"):
         return ()
-    total = int(fast["certificate"]["photos"]) or photos
-    sampled = int(fast["sampled"])
-    steps = [FlowStep("sample", "drawn at random to certify on", sampled, sampled / total, "exact")]
-    for number, step in enumerate(fast["steps"], start=1):
-        runs = "; ".join(step["runs"])
-        steps.append(FlowStep(f"step {number}", runs, step["photos"], step["share"], "fast"))
-    exact = fast["exact"]
-    told = "never clear enough"
-    steps.append(FlowStep("exact", told, exact["photos"], exact["share"], "exact"))
+    photos, sampled = int(cascade["certificate"]["photos"]), int(cascade["sampled"])
+    steps = [FlowStep("sample", "drawn at random to certify on", sampled, sampled / photos, "full")]
+    for number, step in enumerate(cascade["steps"], start=1):
+        calls = "; ".join(step["calls"])
+        steps.append(FlowStep(f"step {number}", calls, step["photos"], step["share"], "exited"))
+    full = cascade["full"]
+    steps.append(FlowStep("full", "never clear enough", full["photos"], full["share"], "full"))
     return tuple(steps)

@@ -6,8 +6,8 @@ import base64
 import datetime
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,12 @@ class Report:
 
 
 def report(
-    sources: Sources, out: Path, *, photos: bool = True, reporter: Reporter = SILENT
+    sources: Sources,
+    out: Path,
+    *,
+    photos: bool = True,
+    wording: Callable[[str], str] = str,
+    reporter: Reporter = SILENT,
 ) -> Report:
     """Write a page of all that is there.
 
@@ -103,6 +108,9 @@ def report(
         sources: Where the parts are.
         out: The HTML file.
         photos: Whether photos are embedded.
+        wording: What turns the way to a missing part, which names calls and arguments as Python,
+            into other words.
+        reporter: Where progress is shown.
 
     Raises:
         ToolkitError: A part is not as expected, or there is none.
@@ -110,6 +118,8 @@ def report(
     found = gather(sources, reporter)
     reporter.say("drawing the page")
     page = page_of(found, photos=photos)
+    missing = {section: wording(way) for section, way in page.missing.items()}
+    page = replace(page, missing=missing)
     write_text(out, render(page))
     return Report(out, tuple(summary(found, page.scored)))
 
@@ -128,9 +138,7 @@ def page_of(found: Artifacts, *, photos: bool = True) -> Page:
         if judged.views > 1:
             views = views_section(bundle, validation, judged, album)
         else:
-            missing["views"] = (
-                "One view a photo was used. 'toolkit ensemble --tta 4' looks at four."
-            )
+            missing["views"] = "One view per photo was used. `predict(tta=4)` looks at four."
     elif "ensemble" in missing:
         missing.setdefault("views", missing["ensemble"])
     submission = found.submission
@@ -155,7 +163,7 @@ def page_of(found: Artifacts, *, photos: bool = True) -> Page:
         cost=cost_section(
             submission.latency if submission else {},
             bundle.precisions if bundle else (),
-            found.plan,
+            found.plan.search if found.plan else None,
         ),
         provenance=provenance_section(found),
         embedded=(

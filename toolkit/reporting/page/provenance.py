@@ -75,7 +75,7 @@ def _facts(found: Artifacts, manifest: Mapping[str, Any]) -> list[tuple[str, str
     if manifest:
         device = manifest["device"]
         facts.append(("predicted on", f"{device['provider']}, {device['device']}"))
-        facts.append(("promise", str(manifest["promise"])))
+        facts.append(("guarantee", str(manifest["guarantee"])))
         prior = len(manifest["answered_with_class_prior"])
         facts.append(("answered with the class prior", f"{prior} photos that cannot be read"))
     if found.bundle:

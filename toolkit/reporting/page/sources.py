@@ -12,15 +12,15 @@ import numpy as np
 from toolkit.data.labels import read_labels
 from toolkit.data.overview import Overview, overview
 from toolkit.data.reading import AUTO
-from toolkit.errors import ToolkitError
+from toolkit.errors import ToolkitError, argument
 from toolkit.files import read_json, sha256_file
 from toolkit.inference.bundle import Bundle, BundleValidation, load_bundle, load_validation
-from toolkit.inference.plan import Plan, load_plan
-from toolkit.inference.plans import folder_beside
+from toolkit.inference.plan import CascadePlan, load_plan, read_plan
 from toolkit.metrics import doubt
 from toolkit.progress import SILENT, Reporter
 from toolkit.reporting.answered import read_answers
 from toolkit.reporting.gain import Gain
+from toolkit.reporting.planning import PLAN
 from toolkit.reporting.provenance import MANIFEST_KEYS, Made, holes
 from toolkit.reporting.submission import SCHEMA_VERSION, latency_path, manifest_path
 from toolkit.training.run import Run, finished_runs
@@ -31,13 +31,25 @@ DEFAULTS = {
     "bundle": Path("bundle"),
     "submission": Path("submission.csv"),
     "gain": Path("gain.json"),
+    "plan": PLAN,
 }
 
 LATENCY_KEYS = {
     **dict.fromkeys(("provider", "device", "notes", "photos", "views", "batch", "threads"), ()),
-    **dict.fromkeys(("stages", "load_ms", "first_run_ms", "peak_memory_bytes"), ()),
+    **dict.fromkeys(
+        (
+            "method",
+            "guarantee",
+            "cascade",
+            "stages",
+            "load_ms",
+            "first_run_ms",
+            "peak_memory_bytes",
+        ),
+        (),
+    ),
     "end_to_end": ("seconds", "photos_per_second"),
-    "inference": ("ms_a_photo", "runs_a_photo"),
+    "inference": ("ms_a_photo", "calls_a_photo", "full_calls_a_photo"),
 }
 """Keys of a latency report that the page tells, with the keys in them."""
 
@@ -52,7 +64,7 @@ class Sources:
         bundle: The bundle's folder.
         submission: The submission's CSV; its manifest and latency report are beside it.
         labels: A CSV of the true labels of the photos that the submission answers.
-        gain: What `toolkit evaluate --gain` wrote.
+        gain: What `Gain.save` wrote.
     """
 
     data: Path | None = None
@@ -94,7 +106,8 @@ class Artifacts:
         bundle: The bundle.
         validation: What its members say of the held-out photos.
         submission: The submission.
-        plan: The plan that the submission followed, else one made for this bundle.
+        plan: The plan that the submission followed, where it was searched, else one of this bundle
+            that `toolkit plan` wrote.
         truth: The true category by id of photos that the submission answers.
         gain: Of this bundle over its best member, on those photos.
         missing: By section, how to get what is missing.
@@ -106,7 +119,7 @@ class Artifacts:
     bundle: Bundle | None = None
     validation: BundleValidation | None = None
     submission: Submission | None = None
-    plan: Plan | None = None
+    plan: CascadePlan | None = None
     truth: Mapping[str, str] | None = None
     gain: Gain | None = None
     missing: Mapping[str, str] | None = None
@@ -166,7 +179,7 @@ def gather(sources: Sources, reporter: Reporter = SILENT) -> Artifacts:
     elif bundle:
         missing["ensemble"] = (
             "The members trained on all photos, so none are left to judge them on. Train with "
-            "'toolkit train-all' and export again."
+            "`train()` and export again."
         )
     submission = _submission(sources, missing, remarks)
     runs = _runs(sources, bundle, missing, remarks)
@@ -174,14 +187,14 @@ def gather(sources: Sources, reporter: Reporter = SILENT) -> Artifacts:
     truth = _truth(sources, submission, missing)
     folder = _place(sources.data, "data")
     if folder is None:
-        missing["data"] = "No data/ here. Name the data folder with --data."
+        missing["data"] = "No data/ here. Name the data folder with `data=DIR`."
     said = runs[0].data.reading if runs else {}
     reading = AUTO.completed(said, folder) if folder else AUTO
     photos = overview(folder, reading, reporter) if folder else None
     if not (photos or runs or bundle or submission):
         raise ToolkitError(
             "nothing to report on: no data/, runs/, bundle/ or submission.csv here. Name them with "
-            "--data, --runs, --bundle and --submission."
+            "`data`, `runs`, `bundle` and `submission`."
         )
     gain = _gain(sources, bundle, remarks)
     found = Artifacts(photos, runs, bundle, validation, submission, plan, truth, gain, missing)
@@ -191,7 +204,7 @@ def gather(sources: Sources, reporter: Reporter = SILENT) -> Artifacts:
 def _place(named: Path | None, part: str) -> Path | None:
     """Return where a part is; None where nothing was named and nothing is at the usual place."""
     if named is not None and not named.exists():
-        raise ToolkitError(f"--{part} {named}: no such file or folder.")
+        raise ToolkitError(f"{argument(part, named)}: no such file or folder.")
     path = named or DEFAULTS[part]
     return path if path.exists() else None
 
@@ -199,7 +212,7 @@ def _place(named: Path | None, part: str) -> Path | None:
 def _bundle(sources: Sources, missing: dict[str, str]) -> Bundle | None:
     folder = _place(sources.bundle, "bundle")
     if folder is None:
-        told = "No bundle/ here. Make one with 'toolkit export', or name it with --bundle."
+        told = "No bundle/ here. Make one with `export()`, or name it with `bundle=DIR`."
         missing.update(dict.fromkeys(("ensemble", "views"), told))
         return None
     return load_bundle(folder)
@@ -210,7 +223,7 @@ def _submission(sources: Sources, missing: dict[str, str], remarks: list[str]) -
     if path is None:
         missing["cost"] = (
             "No submission.csv here. Make one with 'toolkit ensemble', or name it with "
-            "--submission."
+            "`submission=FILE`."
         )
         return None
     manifest = _beside(manifest_path(path), MANIFEST_KEYS, remarks)
@@ -269,8 +282,7 @@ def _runs(
     found = finished_runs(folder) if folder else []
     if not found:
         missing["training"] = (
-            "No finished runs here. Train with 'toolkit train-all', or name their folder with "
-            "--runs."
+            "No finished runs here. Train with `train()`, or name their folder with `runs=DIR`."
         )
         return ()
     by_model = {run.model_sha256: run for run in found}
@@ -284,22 +296,16 @@ def _runs(
     return tuple(members or found)
 
 
-def _plan(bundle: Bundle | None, submission: Submission | None) -> Plan | None:
-    if bundle is None:
+def _plan(bundle: Bundle | None, submission: Submission | None) -> CascadePlan | None:
+    if submission and submission.manifest:
+        source = f"{manifest_path(submission.path)}: plan"
+        followed = read_plan(submission.manifest["plan"], source)
+        if followed.search:
+            return followed
+    if bundle is None or not DEFAULTS["plan"].is_file():
         return None
-    plans = []
-    for path in sorted(folder_beside(bundle).glob("*.json"), key=lambda one: one.stat().st_mtime):
-        try:
-            plan = load_plan(path)
-        except ToolkitError:
-            continue  # Not every JSON in that folder need be a plan.
-        if plan.bundle == bundle.sha256:
-            plans.append(plan)
-    fast = (submission.latency.get("fast") if submission else None) or {}
-    followed = [plan for plan in plans if plan.sha256 == fast.get("plan_sha256")]
-    tta = submission.manifest.get("options", {}).get("tta") if submission else None
-    likely = [plan for plan in plans if tta in (None, plan.views)]
-    return next(iter([*followed[-1:], *likely[-1:]]), None)
+    plan = load_plan(DEFAULTS["plan"])
+    return plan if plan.bundle == bundle.sha256 else None
 
 
 def _doubts(found: Artifacts) -> list[str]:
@@ -335,15 +341,19 @@ def _truth(
         if submission:
             missing["test"] = (
                 "The true labels of the submission's photos were not named. Where you have them, "
-                "pass --labels FILE."
+                "pass `labels=FILE`."
             )
         return None
     if submission is None:
-        raise ToolkitError(f"--labels {sources.labels}: there is no submission to score.")
+        raise ToolkitError(
+            f"{argument('labels', sources.labels)}: there is no submission to score."
+        )
     truth = read_labels(sources.labels)
     unanswered = [id for id in truth if id not in submission.answers]
     if unanswered:
-        raise ToolkitError(f"{submission.path}: has no row for '{unanswered[0]}'.")
+        raise ToolkitError(
+            f"{submission.path}: has no row for '{unanswered[0]}'.", path=submission.path
+        )
     return truth
 
 

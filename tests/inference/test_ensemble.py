@@ -1,13 +1,8 @@
-"""The engine: right answers, whatever the batch, and no more work or memory than needed."""
+"""The ensemble in Python: right answers, whatever the batch, and arguments that are checked."""
 
 from __future__ import annotations
 
-import gc
-import threading
-import weakref
-from collections import Counter
 from pathlib import Path
-from time import sleep
 from typing import Any
 
 import numpy as np
@@ -18,11 +13,9 @@ from PIL import Image
 from toolkit.data.augmentor import Augmentor, photo_seed
 from toolkit.data.pixels import BrokenPhotoError, Square, load
 from toolkit.errors import ToolkitError, UsageError
-from toolkit.inference import engine as module
 from toolkit.inference.bundle import load_bundle
-from toolkit.inference.engine import BATCHES_AHEAD
+from toolkit.inference.calls import ModelKey
 from toolkit.inference.ensemble import Ensemble
-from toolkit.inference.sessions import MemberSession
 from toolkit.inference.views import VIEWS
 from toolkit.inference.voting import choose_voting
 
@@ -144,88 +137,6 @@ def test_a_batch_of_broken_photos_is_answered_too(tiny_bundle, hostile_photos: P
     assert np.isnan(answer.probabilities).all()
 
 
-def test_a_network_that_answers_no_numbers_is_an_error(
-    tiny_bundle, photos: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Otherwise its photos would pass for broken ones."""
-    ensemble = loaded(tiny_bundle, voting="uniform")
-    real = MemberSession.run
-
-    def run(session: Any, placed: Any, count: int) -> Any:
-        answer = real(session, placed, count)
-        answer[0, 0] = np.inf
-        return answer
-
-    monkeypatch.setattr(MemberSession, "run", run)
-    with pytest.raises(ToolkitError, match=r"'alpha' .* not finite"):
-        ensemble.predict(photos)
-
-
-def test_each_photo_is_decoded_once_for_all_sizes_and_views(
-    tiny_bundle, photos: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    decoded: Counter[Path] = Counter()
-    real = module.read_photo
-
-    def decode(path: Path, ranges: Any) -> Any:
-        decoded[path] += 1
-        return real(path, ranges)
-
-    monkeypatch.setattr(module, "read_photo", decode)
-    loaded(tiny_bundle, tta=4, voting="uniform", batch=4).predict(photos)
-    assert decoded == dict.fromkeys(photos, 1)
-
-
-@pytest.mark.parametrize("count", [40, 400])
-def test_memory_does_not_grow_with_the_number_of_photos(
-    tiny_bundle, photos: list[Path], monkeypatch: pytest.MonkeyPatch, count: int
-) -> None:
-    """At no moment are there more photos, decoded or being so, than the batches ahead."""
-    batch, alive, most = 4, 0, 0
-    lock = threading.Lock()
-    real = module.Engine._look
-
-    def gone() -> None:
-        nonlocal alive
-        with lock:
-            alive -= 1
-
-    def look(engine: Any, photo: Any, number: int) -> Any:
-        nonlocal alive, most
-        with lock:
-            alive += 1
-            most = max(most, alive)
-        seen = real(engine, photo, number)
-        weakref.finalize(seen, gone)
-        return seen
-
-    monkeypatch.setattr(module.Engine, "_look", look)
-    ensemble = loaded(tiny_bundle, batch=batch)
-    for _ in ensemble.answers([photos[n % 11] for n in range(count)]):
-        sleep(0.001)  # A slow reader: decoding has all the time to run ahead.
-    gc.collect()
-    assert alive == 0
-    assert 2 * batch <= most <= (1 + BATCHES_AHEAD) * batch
-
-
-def test_decoding_stops_when_the_caller_leaves(
-    tiny_bundle, photos: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    started = []
-    real = module.Engine._look
-
-    def look(engine: Any, photo: Any, number: int) -> Any:
-        started.append(number)
-        return real(engine, photo, number)
-
-    monkeypatch.setattr(module.Engine, "_look", look)
-    answers = loaded(tiny_bundle, batch=1).answers(photos * 20)
-    next(answers)
-    answers.close()
-    assert max(started) <= 1 + BATCHES_AHEAD
-    assert not [t for t in threading.enumerate() if t.name.startswith("decode")]
-
-
 class TestRandomViews:
     """`tta_views="augmentor"`: as training drew them, but the same at every call."""
 
@@ -291,7 +202,8 @@ class TestTimings:
         ensemble = loaded(tiny_bundle, voting="alpha=1,gamma=1", batch=5)
         ensemble.predict(photos)
         timings = ensemble.timings
-        assert set(timings.load) == set(timings.first) == {"alpha fp32", "gamma int8"}
+        keys = {ModelKey("alpha", "fp32"), ModelKey("gamma", "int8")}
+        assert set(timings.load) == set(timings.first) == keys
         assert {work: len(samples) for work, samples in timings.samples.items()} == {
             "decode": 11,
             "views": 11,
@@ -299,6 +211,7 @@ class TestTimings:
             "model alpha fp32": 2,
             "model gamma int8": 2,
         }
+        assert timings.calls == 22
         assert all(ms > 0 for samples in timings.samples.values() for ms in samples)
 
     def test_broken_photos_count_for_nothing(self, tiny_bundle, hostile_photos: Path) -> None:
@@ -329,7 +242,7 @@ class TestLoad:
             ({"tta_views": "random"}, r"tta_views: Expected fixed or augmentor, received 'random'"),
             ({"batch": 0}, r"batch: Expected at least 1, received 0\."),
             ({"threads": -1}, r"threads: Expected at least 1, received -1\."),
-            ({"voting": "best"}, "no such voting"),
+            ({"voting": "best"}, "voting: this bundle has no such voting"),
             ({"device": "gpu"}, "received 'gpu'"),
         ],
     )

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest, hypergeom
 
-from toolkit.inference.promise import (
-    Promise,
+from toolkit.inference.guarantee import (
+    Guarantee,
     accepted,
     choose_sample,
     draw_sample,
@@ -16,30 +16,30 @@ from toolkit.inference.promise import (
 
 DRAWS = 2000
 PHOTOS = 2000
-PROMISE = Promise(tolerance=0.01, confidence=0.95)
+GUARANTEE = Guarantee(tolerance=0.01, confidence=0.95)
 SAMPLE = 265
 """The smallest in which no disagreement certifies 1 % of 2,000 photos."""
 
 
-def broken_promises(wrong: list[int]) -> int:
+def broken_guarantees(wrong: list[int]) -> int:
     """Count the draws after which too many of the labels that are not in the sample differ.
 
     Candidate j disagrees on the photos numbered below `wrong[j]`.
     """
-    allowed, each = PROMISE.allowed(PHOTOS), np.array(wrong)
+    allowed, each = GUARANTEE.allowed(PHOTOS), np.array(wrong)
     drawn = (draw_sample(PHOTOS, SAMPLE, seed) for seed in range(DRAWS))
     found = np.array([np.searchsorted(numbers, each) for numbers in drawn])
     broken = 0
     for row, values in zip(found, p_values(PHOTOS, allowed, SAMPLE, found), strict=True):
-        shipped = accepted(values, PROMISE.confidence)
+        shipped = accepted(values, GUARANTEE.confidence)
         broken += bool(shipped) and each[shipped - 1] - row[shipped - 1] > allowed
     return broken
 
 
 def test_a_tolerance_allows_whole_photos() -> None:
-    assert Promise(0.01, 0.95).allowed(649) == 6
-    assert Promise(0.01, 0.95).allowed(300) == 3
-    assert Promise(0.01, 0.95).allowed(99) == 0
+    assert Guarantee(0.01, 0.95).allowed(649) == 6
+    assert Guarantee(0.01, 0.95).allowed(300) == 3
+    assert Guarantee(0.01, 0.95).allowed(99) == 0
 
 
 def test_p_values_are_the_share_of_samples_by_brute_force() -> None:
@@ -74,24 +74,24 @@ def test_a_sample_is_drawn_evenly_and_without_replacement() -> None:
 
 
 def test_the_promise_is_kept_at_the_boundary_and_not_by_being_timid() -> None:
-    broken = broken_promises([PROMISE.allowed(PHOTOS) + 1])
+    broken = broken_guarantees([GUARANTEE.allowed(PHOTOS) + 1])
     assert broken > 0.03 * DRAWS
     assert binomtest(broken, DRAWS, 0.05, alternative="greater").pvalue > 0.01
 
 
 def test_trying_many_plans_costs_no_confidence() -> None:
-    allowed = PROMISE.allowed(PHOTOS)
-    broken = broken_promises([0, 1, 2, 3, 5, 8, allowed + 1, allowed + 9, 3 * allowed])
+    allowed = GUARANTEE.allowed(PHOTOS)
+    broken = broken_guarantees([0, 1, 2, 3, 5, 8, allowed + 1, allowed + 9, 3 * allowed])
     assert binomtest(broken, DRAWS, 0.05, alternative="greater").pvalue > 0.01
 
 
 def test_photos_unlike_the_held_out_ones_keep_the_promise_too() -> None:
-    assert broken_promises([int(0.03 * PHOTOS)]) <= 0.05 * DRAWS
+    assert broken_guarantees([int(0.03 * PHOTOS)]) <= 0.05 * DRAWS
 
 
 class TestSampleSize:
     def cost(self, photos: int, risk: float) -> tuple[int, float]:
-        choice = choose_sample(photos, PROMISE, [risk], 300, [5.0], 100.0)
+        choice = choose_sample(photos, GUARANTEE, [risk], 300, [5.0], 100.0, 100.0)
         return choice.size, choice.expected_cost / (photos * 100.0)
 
     def test_a_small_job_is_cheapest_exactly(self) -> None:
@@ -113,4 +113,4 @@ class TestSampleSize:
         assert risky > 2 * sure
 
     def test_without_candidates_nothing_is_sampled(self) -> None:
-        assert choose_sample(10_000, PROMISE, [], 300, [], 100.0).size == 0
+        assert choose_sample(10_000, GUARANTEE, [], 300, [], 100.0, 100.0).size == 0

@@ -1,10 +1,10 @@
-"""Whether the promise of the fast ensemble holds: certificates over photos whose truth is known.
+"""Whether the guarantee of a cascade holds: certificates over photos whose truth is known.
 
-    python benchmarks/promise.py --draws 20000 --out promise.json
+    python benchmarks/guarantee.py --draws 20000 --out guarantee.json
 
 Labels are drawn, no network runs. Cases:
-  boundary     one candidate, which disagrees on one photo more than allowed: the hardest to refuse
-  several      ten candidates from careful to bold, of which the last three break the promise
+  boundary     one threshold set, which disagrees on one photo more than allowed: hardest to refuse
+  several      ten threshold sets, conservative to aggressive: the last three break the guarantee
   drift        held-out photos are easier than those predicted: what the certificate does then, and
                what one on held-out photos would do, which the toolkit does not offer
 """
@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest, hypergeom
 
-from toolkit.inference.promise import (
-    Promise,
+from toolkit.inference.guarantee import (
+    Guarantee,
     accepted,
     draw_sample,
     p_values,
@@ -30,19 +30,19 @@ from toolkit.inference.promise import (
 PHOTOS, TOLERANCE, CONFIDENCE = 2000, 0.01, 0.95
 
 
-def broken_promises(
+def broken_guarantees(
     wrong: NDArray[np.int64], sample: int, draws: int, *, photos: int = PHOTOS
 ) -> int:
-    """Count the draws of the sample after which too many delivered labels differ.
+    """Count the draws of the sample after which too many labels differ.
 
     Args:
-        wrong: Photos on which each candidate disagrees, careful ones first; the photos of a careful
-            candidate are among those of a bolder one.
-        sample: Photos that are drawn, and delivered with the exact label.
+        wrong: Photos on which each threshold set disagrees, conservative ones first; the photos of
+            a conservative set are among those of an aggressive one.
+        sample: Photos that are drawn, and get the full ensemble's label.
         draws: How often.
         photos: All that are predicted.
     """
-    allowed = Promise(TOLERANCE, CONFIDENCE).allowed(photos)
+    allowed = Guarantee(TOLERANCE, CONFIDENCE).allowed(photos)
     drawn = (draw_sample(photos, sample, seed) for seed in range(draws))
     found = np.array([np.searchsorted(numbers, wrong) for numbers in drawn])
     broken = 0
@@ -55,7 +55,7 @@ def broken_promises(
 
 def smallest_sample(photos: int = PHOTOS) -> int:
     """Return the smallest sample in which no disagreement certifies."""
-    allowed = Promise(TOLERANCE, CONFIDENCE).allowed(photos)
+    allowed = Guarantee(TOLERANCE, CONFIDENCE).allowed(photos)
     return next(
         size
         for size in range(1, photos)
@@ -64,20 +64,20 @@ def smallest_sample(photos: int = PHOTOS) -> int:
 
 
 def drift(draws: int, *, held_out: int = 600, photos: int = PHOTOS) -> dict[str, int]:
-    """Count broken promises where 0.1 % of the held-out and 3 % of the predicted photos disagree.
+    """Count broken guarantees where 0.1 % of the held-out and 3 % of the predicted photos disagree.
 
     A certificate on held-out photos assumes that the predicted ones are like them: were all of them
     shuffled, and one more than allowed among the predicted ones, then so few disagreements among
     the held-out ones would have the hypergeometric probability.
     """
     generator = np.random.default_rng(1)
-    wrong, allowed = int(0.03 * photos), Promise(TOLERANCE, CONFIDENCE).allowed(photos)
-    assert wrong > allowed, "else no promise could be broken"
+    wrong, allowed = int(0.03 * photos), Guarantee(TOLERANCE, CONFIDENCE).allowed(photos)
+    assert wrong > allowed, "else no guarantee could be broken"
     found = generator.binomial(held_out, 0.001, draws)
     values = np.asarray(hypergeom.cdf(found, held_out + photos, found + allowed + 1, held_out))
     return {
         "held-out photos": int((values <= 1 - CONFIDENCE).sum()),
-        "sample": broken_promises(np.array([wrong]), smallest_sample(), draws),
+        "sample": broken_guarantees(np.array([wrong]), smallest_sample(), draws),
     }
 
 
@@ -85,13 +85,13 @@ def drift(draws: int, *, held_out: int = 600, photos: int = PHOTOS) -> dict[str,
 @click.option("--draws", default=20000, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path))
 def main(draws: int, out: Path | None) -> None:
-    """Print how often the promise was broken; an honest one is in at most 5 % of the draws."""
-    allowed, sample = Promise(TOLERANCE, CONFIDENCE).allowed(PHOTOS), smallest_sample()
-    careful = np.array([0, 2, 4, 6, 9, 12, 16, allowed + 1, 2 * allowed, 5 * allowed])
+    """Print how often the guarantee was broken; an honest one is in at most 5 % of the draws."""
+    allowed, sample = Guarantee(TOLERANCE, CONFIDENCE).allowed(PHOTOS), smallest_sample()
+    conservative = np.array([0, 2, 4, 6, 9, 12, 16, allowed + 1, 2 * allowed, 5 * allowed])
     drifted = drift(draws)
     counts = {
-        "boundary": broken_promises(np.array([allowed + 1]), sample, draws),
-        "several": broken_promises(careful, sample, draws),
+        "boundary": broken_guarantees(np.array([allowed + 1]), sample, draws),
+        "several": broken_guarantees(conservative, sample, draws),
         "drift": drifted["sample"],
         "drift, on held-out photos": drifted["held-out photos"],
     }

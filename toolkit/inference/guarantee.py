@@ -1,7 +1,7 @@
-"""The promise of a fast plan: at most so many labels differ from the exact ensemble's.
+"""The guarantee of a cascade: at most so many labels differ from the full ensemble's.
 
 It is certified on a random sample of the very photos that are predicted, so it holds whatever the
-drift between training and test. Candidate plans stand in a fixed order, from conservative to
+drift between training and test. Threshold sets stand in a fixed order, from conservative to
 aggressive; the walk along them stops at the first that fails (fixed-sequence testing, as in learn
 then test, arXiv 2110.01052), so trying several costs no confidence.
 """
@@ -19,19 +19,19 @@ from numpy.typing import NDArray
 from scipy.stats import gamma, hypergeom
 
 DRAWS = 400
-"""Draws of how often candidates disagree, to price a sample size."""
+"""Draws of how often threshold sets disagree, to price a sample size."""
 
 SAMPLE_SIZES = 24
 """Sample sizes that are priced."""
 
 
 @dataclass(frozen=True)
-class Promise:
-    """What is promised of the labels that are delivered.
+class Guarantee:
+    """What holds for the labels that are written.
 
     Attributes:
-        tolerance: Largest share of labels that may differ from the exact ensemble's.
-        confidence: Probability, over the draw of the sample, that the promise is kept.
+        tolerance: Largest share of labels that may differ from the full ensemble's.
+        confidence: Probability, over the draw of the sample, that it holds.
     """
 
     tolerance: float
@@ -53,7 +53,7 @@ def p_values(
         allowed: Of them may disagree.
         sample: Of them were drawn without replacement.
         disagreements: Found in the sample, numbers of any shape, the last axis
-            for candidate plans.
+            for threshold sets.
 
     Returns:
         P(Hypergeometric(photos, allowed + 1, sample) <= disagreements), of the same shape.
@@ -64,7 +64,7 @@ def p_values(
 
 
 def accepted(values: NDArray[np.float64], confidence: float) -> int:
-    """Walk along the candidates and return how many pass before the first that fails."""
+    """Walk along the threshold sets and return how many pass before the first that fails."""
     failing = np.flatnonzero(values > 1 - confidence)
     return int(failing[0]) if len(failing) else len(values)
 
@@ -79,7 +79,7 @@ class SampleChoice:
     """How many photos to certify on.
 
     Attributes:
-        size: The sample's size; 0 where exact labels are cheaper than any certificate.
+        size: The sample's size; 0 where label-exact is cheaper than any certificate.
         expected_cost: Of the whole job, the chance of rejection priced in.
     """
 
@@ -89,34 +89,36 @@ class SampleChoice:
 
 def choose_sample(
     photos: int,
-    promise: Promise,
+    guarantee: Guarantee,
     risks: Sequence[float],
     known: int,
     costs: Sequence[float],
-    exact_cost: float,
+    settled_cost: float,
+    full_cost: float,
     seed: int = 0,
 ) -> SampleChoice:
     """Choose the sample size of least expected cost.
 
-    How often candidates really disagree is drawn around what the planner expects, as a rate that
-    was estimated from `known` photos; an unlucky draw is unlucky for every candidate, and a photo
-    on which a careful candidate disagrees is one on which a bolder one does.
+    How often threshold sets really disagree is drawn around what the planner expects, as a rate
+    that was estimated from `known` photos; an unlucky draw is unlucky for every set, and a photo on
+    which a conservative set disagrees is one on which an aggressive one does.
 
     Args:
         photos: All that are predicted.
-        promise: What shall hold.
-        risks: Expected share of photos on which each candidate disagrees, careful ones first.
+        guarantee: What shall hold.
+        risks: Expected share of photos on which each set disagrees, conservative ones first.
         known: Photos that the risks were estimated from.
-        costs: Expected cost a photo of each candidate.
-        exact_cost: Cost a photo of an exact label.
+        costs: Expected cost a photo of each set.
+        settled_cost: Cost a photo of the full ensemble's label alone.
+        full_cost: Cost a photo of the full ensemble, which the sample gets.
         seed: Of the draws.
 
     Returns:
-        The choice. Running the candidates on the sample is counted at the first one's cost.
+        The choice. Trying the threshold sets on the sample is counted at the first one's cost.
     """
-    allowed = promise.allowed(photos)
-    best = SampleChoice(0, photos * exact_cost)
-    fewest = _fewest(photos, allowed, promise.confidence)
+    allowed = guarantee.allowed(photos)
+    best = SampleChoice(0, photos * settled_cost)
+    fewest = _fewest(photos, allowed, guarantee.confidence)
     if not len(costs) or fewest >= photos:
         return best
     generator = np.random.default_rng(seed)
@@ -124,12 +126,12 @@ def choose_sample(
     shape = 1 + known * expected
     rates = np.minimum(gamma.ppf(generator.random((DRAWS, 1)), shape) * expected / shape, 1.0)
     steps = np.diff(rates, axis=1, prepend=0.0).clip(0)
-    cost_when = np.array([exact_cost, *costs])
+    cost_when = np.array([settled_cost, *costs])
     for size in np.unique(np.geomspace(fewest, photos - 1, SAMPLE_SIZES).astype(int)):
         found = generator.binomial(size, steps.clip(0, 1)).cumsum(axis=1)
-        passing = found <= _most_disagreements(photos, allowed, int(size), promise.confidence)
+        passing = found <= _most_disagreements(photos, allowed, int(size), guarantee.confidence)
         shipped = np.cumprod(passing, axis=1).sum(axis=1)
-        cost = size * (exact_cost + costs[0]) + (photos - size) * cost_when[shipped].mean()
+        cost = size * (full_cost + costs[0]) + (photos - size) * cost_when[shipped].mean()
         if cost < best.expected_cost:
             best = SampleChoice(int(size), float(cost))
     return best
