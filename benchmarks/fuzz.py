@@ -32,6 +32,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from toolkit.errors import ToolkitError
+from toolkit.files import sha256_json
 from toolkit.machine import processor_name, usable_cores
 
 MEMORY = 6 * 2**30
@@ -128,6 +129,18 @@ def _places(content: Any) -> Any:
             yield from _places(content[key])
 
 
+def with_hash(content: bytes) -> bytes:
+    """Compute the hash in an artifact anew, as any sender can."""
+    try:
+        whole = json.loads(content)
+    except ValueError:
+        return content
+    if not isinstance(whole, dict):
+        return content
+    whole.pop("sha256", None)
+    return json.dumps({**whole, "sha256": sha256_json(whole)}).encode()
+
+
 def photos() -> Target:
     """Photos of all formats that Pillow writes here."""
     from toolkit.data.pixels import Square, load
@@ -216,7 +229,6 @@ def recipes() -> Target:
 def bundles() -> Target:
     """Manifests of bundles."""
     from toolkit.data.pixels import PixelDefinition
-    from toolkit.files import sha256_json
     from toolkit.inference import bundle as module
 
     with tempfile.TemporaryDirectory() as made:
@@ -267,19 +279,65 @@ def bundles() -> Target:
         seed = (Path(made) / module.MANIFEST).read_bytes()
 
     def read(folder: Path, content: bytes) -> object:
-        # A sender computes the hash anew.
-        try:
-            whole = json.loads(content)
-        except ValueError:
-            whole = None
-        if isinstance(whole, dict) and whole.pop("sha256", None):
-            content = json.dumps({**whole, "sha256": sha256_json(whole)}).encode()
-        (folder / module.MANIFEST).write_bytes(content)
+        (folder / module.MANIFEST).write_bytes(with_hash(content))
         bundle = module.load_bundle(folder)
         bundle.check_pixels()
         return bundle.sha256
 
     return Target([seed], read, is_json=True)
+
+
+def plans() -> Target:
+    """Plans of all three kinds."""
+    from toolkit.inference.calls import ModelCall, ModelKey
+    from toolkit.inference.exits import settling_steps
+    from toolkit.inference.plan import (
+        CascadePlan,
+        MeasuredCost,
+        PlanDevice,
+        PlanSearch,
+        PlanVoting,
+        ThresholdSet,
+        Voter,
+        Way,
+        load_plan,
+    )
+
+    voters = tuple(Voter(member=name, precision="fp32", weight=0.5) for name in "ab")
+    voting = PlanVoting(name="uniform", members=voters, temperature=1.0)
+    costs = {ModelKey(name, "fp32"): 2.0 for name in "ab"} | {ModelKey("a", "int8"): 1.0}
+    step = (ModelCall("a", "int8", 0), ModelCall("b", "fp32", 1))
+    found = PlanSearch(
+        device=PlanDevice(kind="cpu", name="x"),
+        tolerance=0.01,
+        confidence=0.95,
+        photos=100,
+        full_ms=8.0,
+        settled_ms=6.0,
+        costs=tuple(
+            MeasuredCost(member=k.member, precision=k.precision, ms=v) for k, v in costs.items()
+        ),
+        table=(Way(way="full", ms=8.0, calls=4, agreement=1, accuracy=0.9),),
+    )
+    one = ThresholdSet(
+        thresholds=(0.5,), ms=4.0, calls=3, exits=(0.5,), agreement=1, accuracy=0.9, risk=0.001
+    )
+    shared = {"bundle": "0" * 64, "views": 2, "voting": voting}
+    cascade = CascadePlan(
+        **shared,
+        steps=(step,),
+        threshold_sets=(one,),
+        rest=settling_steps(step, voting.weights, 2, costs),
+        search=found,
+    )
+    exact = CascadePlan(**shared, rest=settling_steps((), voting.weights, 2, costs))
+    seeds = [json.dumps(plan.content).encode() for plan in (cascade, cascade, exact)]
+
+    def read(folder: Path, content: bytes) -> object:
+        (folder / "plan.json").write_bytes(with_hash(content))
+        return load_plan(folder / "plan.json").calls
+
+    return Target(seeds, read, is_json=True)
 
 
 def arrays() -> Target:
@@ -330,6 +388,7 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "archives": archives,
     "recipes": recipes,
     "bundles": bundles,
+    "plans": plans,
     "arrays": arrays,
     "networks": networks,
 }
