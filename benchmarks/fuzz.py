@@ -322,15 +322,17 @@ def plans() -> Target:
     one = ThresholdSet(
         thresholds=(0.5,), ms=4.0, calls=3, exits=(0.5,), agreement=1, accuracy=0.9, risk=0.001
     )
-    shared = {"bundle": "0" * 64, "views": 2, "voting": voting}
     cascade = CascadePlan(
-        **shared,
+        bundle="0" * 64,
+        views=2,
+        voting=voting,
         steps=(step,),
         threshold_sets=(one,),
         rest=settling_steps(step, voting.weights, 2, costs),
         search=found,
     )
-    exact = CascadePlan(**shared, rest=settling_steps((), voting.weights, 2, costs))
+    rest = settling_steps((), voting.weights, 2, costs)
+    exact = CascadePlan(bundle="0" * 64, views=2, voting=voting, rest=rest)
     seeds = [json.dumps(plan.content).encode() for plan in (cascade, cascade, exact)]
 
     def read(folder: Path, content: bytes) -> object:

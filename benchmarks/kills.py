@@ -201,6 +201,8 @@ def fingerprint(path: Path) -> str:
             # Its metadata holds the date, and its config the addresses of objects in memory.
             config = re.sub(rb'"shared_object_id": \d+', b"", packed.read("config.json"))
             content = config + packed.read("model.weights.h5")
+    elif path.suffix == ".html":
+        content = re.sub(rb"\d{4}-\d\d-\d\d \d\d:\d\d UTC</p>", b"", content)
     elif path.suffix == ".onnx":
         content = _of_network(onnx.load(path))
     return hashlib.sha256(content).hexdigest()

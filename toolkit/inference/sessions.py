@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from toolkit.artifacts import check_probabilities
 from toolkit.data.pixels import Pixels
-from toolkit.errors import ToolkitError
+from toolkit.errors import BundleError, ToolkitError
 from toolkit.inference.batching import chunks, padded
 from toolkit.inference.bundle import INPUT, MANIFEST, OUTPUT, Bundle, Member, Variant
 from toolkit.inference.calls import ModelKey
@@ -221,10 +221,10 @@ class CheckedSession:
             expected: What it takes and gives by the bundle's manifest.
 
         Raises:
-            ToolkitError: It takes or gives something else.
+            BundleError: It takes or gives something else.
         """
         if session.signature != expected:
-            raise ToolkitError(
+            raise BundleError(
                 f"{name}: Expected by {MANIFEST} {expected}, but its file has "
                 f"{session.signature}. {_EXPORT_AGAIN}"
             )
@@ -239,11 +239,14 @@ class CheckedSession:
         """Compute probabilities; see `MemberSession.run`.
 
         Raises:
-            ToolkitError: They are no probabilities.
+            BundleError: They are no probabilities.
         """
         rows = self._session.run(placed, count)
         if wrong := check_probabilities(rows, (count, self._classes)):
-            raise ToolkitError(f"{self._name}: its probabilities {wrong}. {_EXPORT_AGAIN}")
+            raise BundleError(
+                f"{self._name}: its probabilities {wrong}. Export it again, or leave it out of the "
+                "voting."
+            )
         return rows
 
 
