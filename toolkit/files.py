@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -40,9 +41,10 @@ def written_whole(path: Path) -> Iterator[Path]:
     refuse_other_than_file(path)
     path = path.resolve() if path.is_symlink() else path
     # The suffix stays last, because many writers choose the format by it.
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{_mark_of_writer()}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_left_over(path)
         yield temporary
         temporary.replace(path)
     except OSError as error:
@@ -56,6 +58,25 @@ def written_whole(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+_writings = itertools.count()
+
+
+def _mark_of_writer() -> str:
+    """Return eight digits that begin with the number of this process, and differ in it."""
+    return f"{os.getpid() & 0xFFFFFF:06x}{next(_writings) & 0xFF:02x}"
+
+
+def _remove_left_over(path: Path) -> None:
+    """Remove what processes that were killed had begun to write for a file."""
+    import psutil
+
+    for found in path.parent.glob(f".{glob.escape(path.stem)}.????????{glob.escape(path.suffix)}"):
+        mark = found.name.removeprefix(f".{path.stem}.")[:8]
+        with contextlib.suppress(ValueError, OSError):
+            if not psutil.pid_exists(int(mark[:6], 16)):
+                found.unlink()
 
 
 def refuse_other_than_file(path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,19 @@ def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path: Path) -> None:
         assert (tmp_path / name).is_symlink()
         assert target.read_text(encoding="utf-8") == f"by {name}"
     assert [path.name for path in target.parent.iterdir()] == ["real.csv"]
+
+
+def test_what_a_killed_process_left_over_is_removed_and_that_of_a_living_one_is_not(
+    tmp_path: Path,
+) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left, living = tmp_path / f".a.{ended.pid:06x}01.csv", tmp_path / f".a.{os.getpid():06x}ff.csv"
+    foreign = tmp_path / ".a.notahash.csv"
+    for path in (left, living, foreign):
+        path.write_text("half", encoding="utf-8")
+    write_text(tmp_path / "a.csv", "whole")
+    assert sorted(tmp_path.iterdir()) == sorted([living, foreign, tmp_path / "a.csv"])
 
 
 def test_a_link_that_leads_nowhere_yet_gets_its_file(tmp_path: Path) -> None:

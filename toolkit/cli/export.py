@@ -154,6 +154,7 @@ def command(
     if made.precisions:
         _print_precisions(made)
     print_voting(made, (1, 2, 4, 8))
+    print_line(f"sha256 of the bundle: {made.sha256}")
     if whole:
         print_line(
             f"{whole.file}: {', '.join(whole.inputs)} -> probabilities; "

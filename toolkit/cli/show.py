@@ -135,7 +135,7 @@ def _show_bundle(bundle: Bundle, as_json: bool) -> None:
     named = [f"{key} {bundle.names[key]}" if key in bundle.names else key for key in bundle.classes]
     print_line(f"{len(named)} classes: {', '.join(named)}")
     print_line(f"made with {', '.join(f'{name} {v}' for name, v in bundle.versions.items())}")
-    print_line(f"sha256 {bundle.sha256}")
+    print_line(f"sha256 of the bundle: {bundle.sha256}")
 
 
 def _print_variants(bundle: Bundle) -> None:
