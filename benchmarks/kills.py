@@ -153,21 +153,21 @@ class Bench:
         _, told = process.communicate(timeout=900)
         return (told[-500:] if process.returncode else ""), time.monotonic() - started
 
-    def killed(self, stage: Stage, after: float, only_first: bool) -> tuple[bool, int]:
-        """Run a command and kill it; return whether it was still running, and its orphans."""
+    def killed(self, stage: Stage, after: float, only_first: bool) -> tuple[int | None, int]:
+        """Run a command and kill it; return its exit code where it had ended, and its orphans."""
         process = self.start(stage)
         time.sleep(after)
-        running = process.poll() is None
+        code = process.poll()
         members = [each for each in psutil.process_iter() if _session(each) == process.pid]
         if only_first:
             process.kill()
-        elif running:
+        elif code is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         _, alive = psutil.wait_procs(members, timeout=ORPHANS_END_WITHIN)
         for orphan in alive:
             orphan.kill()
-        return running, len(alive)
+        return code, len(alive)
 
     def take(self, name: str) -> None:
         """Bring the working folder to what was kept under a name."""
@@ -279,14 +279,19 @@ def trials(
     while so_far < stage.kills:
         draw = random.Random(f"{stage.name} {number}")
         bench.take(f"before-{stage.name}")
-        kills, orphans = [], 0
+        kills, orphans, failed = [], 0, ""
         for turn in range(stage.in_a_row):
             after = draw.uniform(0.02, 1.0) * known["seconds"]
-            running, left = bench.killed(stage, after, only_first=bool(turn % 2))
+            code, left = bench.killed(stage, after, only_first=bool(turn % 2))
             orphans += left
-            if running:
-                kills.append(round(after, 3))
-        failed, _ = bench.to_the_end(stage)
+            if code is not None:
+                failed = f"exit code {code}" if code else ""
+                break
+            kills.append(round(after, 3))
+            if not differences(bench.state(), known["files"]):
+                break  # All was written: the process was ending.
+        else:
+            failed, _ = bench.to_the_end(stage)
         different = differences(bench.state(), known["files"])
         yield Trial(stage.name, number, kills, orphans, failed, different)
         number, so_far = number + 1, so_far + len(kills)
