@@ -79,7 +79,7 @@ def make_and_draw(
         said = "Expected a name that ends in .json. The picture beside it ends in .png."
         raise UsageError.of("out", out, said)
     if photos is None:
-        reading = AUTO.completed(load_bundle(bundle).data.get("reading", {}), data)
+        reading = AUTO.completed(load_bundle(bundle).data.reading, data)
         photos = len(load_request(data, reading, reporter).ids)
     count = photos
     ensemble = Ensemble.load(bundle, **settings)

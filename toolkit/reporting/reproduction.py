@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -15,7 +16,7 @@ import pandas as pd
 from toolkit.data.reading import Reading
 from toolkit.data.request import load_request
 from toolkit.errors import ToolkitError, UsageError, argument, listing
-from toolkit.files import sha256_file
+from toolkit.files import sha256_file, write_text
 from toolkit.inference.bundle import load_bundle
 from toolkit.inference.ensemble import MOST_THREADS_A_CORE
 from toolkit.inference.finding import FULL, Skipping
@@ -135,19 +136,35 @@ def reproduce(
             probabilities = out.with_name(f"{out.stem}-probabilities{Path(written).suffix}")
         if keep:
             _refuse_overwriting(keep, [out, *([probabilities] if probabilities else [])])
-        submit(
-            bundle,
-            data,
-            out,
-            _settings(made, moved),
-            reading=Reading.of_record(made.options["reading"], data),
-            skipping=_skipping(made),
-            probabilities=probabilities,
-            answer=FormatOptions(**made.options["answer"]),
-            skip_broken=made.options["skip_broken"],
-            reporter=reporter,
-        )
-        return _compared(made, out, probabilities, keep, perf_counter() - started)
+        with _marked(out):
+            submit(
+                bundle,
+                data,
+                out,
+                _settings(made, moved),
+                reading=Reading.of_record(made.options["reading"], data),
+                skipping=_skipping(made),
+                probabilities=probabilities,
+                answer=FormatOptions(**made.options["answer"]),
+                skip_broken=made.options["skip_broken"],
+                reporter=reporter,
+            )
+            return _compared(made, out, probabilities, keep, perf_counter() - started)
+
+
+def _mark(out: Path) -> Path:
+    return out.with_name(f".{out.name}.reproducing")
+
+
+@contextmanager
+def _marked(out: Path) -> Iterator[None]:
+    """Mark files as made here until all is over: a call that was killed can be repeated."""
+    mark = _mark(out)
+    write_text(mark, "")
+    try:
+        yield
+    finally:
+        mark.unlink(missing_ok=True)
 
 
 def _bundle(made: Made, moved: Moved) -> Path:
@@ -209,7 +226,7 @@ def _settings(made: Made, moved: Moved) -> dict[str, Any]:
 
 
 def _refuse_overwriting(keep: Path, files: list[Path]) -> None:
-    interrupted = journal_folder(files[0]).exists()
+    interrupted = journal_folder(files[0]).exists() or _mark(files[0]).exists()
     for path in (*files, manifest_path(files[0]), latency_path(files[0])):
         if path.exists() and not interrupted:
             raise UsageError(
