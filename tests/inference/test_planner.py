@@ -150,7 +150,7 @@ class TestMakePlan:
     def test_too_few_photos_are_refused(self, tiny_bundle: Any) -> None:
         few = drawn({"cheap": 0.4, "good": 0.2, "noise": inf}, photos=19)
         with pytest.raises(
-            ToolkitError, match=r"19 held-out photos are too few .* Leave the tolerance out"
+            ToolkitError, match=r"19 held-out photos are too few .* Leave `tolerance` out"
         ):
             planned(tiny_bundle, few)
 

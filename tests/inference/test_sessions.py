@@ -180,7 +180,7 @@ class TestGpu:
         (note,) = ensemble.notes
         assert note.startswith("CUDA is unavailable: ")
         assert "Expected CUDAExecutionProvider, but the session runs on CPU" in note
-        with pytest.raises(DeviceError, match="pass --device cpu"):
+        with pytest.raises(DeviceError, match=r"pass .device='cpu'."):
             Ensemble.load(tiny_bundle.folder, device="cuda")
 
     def test_a_batch_too_large_for_its_memory_is_known_before_the_first_photo(
@@ -191,7 +191,8 @@ class TestGpu:
         cuda.memory = 8
         assert Ensemble.load(tiny_bundle.folder, device="cuda", batch=8).device.is_gpu
         with pytest.raises(
-            DeviceError, match=r"alpha\.onnx: the GPU cannot run 9 images .*Choose a smaller batch"
+            DeviceError,
+            match=r"alpha\.onnx: the GPU cannot run 9 images .*Choose a smaller `batch`",
         ) as told:
             Ensemble.load(tiny_bundle.folder, device="cuda", batch=9)
         assert "\n" not in str(told.value)
@@ -219,7 +220,7 @@ class TestGpu:
                 Variant("fp16", "onnxruntime", files, Judged("")),
             ),
         )
-        with pytest.raises(ToolkitError, match=f"'alpha' in {complaint}. Choose device cpu"):
+        with pytest.raises(ToolkitError, match=f"'alpha' in {complaint}. Choose `device='cpu'`"):
             open_session(tiny_bundle.folder, member, precision, CUDA, 1, 4)
         with pytest.raises(ToolkitError, match="'alpha' in fp16 is for a GPU, not the CPU"):
             open_session(tiny_bundle.folder, member, "fp16", CPU, 1, 4)

@@ -215,10 +215,20 @@ def cosine(rate: float, floor: float, done: float) -> float:
             ["head"] + ["all"] * 3,
             [0.05, 0.01, 0.01, 0.01],
         ),
+        # An epoch ends in the middle of three batches. The schedule counts batches.
+        (
+            {
+                "gradient_accumulation_steps": 3,
+                "exponential_decay": {"rate": 0.5, "every_steps": 7},
+                "ema": {"momentum": 0.8},
+            },
+            ["head"] + ["all"] * 3,
+            [0.05, 0.01, 0.01 / 2, 0.01 / 4],
+        ),
     ],
     ids=[
         *("plateau and early stopping", "exponential decay", "cosine, cutmix, averages", "mixup"),
-        *("class weights, macro-F1", "balanced sampling, log-loss"),
+        *("class weights, macro-F1", "balanced sampling, log-loss", "gradient accumulation"),
     ],
 )
 def test_training_killed_after_every_epoch_ends_as_if_it_had_not_been(

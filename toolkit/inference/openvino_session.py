@@ -36,7 +36,7 @@ class OpenVinoSession:
         if importlib.util.find_spec("openvino") is None:
             raise ToolkitError(
                 f"{path}: {precision} is run by OpenVINO: pip install 'toolkit[openvino]', or "
-                "pass --plan exact."
+                "leave `tolerance` and `plan` out."
             )
         computed = "bf16" if precision == "bf16" else "f32"
         try:

@@ -119,7 +119,7 @@ def _check_fit(member: Member, variant: Variant, device: Device) -> None:
         by = " by OpenVINO" if by_openvino else ""
         raise ToolkitError(
             f"'{member.name}' in {variant.precision}{by} is for the CPU, not {device.kind}. Choose "
-            f"device cpu, or a plan that was made for {device.kind}."
+            f"`device='cpu'`, or a plan that was made for {device.kind}."
         )
     if not device.is_gpu and variant.precision == "fp16":
         raise ToolkitError(
@@ -347,7 +347,7 @@ class MemberSession:
             reason = " ".join(str(error).split())[:300]
             raise DeviceError(
                 f"{path}: the GPU cannot run {self.batch} images at once ({reason}). Choose a "
-                "smaller batch"
+                "smaller `batch`"
             ) from None
 
     def _run_bound(self, chunk: Any) -> NDArray[np.float32]:

@@ -184,7 +184,9 @@ def evaluate(
     settings = {"tta": tta, "voting": voting, "device": device, "batch": batch}
     given = {name: value for name, value in settings.items() if value is not None}
     if labelled.photos is not None and labelled.labels is None:
-        raise UsageError("`photos=DIR` says where the ids of `labels=FILE` are. Name both.")
+        raise UsageError(
+            "`photos=DIR` says where the ids of `labels=FILE` are. Name both.", argument="photos"
+        )
     if (subject / RUN_MANIFEST).is_file():
         _refuse(given, f"Expected for a bundle. {subject} is a run: one view, by Keras.")
         return _evaluate_run(subject, labelled, chosen, reporter)

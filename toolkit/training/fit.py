@@ -18,9 +18,10 @@ from toolkit.machine import package_versions, peak_memory_bytes
 from toolkit.metrics import have_order, score
 from toolkit.progress import Reporter, counted
 from toolkit.training.backend import jit_compile, set_jit_compile, sixteen_bit_policy
-from toolkit.training.batches import PlainBatches, TrainingBatches, batches_an_epoch
+from toolkit.training.batches import PlainBatches, TrainingBatches
 from toolkit.training.callbacks import AveragedWeights, WholeValidation, recipe_callbacks
 from toolkit.training.checkpoints import Checkpoints
+from toolkit.training.epoch import batches_an_epoch
 from toolkit.training.imbalance import class_weights
 from toolkit.training.mixing import Mixing
 from toolkit.training.model import (
