@@ -248,7 +248,9 @@ class Run(RunManifest):
             return None
         path = self.folder / VALIDATION
         if not path.is_file():
-            raise RunError(f"{path}: the file is missing. {_TRAIN_AGAIN}", path=path)
+            raise RunError(
+                f"{path}: the file is missing. Train the run again with `fresh=True`.", path=path
+            )
         return Validation.load(path, self.data)
 
     @property
