@@ -105,7 +105,9 @@ class TestTables:
         assert f"line {line}: is not UTF-8. Save it in UTF-8" in told
         assert "iconv -f CP1252 -t UTF-8" in told
 
-    @pytest.mark.parametrize("content", [b"", b"\x1f\x8b\x08", gzip.compress(b"a,b\n", mtime=0)[:-6]])
+    @pytest.mark.parametrize(
+        "content", [b"", b"\x1f\x8b\x08", gzip.compress(b"a,b\n", mtime=0)[:-6]]
+    )
     def test_a_packed_one_that_is_cut_off(self, tmp_path: Path, content: bytes) -> None:
         (tmp_path / "train.csv.gz").write_bytes(content)
         assert "cannot be read" in refusal(tmp_path / "train.csv.gz")
