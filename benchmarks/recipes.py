@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolkit.machine import processor_name, usable_cores
-from toolkit.metrics import log_losses
+from toolkit.metrics import Score, log_losses
 from toolkit.progress import Reporter
 from toolkit.training.recipe import Recipe
 from toolkit.training.recipe_files import RecipeSet, load_set
@@ -127,22 +127,29 @@ def _validation(run: Run) -> Any:
     return run.validation
 
 
+def score_of(run: Run) -> Score:
+    """Return a run's figures on its held-out photos, which it must have."""
+    if run.score is None:
+        raise click.ClickException(f"{run.folder}: has no validation photos.")
+    return run.score
+
+
 def summary(name: str, runs: dict[int, Run], others: dict[str, dict[int, Run]]) -> dict[str, Any]:
     """Return a variant's figures: every run, mean and spread, and against those it is held to."""
     last = [run.history[-1] for run in runs.values()]
     content: dict[str, Any] = {
         "runs": {
             str(seed): {
-                "accuracy": run.score["accuracy"],
-                "log_loss": run.score["log_loss"],
+                "accuracy": score_of(run).accuracy,
+                "log_loss": score_of(run).log_loss,
                 "best_epoch": run.best_epoch,
                 "seconds": run.seconds,
                 "history": run.history,
             }
             for seed, run in runs.items()
         },
-        "accuracy": _mean_and_spread([run.score["accuracy"] for run in runs.values()]),
-        "log_loss": _mean_and_spread([run.score["log_loss"] for run in runs.values()]),
+        "accuracy": _mean_and_spread([score_of(run).accuracy for run in runs.values()]),
+        "log_loss": _mean_and_spread([score_of(run).log_loss or 0.0 for run in runs.values()]),
         "last_accuracy": _mean_and_spread([row["val_accuracy"] for row in last]),
         "last_log_loss": _mean_and_spread([row["val_loss"] for row in last]),
         "recipe": next(iter(runs.values())).recipe.model_dump(mode="json", exclude={"augmentor"}),

@@ -345,31 +345,26 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> TinyBundle:
             names={"2": "two"},
             class_prior=(0.2, 0.5, 0.3),
             pixels=PixelDefinition(),
-            data={
-                "fingerprint": "of other photos",
-                "split_seed": 42,
-                "validation_fraction": 0.2,
-                "trained_on": "",
-            },
+            data=module.TrainedOn("of other photos", 42, 0.2),
             members=tuple(
                 module.Member(
                     name=name,
                     run=f"tiny/{name}",
-                    model_sha256="",
+                    model_sha256="0" * 64,
                     backbone="Tiny",
                     file=f"{name}.onnx",
                     sha256=sha256_file(folder / f"{name}.onnx"),
                     precision="int8" if name == "gamma" else "fp32",
                     image_size=size,
                     augmentor=augmentors[name],
-                    score={},
+                    score=None,
                     parity=None,
                 )
                 for name, size in TINY_SIZES.items()
             ),
             voting={
                 views: module.VotingTable(
-                    "uniform" if views % 2 else "fitted", "", alternatives, {}
+                    "uniform" if views % 2 else "fitted", "", alternatives, None
                 )
                 for views in range(1, 9)
             },
@@ -405,7 +400,7 @@ def bundle_of(tiny_bundle: TinyBundle) -> Callable[..., Path]:
                 names=dict(names or {}),
                 class_prior=(1 / len(classes),) * len(classes),
                 members=(replace(made.members[0], sha256=sha256_file(file)),),
-                voting=dict.fromkeys(range(1, 9), module.VotingTable("uniform", "", alone, {})),
+                voting=dict.fromkeys(range(1, 9), module.VotingTable("uniform", "", alone, None)),
                 validation_sha256="",
             )
         )
@@ -460,7 +455,7 @@ def plannable(
             sha256=files[member.name],
             precision="fp32",
             variants=(
-                (module.Variant("int8", "onnxruntime", coarse, {}),)
+                (module.Variant("int8", "onnxruntime", coarse, module.Judged("made for tests")),)
                 if member.name == "alpha"
                 else ()
             ),
@@ -495,7 +490,7 @@ def plannable(
         replace(
             made,
             members=members,
-            voting={n: module.VotingTable("fitted", "", alternatives, {}) for n in range(1, 9)},
+            voting={n: module.VotingTable("fitted", "", alternatives, None) for n in range(1, 9)},
             validation_sha256=sha256_file(folder / module.VALIDATION),
         )
     )
@@ -550,13 +545,13 @@ def finished_job(
     judged = {
         views: replace(
             table,
-            best_single={"name": "alpha", "accuracy": 0.4, "log_loss": 1.1},
+            best_single=module.BestSingle("alpha", 0.4, 1.1),
             reason="made for tests",
         )
         for views, table in bundle.voting.items()
     }
     fingerprint = load_labelled(data).without(["3.jpg"]).fingerprint
-    seen = {**bundle.data, "fingerprint": fingerprint}
+    seen = replace(bundle.data, fingerprint=fingerprint)
     module.save_bundle(replace(bundle, names=HOSTILE_NAMES, voting=judged, data=seen))
     for backbone in ("xception", "efficientnetb3"):
         write_run(folder / "runs" / "improved" / backbone, backbone, fingerprint)
@@ -570,6 +565,8 @@ def finished_job(
 
 def write_run(folder: Path, backbone: str, fingerprint: str) -> None:
     """Write a run of the improved set as if it had been trained: three epochs in two stages."""
+    from toolkit.files import sha256_json
+    from toolkit.metrics import Score
     from toolkit.training.recipe_files import load_set
     from toolkit.training.run import DataSeen, Run, save_run, write_history
 
@@ -586,7 +583,7 @@ def write_run(folder: Path, backbone: str, fingerprint: str) -> None:
     )
     data = DataSeen("/elsewhere", fingerprint, TINY_CLASSES, (4, 4, 4), 42, 0.2, 48, 12, ("3.jpg",))
     interval = (0.47, 0.91)
-    score = {"accuracy": 0.75, "interval": interval, "log_loss": 0.8, "calibration_error": 0.1}
+    score = Score(12, 0.75, interval, log_loss=0.8, calibration_error=0.1)
     recipe = load_set("improved").recipe(backbone)
     save_run(
         Run(
@@ -594,13 +591,13 @@ def write_run(folder: Path, backbone: str, fingerprint: str) -> None:
             recipe=recipe,
             data=data,
             identity={"seed": 42, "pretrained": "imagenet"},
-            score={"photos": 12, **score},
+            score=score,
             epochs=3,
             seconds=7.5,
             best_epoch=2,
             finished="2026-01-01T00:00:00.000+00:00",
             versions={"backend": "tensorflow", "keras": "3"},
-            model_sha256=backbone,
+            model_sha256=sha256_json(backbone),
             peak_memory_bytes=3 * 2**30,
         )
     )

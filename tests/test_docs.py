@@ -274,7 +274,36 @@ def snippet_folder(
     return tmp_path
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if any(blocks(page, "python"))])
+@pytest.fixture
+def job_folder(
+    trained: Any, exported: Any, draw_photo: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A folder with all that the page about Python names: data, recipes, a run, its bundle."""
+    shutil.copytree(trained.data, tmp_path / "data")
+    shutil.copytree(trained.recipes, tmp_path / "small")
+    shutil.copytree(trained.runs[0].folder, tmp_path / "runs" / "small" / "mobilenetv3small")
+    for seed, name in enumerate(("a.jpg", "b.jpg")):
+        draw_photo(seed).save(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_snippets_of_the_page_about_python_run(
+    job_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for _, code in blocks("python.md", "python"):
+        exec(compile(code, "docs/python.md", "exec"), names)
+    printed = capsys.readouterr().out
+    assert "small/mobilenetv3small" in printed
+    assert "voting fited `voting='fited'`: Expected auto" in printed
+    assert "no-such-folder no-such-folder: no such folder" in printed
+
+
+BUNDLE_PAGES = [page for page in PAGES if any(blocks(page, "python")) and page != "python.md"]
+
+
+@pytest.mark.parametrize("page", BUNDLE_PAGES)
 def test_python_snippets_run(page: str, snippet_folder: Path) -> None:
     names: dict[str, Any] = {"__name__": "__main__"}
     for said, code in blocks(page, "python"):

@@ -17,7 +17,8 @@ from toolkit.errors import (
 )
 
 if TYPE_CHECKING:
-    from toolkit.api import export, fuse, train
+    from toolkit.api.build import export, fuse, train
+    from toolkit.api.use import plan, predict, reproduce
     from toolkit.data.photo_file import BrokenPhotoError
     from toolkit.inference.bundle import Bundle
     from toolkit.inference.devices import DeviceError
@@ -52,6 +53,9 @@ __all__ = [
     "evaluate",
     "export",
     "fuse",
+    "plan",
+    "predict",
+    "reproduce",
     "train",
 ]
 
@@ -66,9 +70,12 @@ _HOMES = {
     "compare_submissions": "toolkit.reporting.answers",
     "doctor": "toolkit.reporting.doctor",
     "evaluate": "toolkit.reporting.evaluation",
-    "export": "toolkit.api",
-    "fuse": "toolkit.api",
-    "train": "toolkit.api",
+    "export": "toolkit.api.build",
+    "fuse": "toolkit.api.build",
+    "plan": "toolkit.api.use",
+    "predict": "toolkit.api.use",
+    "reproduce": "toolkit.api.use",
+    "train": "toolkit.api.build",
 }
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import glob
 import hashlib
+import itertools
 import json
 import os
 import shutil
+import stat
 import tempfile
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,19 +28,23 @@ def written_whole(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`, and rename it into place when the block succeeds.
 
     Args:
-        path: The file that shall appear. Its folder is created where it is missing.
+        path: The file that shall appear. Its folder is created where it is missing. Of a link, the
+            file that it leads to is replaced and the link stays.
 
     Yields:
         The temporary path to write to. It is removed when the block raises.
 
     Raises:
-        ToolkitError: The system refuses the file, or its disk is full; names `path`, not the
-            temporary one.
+        ToolkitError: Something else than a file stands there, the system refuses the file, or its
+            disk is full; names `path`, not the temporary one.
     """
+    refuse_other_than_file(path)
+    path = path.resolve() if path.is_symlink() else path
     # The suffix stays last, because many writers choose the format by it.
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{_mark_of_writer()}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_left_over(path)
         yield temporary
         temporary.replace(path)
     except OSError as error:
@@ -51,6 +58,39 @@ def written_whole(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+_writings = itertools.count()
+
+
+def _mark_of_writer() -> str:
+    """Return eight digits that begin with the number of this process, and differ in it."""
+    return f"{os.getpid() & 0xFFFFFF:06x}{next(_writings) & 0xFF:02x}"
+
+
+def _remove_left_over(path: Path) -> None:
+    """Remove what processes that were killed had begun to write for a file."""
+    import psutil
+
+    for found in path.parent.glob(f".{glob.escape(path.stem)}.????????{glob.escape(path.suffix)}"):
+        mark = found.name.removeprefix(f".{path.stem}.")[:8]
+        with contextlib.suppress(ValueError, OSError):
+            if not psutil.pid_exists(int(mark[:6], 16)):
+                found.unlink()
+
+
+def refuse_other_than_file(path: Path) -> None:
+    """Refuse to write where a folder, device, named pipe or socket stands, also behind a link.
+
+    Raises:
+        ToolkitError: One does.
+    """
+    try:
+        other = irregularity(path.stat())
+    except (OSError, ValueError):
+        return  # Nothing stands there; whether a file can, shows when it is written.
+    if other:
+        raise ToolkitError(f"{path}: is {other}, and no file can be written there. Name another.")
 
 
 def remove_half_written(folder: Path) -> None:
@@ -73,20 +113,71 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
+LARGEST_JSON = 512 * 2**20
+"""Bytes of a JSON file that is read; a manifest of a million photos has 20 million."""
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def irregularity(status: os.stat_result) -> str:
+    """Return what a path leads to where it is no regular file; empty where it is one.
+
+    A named pipe would wait for ever, and a device has no end.
+    """
+    kind = stat.S_IFMT(status.st_mode)
+    return "" if kind == stat.S_IFREG else _KINDS.get(kind, "something else")
+
+
+def regular_file(path: Path, most_bytes: int | None = None) -> None:
+    """Refuse what is no regular file, or too large, before it is opened.
 
     Raises:
-        ToolkitError: The file is missing or is no JSON object.
+        ToolkitError: It is missing, something else than a file, or has too many bytes.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        status = path.stat()
     except FileNotFoundError:
         raise ToolkitError(f"{path}: no such file.") from None
     except (OSError, ValueError) as error:
+        raise ToolkitError(f"{path}: cannot be read ({error}).") from None
+    if other := irregularity(status):
+        raise ToolkitError(f"{path}: is {other}, not a file.")
+    if most_bytes is not None and status.st_size > most_bytes:
+        raise ToolkitError(
+            f"{path}: has {status.st_size / 2**20:,.0f} MiB; at most "
+            f"{most_bytes / 2**20:,.0f} are read."
+        )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object of a bounded size, in which no key stands twice.
+
+    Raises:
+        ToolkitError: The file is missing or is no such object.
+    """
+    regular_file(path, LARGEST_JSON)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_each_key_once)
+    except (OSError, ValueError) as error:
         raise ToolkitError(f"{path}: cannot be read as JSON ({error}).") from None
+    except RecursionError:
+        raise ToolkitError(f"{path}: cannot be read as JSON (nested too deeply).") from None
     if not isinstance(content, dict):
         raise ToolkitError(f"{path}: Expected a JSON object, received {type(content).__name__}.")
+    return content
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        raise ValueError(f"the key '{twice}' stands twice")
     return content
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,11 +138,6 @@ class Score:
     def doubt(self) -> str:
         """Why the photos cannot carry these figures; empty where they can."""
         return doubt(self.photos, self.covered, self.classes)
-
-
-def doubt_of(score: Mapping[str, Any]) -> str:
-    """Say why photos cannot carry the figures of a recorded `Score`; empty where they can."""
-    return Score(**score).doubt if score else ""
 
 
 def doubt(photos: int, covered: int, classes: int) -> str:

@@ -467,7 +467,7 @@ class TestSkipping:
         assert manifest["method"] == "full"
         told = toolkit(*self.COMMAND, *self.CASCADE, *options)
         assert (told.code, told.out) == (2, "")
-        assert "tolerance: a cascade gives the full ensemble's labels, not its prob" in told.err
+        assert "--tolerance: a cascade gives the full ensemble's labels, not its prob" in told.err
         assert reason in told.err
 
     @pytest.mark.parametrize(
@@ -582,7 +582,7 @@ class TestSkipping:
     def test_a_plan_is_not_drawn_over(self, toolkit, prepared: Path) -> None:
         told = toolkit("plan", *self.COMMAND[1:], "--out", "plan.png")
         assert (told.code, told.out) == (2, "")
-        assert "out: Expected a name that ends in .json, received plan.png" in told.err
+        assert "--out plan.png: Expected a name that ends in .json" in told.err
         assert not (prepared / "plan.png").exists()
 
     @pytest.mark.parametrize(
@@ -603,13 +603,13 @@ class TestSkipping:
     @pytest.mark.parametrize(
         ("options", "complaint"),
         [
-            (["--certify", "off"], "certify: Expected with a tolerance or a plan"),
-            (["--confidence", "0.9"], "confidence: Expected with a tolerance or a plan"),
-            (["--budget-ms", "3"], "Expected with a tolerance or a plan"),
+            (["--certify", "off"], "--certify: Expected with --tolerance or --plan"),
+            (["--confidence", "0.9"], "--confidence: Expected with --tolerance or --plan"),
+            (["--budget-ms", "3"], "--budget-ms: Expected with --tolerance or --plan"),
             (["--tolerance", "0.1", "--tta-views", "augmentor"], "Expected fixed views"),
             (["--tolerance", "1"], "--tolerance"),
-            (["--full", "--tolerance", "0.1"], "full: Expected without tolerance"),
-            (["--plan", "nowhere.json"], "nowhere.json: no such file"),
+            (["--full", "--tolerance", "0.1"], "--full: Expected without --tolerance"),
+            (["--plan", "nowhere.json"], "--plan nowhere.json: no such file"),
         ],
     )
     def test_what_does_not_fit_together_is_bad_usage(

@@ -29,7 +29,7 @@ class TestEvaluate:
         table.write_text("\n".join(two) + "\n", encoding="utf-8")
         by_itself = toolkit("evaluate", "bundle", "--data", "data", "--json").json
         bundle = load_bundle(home / "bundle")
-        said = {**bundle.data, "reading": {"label_column": "colour"}}
+        said = replace(bundle.data, reading={"label_column": "colour"})
         save_bundle(replace(bundle, data=said))
         told = toolkit("evaluate", "bundle", "--data", "data", "--json")
         assert told.code == 0, told.err

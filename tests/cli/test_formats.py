@@ -168,7 +168,7 @@ class TestOneColumnAClass:
             told = toolkit("ensemble", *arguments)
             assert (told.code, told.out) == (2, "")
             assert "not its probabilities, and probabilities are wanted" in told.err
-            assert told.err.splitlines()[-1].startswith("error: tolerance: ")
+            assert told.err.splitlines()[-1].startswith("error: --tolerance: ")
         for arguments in (["--format", "labels"], ["--top", 2], ["--positive", "pug"]):
             told = toolkit("ensemble", *arguments)
             assert told.code != 0
@@ -429,7 +429,7 @@ class TestWithoutASample:
         ("arguments", "complaint"),
         [
             (["--positive", "pug"], "Expected data of two classes, received 6"),
-            (["--top", "7"], "at most the 6 classes"),
+            (["--top", "7"], "--top 7: Expected at most the 6 classes"),
             (["--clip", "0.4"], "above 0 and at most 1/6, received 0.4"),
             (["--clip", "0.01", "--format", "labels"], "where probabilities are written"),
             (

@@ -61,7 +61,7 @@ def test_an_interrupted_ensemble_says_how_to_go_on_and_does(
     assert (code, told.strip()) == (128 + number, GO_ON_LINE)
     assert {path.name for path in home.iterdir()} == {"bundle", "data", ".submission.csv.partial"}
     report = toolkit(*command, "--json").json
-    assert report["photos_of_an_earlier_sitting"] > 0
+    assert report["resumed_photos"] > 0
     assert (report["rows"], written.parent.exists()) == (200, False)
 
 

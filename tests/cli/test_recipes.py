@@ -8,7 +8,7 @@ import pytest
 import yaml
 from PIL import Image
 
-SETS = {"baseline", "demo", "finetune", "improved"}
+SETS = {"baseline", "demo", "finetune", "improved", "modern"}
 BACKBONES = ["xception", "inceptionv3", "resnet101v2", "efficientnetb3"]
 
 

@@ -20,7 +20,7 @@ class TestBundle:
             assert member.sha256[:12] in line
         assert "alpha 0.75, beta 0.25" in told.out
         assert "3 classes: 2 two, 10, x y" in told.out
-        assert f"sha256 {bundle.sha256}" in told.out
+        assert f"sha256 of the bundle: {bundle.sha256}" in told.out
 
     def test_lower_precisions_have_their_evidence(
         self, toolkit, here: Path, plannable: Path

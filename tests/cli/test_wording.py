@@ -78,7 +78,7 @@ def test_every_argument_named_in_a_message_is_an_option() -> None:
         name = re.split(r"[=(]", span)[0]
         if "(" in span:
             assert COMMAND_OF.get(name, name) in COMMANDS, f"{where}: {span}"
-            assert name in {*package.__all__, "predict"}, f"{where}: {span}"
+            assert name in package.__all__, f"{where}: {span}"
         else:
             spelled = {option.name for option in options().get(name, [])}
             assert len(spelled) == 1, f"{where}: {span}: {spelled}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from pathlib import Path
 
 import keras
@@ -9,8 +11,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import scipy.special
 import tensorflow as tf
 import tf2onnx
+from keras.src.applications import convnext
 from numpy.typing import NDArray
 
 from toolkit.errors import ToolkitError
@@ -20,13 +24,14 @@ from toolkit.exporting.convert import (
     OPSET,
     check_inputs,
     convert,
+    erfc_by_erf,
     to_onnx,
 )
 from toolkit.exporting.parity import compare
 from toolkit.exporting.reference import Reference
 from toolkit.training.model import PROBABILITIES_LAYER, build_base, build_model
 from toolkit.training.recipe import Recipe
-from toolkit.training.registry import Backbone
+from toolkit.training.registry import Backbone, find_backbone
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -207,6 +212,77 @@ def test_our_way_to_convert_makes_a_right_efficientnet(
     onnx.save(made, tmp_path / "model.onnx")
     reference = Reference(efficientnet)
     assert compare(reference, tmp_path / "model.onnx", photos, np.arange(4), "abcd").photos == 4
+
+
+@pytest.mark.numeric
+def test_a_convnext_converts_with_its_depthwise_convolutions_and_gelu(
+    photos: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = functools.partial(
+        convnext.ConvNeXt, depths=(1, 1, 1, 1), projection_dims=(6, 8, 10, 12)
+    )
+    monkeypatch.setattr(keras.applications, "SmallConvNeXt", small, raising=False)
+    entry = dataclasses.replace(find_backbone("convnexttiny"), constructor="SmallConvNeXt")
+    keras.utils.set_random_seed(7)
+    images = keras.Input((SIZE, SIZE, 3), dtype="uint8", name="images")
+    base = build_base(entry, SIZE, pretrained=True)
+    for layer in base.layers:
+        if "layer_scale" in layer.name:  # Its blocks would else add one millionth of what they may.
+            layer.set_weights([np.full_like(layer.get_weights()[0], 0.5)])
+    features = base(keras.layers.Rescaling(1.0, name="scaling")(images))
+    features = keras.layers.GlobalAveragePooling2D()(features)
+    output = keras.layers.Dense(CLASSES, activation="softmax", name="probabilities")(features)
+    keras.Model(images, output).save(tmp_path / "model.keras")
+    network = keras.models.load_model(tmp_path / "model.keras", compile=False)
+
+    made = to_onnx(network, METADATA)
+    onnx.save(made, tmp_path / "model.onnx")
+    groups = [each.i for node in made.graph.node for each in node.attribute if each.name == "group"]
+    assert sorted(number for number in groups if number > 1) == [6, 8, 10, 12]
+    assert {node.domain for node in made.graph.node} <= {"", "ai.onnx"}
+    figures = compare(
+        Reference(network), tmp_path / "model.onnx", photos, np.arange(16), "abcdefghijklmnop"
+    )
+    assert figures.logit_error < 1e-5
+
+
+@pytest.mark.numeric
+def test_gelu_becomes_what_onnxruntime_computes_in_one_node(
+    photos: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    images = keras.Input((SIZE, SIZE, 3), dtype="uint8", name="images")
+    features = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 8.0, -16)(images))
+    features = keras.layers.Dense(16, activation="gelu")(features)
+    output = keras.layers.Dense(CLASSES, activation="softmax", name=PROBABILITIES_LAYER)(features)
+    network = keras.Model(images, output)
+    onnx.save(to_onnx(network, METADATA), tmp_path / "model.onnx")
+    compare(Reference(network), tmp_path / "model.onnx", photos, np.arange(4), "abcd")
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(
+        tmp_path / "model.onnx", options, providers=["CPUExecutionProvider"]
+    )
+    kinds = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
+    assert "Gelu" in kinds
+
+
+@pytest.mark.numeric
+def test_erfc_of_anything_else_is_converted_too() -> None:
+    tensor = tf.TensorSpec([None, 3], tf.float32, name="values")
+    given = np.linspace(-4, 4, 30, dtype=np.float32).reshape(-1, 3)
+    made, _ = tf2onnx.convert.from_function(
+        tf.function(lambda values: tf.math.erfc(values + 0.5), input_signature=[tensor]),
+        input_signature=[tensor],
+        opset=OPSET,
+        custom_op_handlers={"Erfc": (erfc_by_erf, [])},
+    )
+    session = onnxruntime.InferenceSession(
+        made.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    (received,) = session.run(None, {"values": given})
+    expected = scipy.special.erfc(given.astype(np.float64) + 0.5)
+    np.testing.assert_allclose(received, expected, atol=3e-7)
 
 
 @pytest.mark.numeric

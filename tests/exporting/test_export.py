@@ -82,13 +82,13 @@ def test_a_bundle_holds_all_that_is_needed_to_predict(trained: Trained, exported
         assert (member.name, member.run) == (run.folder.name, run.label)
         assert member.model_sha256 == run.model_sha256
         assert member.image_size == 32
-        assert member.score["accuracy"] == run.score["accuracy"]
+        assert member.score.accuracy == run.score.accuracy
 
 
 def test_a_bundle_knows_the_photos_its_members_trained_on(
     trained: Trained, exported: Bundle
 ) -> None:
-    assert exported.data["trained_on"] == trained.runs[0].trained_on != ""
+    assert exported.data.trained_on == trained.runs[0].trained_on != ""
 
 
 def test_members_agree_with_keras_on_the_held_out_photos(exported: Bundle) -> None:
@@ -486,7 +486,7 @@ def refit(trained: Trained, tmp_path: Path) -> Run:
     (folder / "validation.npz").unlink()
     content = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     content["data"] |= {"validation_fraction": 0.0, "validation_photos": 0, "held_out": ""}
-    content["score"] = {}
+    content["score"] = None
     write_json(folder / "run.json", content)
     return load_run(folder)
 

@@ -8,6 +8,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from toolkit.exporting import candidates, members, precision, quantize
 from toolkit.exporting.export import ExportOptions, export
 from toolkit.files import sha256_file
 from toolkit.inference import sessions
-from toolkit.inference.bundle import Bundle, load_bundle, load_validation
+from toolkit.inference.bundle import Bundle, Judged, QuantizationTrial, load_bundle, load_validation
 from toolkit.inference.calls import ModelKey
 from toolkit.inference.devices import choose_device
 from toolkit.inference.sessions import MemberSession, open_session
@@ -110,8 +111,8 @@ def lowered(
         )
 
 
-def rows(bundle: Bundle, wanted: str) -> list[dict[str, Any]]:
-    return [dict(row) for row in bundle.precisions if row["precision"] == wanted]
+def rows(bundle: Bundle, wanted: str) -> list[QuantizationTrial]:
+    return [row for row in bundle.precisions if row.precision == wanted]
 
 
 class TestWhatIsAccepted:
@@ -130,26 +131,26 @@ class TestWhatIsAccepted:
 
     def test_is_the_fastest_of_the_ways_that_were_tried(self, lowered: Bundle) -> None:
         tried = rows(lowered, "int8")
-        accepted = [row for row in tried if row["accepted"]]
-        assert [row["reason"] for row in accepted] == [""]
-        assert accepted[0]["ms"] == min(row["ms"] for row in tried if row["ms"])
-        assert all(row["reason"] for row in tried if not row["accepted"])
+        accepted = [row for row in tried if row.accepted]
+        assert [row.reason for row in accepted] == [""]
+        assert accepted[0].figures.ms == min(row.figures.ms for row in tried if row.figures.ms)
+        assert all(row.reason for row in tried if not row.accepted)
         if HAS_OPENVINO:
-            assert [row["runtime"] for row in tried] == ["onnxruntime", "openvino"]
-            assert accepted[0]["runtime"] == "openvino"
-            assert tried[0]["reason"] == "another way to int8 is faster"
+            assert [row.runtime for row in tried] == ["onnxruntime", "openvino"]
+            assert accepted[0].runtime == "openvino"
+            assert tried[0].reason == "another way to int8 is faster"
 
     def test_agrees_as_its_row_says(self, lowered: Bundle) -> None:
         (member,) = lowered.members
         held_out = load_validation(lowered)
         said, expected = held_out.variants[ModelKey(member.name, "int8")], held_out.probabilities[0]
         assert said.shape == expected.shape == (10, len(VIEWS), 8)
-        (row,) = (row for row in lowered.precisions if row["accepted"])
+        (row,) = (row for row in lowered.precisions if row.accepted)
         labels, kept = expected[:, 0].argmax(axis=1), said[:, 0].argmax(axis=1)
-        assert row["photos"] == 10
-        assert row["agreement"] == pytest.approx((labels == kept).mean())
+        assert row.figures.photos == 10
+        assert row.figures.agreement == pytest.approx((labels == kept).mean())
         difference = np.abs(said[:, 0] - expected[:, 0]).max()
-        assert row["largest_difference"] == pytest.approx(difference, abs=1e-6)
+        assert row.figures.largest_difference == pytest.approx(difference, abs=1e-6)
         assert difference > 0
 
     def test_says_to_the_views_what_its_validation_holds(
@@ -186,7 +187,7 @@ class TestWhatIsAccepted:
         asked = ["--bundle", lowered.folder, "--member", trained.runs[0].folder]
         asked += ["--precision", "int8", "--quiet"]
         told = CliRunner().invoke(command, [*map(str, asked), "--json"], catch_exceptions=False)
-        assert json.loads(told.stdout)["precisions"] == [dict(row) for row in lowered.precisions]
+        assert json.loads(told.stdout)["precisions"] == [asdict(row) for row in lowered.precisions]
         table = CliRunner().invoke(command, [*map(str, asked)], catch_exceptions=False).stdout
         assert "Lower precisions, on the held-out photos" in table
         assert table.count("int8") >= len(lowered.precisions)
@@ -205,8 +206,8 @@ class TestWhatIsRefused:
         ],
     )
     def test_is_what_is_worse_or_no_faster(self, figures: dict[str, Any], reason: str) -> None:
-        good = {"agreement": 0.99, "largest_difference": 0.02, "ms": 5.0, "fp32_ms": 10.0}
-        assert candidates.refusal(good | figures) == reason
+        good = Judged("", 12, agreement=0.99, largest_difference=0.02, ms=5.0, fp32_ms=10.0)
+        assert candidates.refusal(replace(good, **figures)) == reason
 
     def test_a_spoilt_variant_is_named_with_its_reason_and_its_file_is_gone(
         self, trained: Trained, ready: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -227,11 +228,11 @@ class TestWhatIsRefused:
         }
         everything, less, by_openvino = rows(made, "int8")
         for row in (everything, less):
-            assert not row["accepted"]
-            assert row["agreement"] < 0.9
-            assert "% of the labels" in row["reason"]
-        assert everything["how"] != less["how"]
-        assert by_openvino["reason"].startswith("OpenVINO is not installed")
+            assert not row.accepted
+            assert row.figures.agreement < 0.9
+            assert "% of the labels" in row.reason
+        assert everything.figures.how != less.figures.how
+        assert by_openvino.reason.startswith("OpenVINO is not installed")
 
     def test_a_variant_that_is_not_faster_is_not_taken(
         self, trained: Trained, lenient: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -241,8 +242,8 @@ class TestWhatIsRefused:
         assert made.members[0].variants == ()
         # More of it in fp32 would be slower still.
         by_onnxruntime, _ = rows(made, "int8")
-        assert by_onnxruntime["reason"] == "not faster than fp32 on this machine"
-        assert (by_onnxruntime["ms"], by_onnxruntime["fp32_ms"]) == (10.5, 10.0)
+        assert by_onnxruntime.reason == "not faster than fp32 on this machine"
+        assert (by_onnxruntime.figures.ms, by_onnxruntime.figures.fp32_ms) == (10.5, 10.0)
 
     def test_what_cannot_run_here_says_what_is_missing(
         self, trained: Trained, ready: None, tmp_path: Path
@@ -258,10 +259,10 @@ class TestWhatIsRefused:
             ),
         )
         (bf16,), (fp16,) = rows(made, "bf16"), rows(made, "fp16")
-        assert bf16["reason"] == "OpenVINO is not installed: pip install 'toolkit[openvino]'"
-        assert fp16["reason"] == "no CUDA device to measure it on"
-        assert not bf16["accepted"]
-        assert not fp16["accepted"]
+        assert bf16.reason == "OpenVINO is not installed: pip install 'toolkit[openvino]'"
+        assert fp16.reason == "no CUDA device to measure it on"
+        assert not bf16.accepted
+        assert not fp16.accepted
 
     def test_bf16_needs_a_processor_that_has_it(
         self,
@@ -279,7 +280,7 @@ class TestWhatIsRefused:
         monkeypatch.setattr(sessions, "OpenVinoSession", refused)
         made = export(trained.runs[:1], ExportOptions(tmp_path / "bundle", precisions=("bf16",)))
         (row,) = rows(made, "bf16")
-        assert row["reason"] == "Expected OpenVINO to compute in bf16, but it takes f32."
+        assert row.reason == "Expected OpenVINO to compute in bf16, but it takes f32."
         assert made.members[0].variants == ()
 
     def test_members_that_trained_on_all_photos_have_nothing_to_be_judged_by(

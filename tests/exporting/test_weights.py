@@ -259,8 +259,8 @@ def test_weights_given_by_hand_are_compared_too() -> None:
     custom = table.alternatives["custom"]
     assert custom.weights == (1.0, 0.0)
     assert custom.accuracy == (probabilities[0].argmax(axis=1) == labels).mean()
-    assert table.best_single["name"] == "a"
-    assert table.best_single["log_loss"] == pytest.approx(custom.log_loss)
+    assert table.best_single.name == "a"
+    assert table.best_single.log_loss == pytest.approx(custom.log_loss)
 
 
 def test_figures_of_labels_that_mean_nothing_are_those_of_chance() -> None:
@@ -274,8 +274,8 @@ def test_figures_of_labels_that_mean_nothing_are_those_of_chance() -> None:
         table = voting_table(probabilities, labels, alone(60), [str(each) for each in range(40)])
         best.append((probabilities.argmax(axis=2) == labels).mean(axis=1).max())
         figures = [*table.alternatives.values()]
-        chosen.append([table.best_single["accuracy"], *(each.accuracy for each in figures)])
-        losses.append([table.best_single["log_loss"], *(each.log_loss for each in figures)])
+        chosen.append([table.best_single.accuracy, *(each.accuracy for each in figures)])
+        losses.append([table.best_single.log_loss, *(each.log_loss for each in figures)])
         assert table.choice == "uniform"
     assert np.mean(best) > 0.3
     assert (np.abs(np.mean(chosen, axis=0) - 0.2) < 0.05).all()
@@ -314,7 +314,7 @@ def test_without_held_out_photos_the_vote_is_uniform_and_no_figure_is_claimed() 
     assert (uniform.weights, uniform.temperature) == ((0.25,) * 4, 1.0)
     assert uniform.accuracy is None
     assert uniform.log_loss is None
-    assert table.best_single == {}
+    assert table.best_single is None
 
 
 def rare_class(photos: int = 400, seed: int = 0) -> tuple[Floats, Integers]:

@@ -13,7 +13,7 @@ import pytest
 from toolkit.errors import ToolkitError
 from toolkit.files import sha256_file
 from toolkit.inference import sessions as sessions_module
-from toolkit.inference.bundle import Bundle, Variant, load_bundle
+from toolkit.inference.bundle import Bundle, Judged, Variant, load_bundle
 from toolkit.inference.calls import ModelKey
 from toolkit.inference.costs import Costs, keys_of, measure_costs
 from toolkit.inference.devices import Device
@@ -115,7 +115,7 @@ class TestMeasureCosts:
         alpha, *others = own_bundle.members
         (own_bundle.folder / alpha.file).write_bytes(b"no network")
         alpha = replace(alpha, sha256=sha256_file(own_bundle.folder / alpha.file))
-        with pytest.raises(ToolkitError, match=r"alpha\.onnx: onnxruntime cannot load it"):
+        with pytest.raises(ToolkitError, match=r"alpha\.onnx: is no ONNX file"):
             self.costs(replace(own_bundle, members=(alpha, *others)))
 
     def test_a_changed_variant_is_an_error(self, own_bundle: Bundle) -> None:
@@ -202,6 +202,6 @@ def with_variant(bundle: Bundle, precision: str, runtime: str) -> Bundle:
     """alpha with a variant whose file holds no network."""
     path = bundle.folder / f"alpha-{precision}.onnx"
     path.write_bytes(b"no network")
-    variant = Variant(precision, runtime, {path.name: sha256_file(path)}, {})
+    variant = Variant(precision, runtime, {path.name: sha256_file(path)}, Judged(""))
     alpha, *others = bundle.members
     return replace(bundle, members=(replace(alpha, variants=(variant,)), *others))

@@ -143,7 +143,9 @@ class TestChooseDevice:
         self, machine: Machine, kind: str
     ) -> None:
         machine.gpus = 0
-        with pytest.raises(ToolkitError, match=rf"--device {kind}: .*sees no GPU.*--device cpu"):
+        with pytest.raises(
+            ToolkitError, match=rf"`device='{kind}'`: .*sees no GPU.*`device='cpu'`"
+        ):
             choose_device(kind)
 
     def test_the_processor_is_taken_without_looking_for_a_gpu(

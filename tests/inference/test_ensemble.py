@@ -242,7 +242,7 @@ class TestLoad:
             ({"tta_views": "random"}, r"tta_views: Expected fixed or augmentor, received 'random'"),
             ({"batch": 0}, r"batch: Expected at least 1, received 0\."),
             ({"threads": -1}, r"threads: Expected at least 1, received -1\."),
-            ({"voting": "best"}, "voting: this bundle has no such voting"),
+            ({"voting": "best"}, "`voting='best'`: this bundle has no such voting"),
             ({"device": "gpu"}, "received 'gpu'"),
         ],
     )

@@ -427,7 +427,7 @@ class TestRefusals:
     ) -> None:
         """Otherwise its photos would pass for broken ones."""
         executor, _ = ready(bundle, PLANS[kind](bundle), opener=Spy(breaks="gamma").open)
-        with pytest.raises(ToolkitError, match=r"'gamma' in fp32 gave .* not finite"):
+        with pytest.raises(ToolkitError, match=r"'gamma' in fp32: its .* not finite"):
             list(executor.predict(photos))
 
     @pytest.mark.parametrize("name", ["gamma.onnx", "alpha.int8.onnx"])
@@ -587,7 +587,7 @@ class Spy:
         self.opened.append(member.name)
 
         class Watched:
-            provider, batch = real.provider, real.batch
+            provider, batch, signature = real.provider, real.batch, real.signature
 
             def place(self, images: Pixels) -> Any:
                 spy.placed.append((member.name, len(images)))

@@ -152,7 +152,7 @@ class TestCascade:
     def test_without_enough_held_out_photos_there_is_none(self, tiny_bundle: Any) -> None:
         """tiny_bundle has twelve."""
         ensemble = Ensemble.load(tiny_bundle.folder, tta=VIEWS, device="cpu")
-        with pytest.raises(ToolkitError, match=r"12 held-out photos are too few .*Leave the toler"):
+        with pytest.raises(ToolkitError, match=r"12 held-out photos are too few .*Leave `toler"):
             chosen_plan(ensemble, CASCADE, PHOTOS)
 
     def test_without_any_nothing_is_measured(self, load: Load, bundle: Path, cache: Path) -> None:
@@ -192,7 +192,7 @@ class TestGiven:
                 chosen_plan(load(**options), named, PHOTOS)
 
     def test_a_missing_file_is_named(self, load: Load) -> None:
-        with pytest.raises(ToolkitError, match=r"plan: nowhere\.json: no such file"):
+        with pytest.raises(ToolkitError, match=r"`plan='nowhere\.json'`: no such file"):
             chosen_plan(load(), Skipping(plan=Path("nowhere.json")), PHOTOS)
 
 
@@ -200,16 +200,16 @@ class TestSkipping:
     @pytest.mark.parametrize(
         ("options", "complaint"),
         [
-            ({"tolerance": 0.0}, r"tolerance: Expected a number between 0 and 1, received 0\.0"),
-            ({"tolerance": 1.0}, r"tolerance: Expected a number between 0 and 1, received 1\.0"),
-            ({"tolerance": float("nan")}, "tolerance: Expected a number between"),
-            ({"tolerance": 0.1, "confidence": 2}, "confidence: Expected a number between"),
-            ({"tolerance": 0.1, "budget_ms": -1.0}, "budget_ms: Expected a number over 0"),
-            ({"confidence": 0.9}, "confidence: Expected with a tolerance or a plan"),
-            ({"budget_ms": 3.0}, "budget_ms: Expected with a tolerance or a plan"),
-            ({"certify": "off"}, "certify: Expected with a tolerance or a plan"),
-            ({"full": True, "tolerance": 0.1}, "full: Expected without tolerance"),
-            ({"full": True, "plan": Path("plan.json")}, "full: Expected without plan"),
+            ({"tolerance": 0.0}, r"`tolerance=0\.0`: Expected a number between 0 and 1"),
+            ({"tolerance": 1.0}, r"`tolerance=1\.0`: Expected a number between 0 and 1"),
+            ({"tolerance": float("nan")}, "`tolerance=nan`: Expected a number between"),
+            ({"tolerance": 0.1, "confidence": 2}, "`confidence=2`: Expected a number between"),
+            ({"tolerance": 0.1, "budget_ms": -1.0}, r"`budget_ms=-1\.0`: Expected a number over 0"),
+            ({"confidence": 0.9}, "`confidence`: Expected with `tolerance` or `plan`"),
+            ({"budget_ms": 3.0}, "`budget_ms`: Expected with `tolerance` or `plan`"),
+            ({"certify": "off"}, "`certify`: Expected with `tolerance` or `plan`"),
+            ({"full": True, "tolerance": 0.1}, "`full`: Expected without `tolerance`"),
+            ({"full": True, "plan": Path("plan.json")}, "`full`: Expected without `plan`"),
         ],
     )
     def test_what_does_not_fit_is_named(self, options: dict[str, Any], complaint: str) -> None:
@@ -250,7 +250,7 @@ class TestBudget:
         off = replace(CASCADE, budget_ms=0.01, certify="off")
         with pytest.raises(
             ToolkitError,
-            match=rf"budget_ms: no plan meets 0\.01; .* {cheapest:.2f} ms a photo for 120",
+            match=rf"`budget_ms=0\.01`: no plan meets it; .* {cheapest:.2f} ms a photo for 120",
         ):
             chosen_plan(load(), off, PHOTOS)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from toolkit.errors import ToolkitError
-from toolkit.inference.bundle import load_bundle, load_validation
+from toolkit.inference.bundle import Alternative, VotingTable, load_bundle, load_validation
 from toolkit.inference.calls import ModelCall, ModelKey
 from toolkit.inference.devices import Device
 from toolkit.inference.evidence import WASTE, Evidence, carry_out, gather, learn_thresholds
@@ -90,11 +90,14 @@ def evidence() -> Evidence:
 
 def planned(tiny_bundle: Any, evidence: Evidence, guarantee: Guarantee = GUARANTEE) -> CascadePlan:
     bundle = load_bundle(tiny_bundle.folder)
-    members = (replace(bundle.members[0], name=key.member) for key in evidence.weights)
-    bundle, voting = (
-        replace(bundle, members=tuple(members)),
-        Voting("custom", tuple(evidence.weights.values())),
+    members = (
+        replace(bundle.members[0], name=key.member, file=f"{key.member}.onnx")
+        for key in evidence.weights
     )
+    alone = Alternative(tuple(evidence.weights.values()), 1.0, None, None)
+    table = VotingTable("uniform", "", {"uniform": alone}, None)
+    bundle = replace(bundle, members=tuple(members), voting=dict.fromkeys(range(1, 9), table))
+    voting = Voting("custom", alone.weights)
     return make_plan(bundle, voting, evidence, guarantee, MANY, Device("cpu", "processor"))
 
 
@@ -147,7 +150,7 @@ class TestMakePlan:
     def test_too_few_photos_are_refused(self, tiny_bundle: Any) -> None:
         few = drawn({"cheap": 0.4, "good": 0.2, "noise": inf}, photos=19)
         with pytest.raises(
-            ToolkitError, match=r"19 held-out photos are too few .* Leave the tolerance out"
+            ToolkitError, match=r"19 held-out photos are too few .* Leave `tolerance` out"
         ):
             planned(tiny_bundle, few)
 

@@ -371,7 +371,7 @@ class TestCertificate:
         sample = first.job.sample
         tried = spoilt.search.full_ms + eager.ms
         ms = (sample * tried + (PHOTOS - sample) * spoilt.search.settled_ms) / PHOTOS
-        with pytest.raises(ToolkitError, match=rf"budget_ms: .* take {ms:.2f} ms a photo"):
+        with pytest.raises(ToolkitError, match=rf"`budget_ms=.* take {ms:.2f} ms a photo"):
             work(spoilt, name="limited.csv", budget_ms=0.99 * ms).begin()
         enough = work(spoilt, name="enough.csv", budget_ms=1.01 * ms).begin()
         assert enough.certificate.accepted == 0

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from toolkit.data.pixels import Square, load
 from toolkit.errors import ToolkitError
 from toolkit.inference import devices, sessions
-from toolkit.inference.bundle import Variant, load_bundle
+from toolkit.inference.bundle import Judged, Variant, load_bundle
 from toolkit.inference.devices import Device, DeviceError, choose_device, obstacle
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.openvino_session import OpenVinoSession
@@ -46,7 +46,7 @@ def test_probabilities_are_those_of_the_network(tiny_bundle, member: str, count:
 def test_a_file_that_is_no_network_is_named_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "text.onnx"
     path.write_text("no network", encoding="utf-8")
-    with pytest.raises(ToolkitError, match=r"text\.onnx: onnxruntime cannot load it") as told:
+    with pytest.raises(ToolkitError, match=r"text\.onnx: is no ONNX file") as told:
         MemberSession(path, CPU, 1, batch=1)
     assert "\n" not in str(told.value)
 
@@ -70,6 +70,10 @@ class PretendedCuda:
             def get_inputs(self) -> list[Any]:
                 inputs: list[Any] = self._real.get_inputs()
                 return inputs
+
+            def get_outputs(self) -> list[Any]:
+                outputs: list[Any] = self._real.get_outputs()
+                return outputs
 
             def disable_fallback(self) -> None:
                 self._real.disable_fallback()
@@ -176,7 +180,7 @@ class TestGpu:
         (note,) = ensemble.notes
         assert note.startswith("CUDA is unavailable: ")
         assert "Expected CUDAExecutionProvider, but the session runs on CPU" in note
-        with pytest.raises(DeviceError, match="pass --device cpu"):
+        with pytest.raises(DeviceError, match=r"pass .device='cpu'."):
             Ensemble.load(tiny_bundle.folder, device="cuda")
 
     def test_a_batch_too_large_for_its_memory_is_known_before_the_first_photo(
@@ -187,7 +191,8 @@ class TestGpu:
         cuda.memory = 8
         assert Ensemble.load(tiny_bundle.folder, device="cuda", batch=8).device.is_gpu
         with pytest.raises(
-            DeviceError, match=r"alpha\.onnx: the GPU cannot run 9 images .*Choose a smaller batch"
+            DeviceError,
+            match=r"alpha\.onnx: the GPU cannot run 9 images .*Choose a smaller `batch`",
         ) as told:
             Ensemble.load(tiny_bundle.folder, device="cuda", batch=9)
         assert "\n" not in str(told.value)
@@ -206,14 +211,16 @@ class TestGpu:
         self, tiny_bundle, precision: str, runtime: str, complaint: str
     ) -> None:
         """Nor fp16 on the processor."""
+        whole = load_bundle(tiny_bundle.folder).members[0]
+        files = {whole.file: whole.sha256}
         member = replace(
-            load_bundle(tiny_bundle.folder).members[0],
+            whole,
             variants=(
-                Variant(precision, runtime, {"alpha.onnx": ""}, {}),
-                Variant("fp16", "onnxruntime", {"alpha.onnx": ""}, {}),
+                Variant(precision, runtime, files, Judged("")),
+                Variant("fp16", "onnxruntime", files, Judged("")),
             ),
         )
-        with pytest.raises(ToolkitError, match=f"'alpha' in {complaint}. Choose device cpu"):
+        with pytest.raises(ToolkitError, match=f"'alpha' in {complaint}. Choose `device='cpu'`"):
             open_session(tiny_bundle.folder, member, precision, CUDA, 1, 4)
         with pytest.raises(ToolkitError, match="'alpha' in fp16 is for a GPU, not the CPU"):
             open_session(tiny_bundle.folder, member, "fp16", CPU, 1, 4)

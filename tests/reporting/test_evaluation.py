@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,8 +135,8 @@ class TestBundle:
         learnt = "".join(
             sha256_file(path)[:PHOTO_DIGITS] for path in (class_folders / "10").iterdir()
         )
-        data = {**bundle.data, "trained_on": learnt}
-        save_bundle(type(bundle)(**{**vars(bundle), "data": data}))
+        data = replace(bundle.data, trained_on=learnt)
+        save_bundle(replace(bundle, data=data))
         assert "TRAINED ON 4 OF THEM" in evaluated(own, labelled).photos
 
     def test_an_unknown_class_is_named(self, tiny_bundle, class_folders: Path) -> None:
@@ -180,7 +182,30 @@ class TestRun:
 
         monkeypatch.setattr(room, "predict_run", undecided)
         source = finished_job / "runs" / "improved" / "xception"
-        return Path(shutil.copytree(source, tmp_path / "runs" / "improved" / "xception"))
+        folder = Path(shutil.copytree(source, tmp_path / "runs" / "improved" / "xception"))
+        (folder / "model.keras").write_bytes(b"a network")
+        known = read_json(folder / "run.json")
+        known["model_sha256"] = sha256_file(folder / "model.keras")
+        write_json(folder / "run.json", known)
+        return folder
+
+    @pytest.mark.parametrize("spoilt", ["changed", "lost", "a pipe"])
+    def test_another_network_than_that_of_its_manifest_is_refused(
+        self, run: Path, class_folders: Path, spoilt: str
+    ) -> None:
+        model = run / "model.keras"
+        model.unlink()
+        if spoilt == "changed":
+            model.write_bytes(b"another network")
+        elif spoilt == "a pipe":
+            os.mkfifo(model)
+        complaint = {
+            "changed": "is not the network that run.json beside it tells of",
+            "lost": "the file is missing",
+            "a pipe": "is a named pipe, not a file",
+        }[spoilt]
+        with pytest.raises(ToolkitError, match=f"model.keras: {complaint}"):
+            evaluated(run, LabelledPhotos(data=class_folders))
 
     def test_it_is_scored_by_one_view_by_keras(self, run: Path, class_folders: Path) -> None:
         found = evaluated(run, LabelledPhotos(data=class_folders))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import html
 import io
 import json
 import re
@@ -12,6 +14,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import markupsafe
 import numpy as np
 import pytest
 from PIL import Image
@@ -22,7 +25,13 @@ from toolkit.data.overview import Overview
 from toolkit.data.survey import PhotoFacts
 from toolkit.errors import ToolkitError
 from toolkit.exporting.weights import BEST_ALONE, cross_fitting, voting_table
-from toolkit.inference.bundle import Alternative, BundleValidation, VotingTable, load_bundle
+from toolkit.inference.bundle import (
+    Alternative,
+    BundleValidation,
+    VotingTable,
+    load_bundle,
+    save_bundle,
+)
 from toolkit.inference.voting import Voting
 from toolkit.metrics import score
 from toolkit.reporting.page.album import Album
@@ -139,8 +148,8 @@ class TestPage:
     def test_what_is_wrong_with_photos_is_shown(self, page: str) -> None:
         assert "1 broken photo." in page
         assert "3.jpg" in page
-        assert "0.jpg, 6.jpg" in page
-        assert "1.jpg, t0.jpg" in page
+        assert "<bdi>0.jpg</bdi>, <bdi>6.jpg</bdi>" in page
+        assert "<bdi>1.jpg</bdi>, <bdi>t0.jpg</bdi>" in page
 
     def test_published_figures_come_with_what_they_are(self, page: str) -> None:
         assert "91.06 %" in page
@@ -345,7 +354,7 @@ class TestFigures:
         averaged = validation.probabilities[:, :, :4].mean(axis=2).astype(np.float64)
         names = [member.name for member in bundle.members]
         table = voting_table(averaged, validation.labels, validation.groups, names)
-        bundle = replace(bundle, voting={4: table})
+        bundle = replace(bundle, voting=bundle.voting | {4: table})
         judged = judge(bundle, validation, 4)
         assert judged is not None
         section = ensemble_section(bundle, validation, judged, bundle.classes)
@@ -353,7 +362,7 @@ class TestFigures:
         for name, alternative in table.alternatives.items():
             assert found[name].accuracy == pytest.approx(alternative.accuracy)
             assert found[name].log_loss == pytest.approx(alternative.log_loss)
-        assert found["best alone"].accuracy == pytest.approx(table.best_single["accuracy"])
+        assert found["best alone"].accuracy == pytest.approx(table.best_single.accuracy)
         assert section.chosen.name == table.choice
 
     def test_weights_of_a_submission_that_the_bundle_has_not_are_listed_as_such(
@@ -365,7 +374,7 @@ class TestFigures:
         names = [member.name for member in bundle.members]
         exported = (0.5, 0.5, 0.0)
         table = voting_table(averaged, validation.labels, validation.groups, names, exported)
-        bundle = replace(bundle, voting={4: replace(table, choice="custom")})
+        bundle = replace(bundle, voting=bundle.voting | {4: replace(table, choice="custom")})
         judged = judge(bundle, validation, 4, Voting("custom", (0.9, 0.1, 0.0)))
         assert judged is not None
         section = ensemble_section(bundle, validation, judged, bundle.classes)
@@ -407,15 +416,15 @@ def test_a_page_of_15000_photos_is_less_than_20_megabytes(
         Dataset(tmp_path, classes, photos), None, counts, facts, [], [[path] * 2] * 500, [], []
     )
     uniform = Alternative((0.25,) * 4, 1.0, 0.5, 1.0)
-    table = VotingTable("uniform", "", {"uniform": uniform, "fitted": uniform}, {})
+    table = VotingTable("uniform", "", {"uniform": uniform, "fitted": uniform}, None)
     bundle = replace(
         made,
         classes=classes,
         names={},
-        data=made.data | {"fingerprint": found.dataset.fingerprint},
+        data=replace(made.data, fingerprint=found.dataset.fingerprint),
         class_prior=(0.1,) * 10,
-        members=tuple(replace(made.members[0], name=name) for name in members),
-        voting={2: table},
+        members=tuple(replace(made.members[0], name=name, file=f"{name}.onnx") for name in members),
+        voting=dict.fromkeys(range(1, 9), table),
     )
     submission = gather(sources(finished_job, "submission")).submission
     page = page_of(Artifacts(found, (), bundle, validation, submission))
@@ -438,3 +447,63 @@ def _validation(
         groups=np.arange(photos),
         probabilities=(said / said.sum(axis=-1, keepdims=True)).astype(np.float32),
     )
+
+
+STRANGE_NAMES = (
+    "</script><script>alert(1)</script>",
+    "\u202egpj.exe",
+    "\"onload=\"alert(1)' onerror='alert(2)",
+    "\x1b]0;owned\x07",
+    "<img src=http://example.com/x.png>",
+    "أحمر",
+)
+
+
+class TestNamesOfStrangers:
+    """Whatever a class, a photo or a folder is called, the page shows it and does nothing else."""
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def pages(finished_job: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+        """Two pages, of three names each."""
+        folder = tmp_path_factory.mktemp("strangers") / "bundle"
+        shutil.copytree(finished_job / "bundle", folder)
+        bundle, written = load_bundle(folder), []
+        for start in (0, 3):
+            names = dict(zip(bundle.classes, STRANGE_NAMES[start : start + 3], strict=True))
+            save_bundle(replace(bundle, folder=folder, names=names))
+            found = gather(replace(sources(finished_job, "bundle"), bundle=folder))
+            written.append(render(page_of(found)))
+        return written
+
+    @pytest.fixture
+    def named(self, pages: list[str]) -> str:
+        return "".join(pages)
+
+    def test_markup_and_quotes_stay_text(self, named: str) -> None:
+        for name in (STRANGE_NAMES[0], STRANGE_NAMES[2], STRANGE_NAMES[4]):
+            assert name not in named
+            assert f"<bdi>{markupsafe.escape(name)}</bdi>" in named
+        assert named.count("<script") == named.count("</script>") == 4
+
+    def test_marks_that_turn_or_steer_are_shown_as_codes(self, named: str) -> None:
+        assert not {"\u202e", "\x1b", "\x07"} & set(named)
+        assert "<bdi>\\u202egpj.exe</bdi>" in named
+        assert "<bdi>\\x1b]0;owned\\x07</bdi>" in named
+        assert f"<bdi>{STRANGE_NAMES[5]}</bdi>" in named
+
+    def test_nothing_is_loaded_and_only_its_own_script_runs(self, pages: list[str]) -> None:
+        page = pages[0]
+        policy = html.unescape(re.search(r'Security-Policy" content="([^"]+)"', page)[1])
+        rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+        assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == "'none'"
+        assert rules["img-src"] == "data:"
+        for element, rule in (("script", "script-src"), ("style", "style-src-elem")):
+            (text,) = re.findall(rf"<{element}>(.*?)</{element}>", page, re.DOTALL)
+            digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+            assert rules[rule] == f"'sha256-{digest}'"
+        assert not re.findall(r"<style[ >]", page.replace("<style>", "", 1))
+        for tag, attributes in Parsed(page).tags:
+            assert not [key for key in attributes if key.startswith("on")]
+            for key in ("src", "href", "xlink:href", "action"):
+                assert (attributes.get(key) or "#").startswith(("data:", "#")), tag

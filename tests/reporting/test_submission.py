@@ -103,7 +103,7 @@ class TestProbabilities:
 class TestPaths:
     @pytest.mark.parametrize("name", ["p.json", "p", "p.csv.gz"])
     def test_an_unknown_suffix_of_probabilities_is_refused(self, name: str) -> None:
-        with pytest.raises(UsageError, match=r"probabilities: .*\.csv or \.parquet"):
+        with pytest.raises(UsageError, match=r"`probabilities=.*\.csv or \.parquet"):
             check_paths(Path("submission.csv"), Path(name))
 
     @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ class TestPaths:
             check_paths(Path(out), other)
 
     def test_the_plan_that_is_followed_is_not_written_over(self) -> None:
-        with pytest.raises(UsageError, match=r"plan: \S*/mine\.json: .* another name"):
+        with pytest.raises(UsageError, match=r"`plan='\S*/mine\.json'`: .* another name"):
             check_paths(Path("mine.csv"), None, Path("mine.json").absolute())
         check_paths(Path("other.csv"), None, Path("mine.json"))
 

@@ -215,10 +215,20 @@ def cosine(rate: float, floor: float, done: float) -> float:
             ["head"] + ["all"] * 3,
             [0.05, 0.01, 0.01, 0.01],
         ),
+        # An epoch ends in the middle of three batches. The schedule counts batches.
+        (
+            {
+                "gradient_accumulation_steps": 3,
+                "exponential_decay": {"rate": 0.5, "every_steps": 7},
+                "ema": {"momentum": 0.8},
+            },
+            ["head"] + ["all"] * 3,
+            [0.05, 0.01, 0.01 / 2, 0.01 / 4],
+        ),
     ],
     ids=[
         *("plateau and early stopping", "exponential decay", "cosine, cutmix, averages", "mixup"),
-        *("class weights, macro-F1", "balanced sampling, log-loss"),
+        *("class weights, macro-F1", "balanced sampling, log-loss", "gradient accumulation"),
     ],
 )
 def test_training_killed_after_every_epoch_ends_as_if_it_had_not_been(
@@ -272,8 +282,8 @@ def test_the_best_epochs_weights_are_kept_not_the_last_ones(tmp_path: Path) -> N
     run = in_a_new_process(job(tmp_path / "run", chosen))
     losses = [row["val_loss"] for row in run.history]
     assert run.best_epoch == int(np.argmin(losses)) + 1 < 4
-    assert run.score["log_loss"] == pytest.approx(min(losses), rel=1e-5)
-    assert run.score["log_loss"] < losses[-1] - 0.01
+    assert run.score.log_loss == pytest.approx(min(losses), rel=1e-5)
+    assert run.score.log_loss < losses[-1] - 0.01
 
 
 def test_figures_of_all_validation_photos_choose_the_weights_that_are_kept(
@@ -288,7 +298,8 @@ def test_figures_of_all_validation_photos_choose_the_weights_that_are_kept(
         values = [row[name] for row in run.history]
         best = np.argmin(values) if name.endswith("loss") else np.argmax(values)
         assert run.best_epoch == best + 1
-        assert run.score[name.removeprefix("val_")] == pytest.approx(values[best], rel=1e-5)
+        kept = getattr(run.score, name.removeprefix("val_"))
+        assert kept == pytest.approx(values[best], rel=1e-5)
         again = load_run(run.folder)
         assert [row[name] for row in again.history] == pytest.approx(values)
 
@@ -387,7 +398,7 @@ def test_the_average_of_all_steps_is_what_is_validated_and_kept(
         np.testing.assert_allclose(one, other, atol=1e-6)
     if validates:
         losses = [row["val_loss"] for row in run.history]
-        assert run.score["log_loss"] == pytest.approx(losses[run.best_epoch - 1], rel=1e-5)
+        assert run.score.log_loss == pytest.approx(losses[run.best_epoch - 1], rel=1e-5)
     # The statistics are those of the training photos under the averaged weights.
     base = kept.get_layer("backbone")
     photos = np.load(settings.photos)[~settings.held_out].astype(np.float32) / 127.5 - 1

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
+from keras.src.applications import convnext
 from keras.src.utils import file_utils
 from numpy.typing import NDArray
 
@@ -22,7 +25,7 @@ from toolkit.training.model import (
     reestimate_batch_norm,
 )
 from toolkit.training.recipe import Recipe
-from toolkit.training.registry import BACKBONES, find_backbone
+from toolkit.training.registry import BACKBONES, Backbone, find_backbone
 
 # Keras's own way to read a TensorFlow variable, in NumPy's eyes.
 pytestmark = [
@@ -101,7 +104,16 @@ def test_every_backbone_is_keras_s_network_with_a_head(
 
 
 def kinds(model: keras.Model) -> list[str]:
-    return [type(layer).__name__ for layer in model.layers]
+    """Return what the layers compute, whether they stand in a `Sequential` or by themselves."""
+    found: list[str] = []
+    for layer in model.layers:
+        if isinstance(layer, keras.Sequential):
+            found += kinds(layer)
+        elif isinstance(layer, keras.layers.Conv2D) and layer.groups == layer.filters:
+            found.append("DepthwiseConv2D")
+        else:
+            found.append(type(layer).__name__)
+    return found
 
 
 def test_an_unknown_backbone_is_told_with_the_nearest() -> None:
@@ -156,6 +168,9 @@ def test_own_pixels_are_what_keras_does_to_photos_for_these_weights() -> None:
         "efficientnetb3": keras.applications.efficientnet,
         "mobilenetv3small": keras.applications.mobilenet_v3,
         "efficientnetv2b0": keras.applications.efficientnet_v2,
+        "efficientnetv2s": keras.applications.efficientnet_v2,
+        "convnexttiny": keras.applications.convnext,
+        "convnextsmall": keras.applications.convnext,
     }
     assert modules.keys() == BACKBONES.keys()
     batch = photos(1, 4)
@@ -334,6 +349,66 @@ def test_efficientnet_from_a_file_is_what_keras_would_have_downloaded(
     naive.load_weights(tmp_path / backbone.weights_file)
     difference = np.abs(computed(naive, batch.astype(np.float32)) - expected).max()
     assert difference > 100 * tolerance
+
+
+@pytest.fixture
+def small_convnext(monkeypatch: pytest.MonkeyPatch) -> Backbone:
+    """A ConvNeXt as Keras builds the larger ones, of one block a stage."""
+    sizes = {"depths": (1, 1, 1, 1), "projection_dims": (6, 8, 10, 12)}
+    named = {"name": "convnext_tiny", "weights_name": "convnext_tiny"}
+    small = functools.partial(convnext.ConvNeXt, **sizes, **named)
+    monkeypatch.setitem(convnext.MODEL_CONFIGS, "tiny", sizes)
+    monkeypatch.setattr(keras.applications, "SmallConvNeXt", small, raising=False)
+    return dataclasses.replace(find_backbone("convnexttiny"), constructor="SmallConvNeXt")
+
+
+@pytest.mark.numeric
+@pytest.mark.parametrize("name", ["efficientnetv2s", "small convnext"])
+def test_further_networks_from_a_file_are_what_keras_would_have_downloaded(
+    name: str, small_convnext: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = small_convnext if name == "small convnext" else find_backbone(name)
+    constructor = getattr(keras.applications, backbone.constructor)
+    path = tmp_path / backbone.weights_file
+    stirred(constructor(include_top=False, weights=None, input_shape=(64, 64, 3))).save_weights(
+        path
+    )
+    monkeypatch.setattr(file_utils, "get_file", lambda *_, **__: str(path))
+    by_keras = constructor(include_top=False, weights="imagenet", input_shape=(64, 64, 3))
+    batch = photos(4, 64, seed=5).astype(np.float32)
+    expected = computed(by_keras, batch)
+    assert expected.std() > 1e-3
+    scale = np.abs(expected).max()
+    for folder in (tmp_path, None):  # From the folder, and "downloaded".
+        base = build_base(backbone, 64, pretrained=True)
+        load_imagenet(keras.Sequential([base]), backbone, folder)
+        np.testing.assert_allclose(computed(base, batch) / scale, expected / scale, atol=2e-6)
+
+
+@pytest.mark.numeric
+def test_depthwise_convolutions_by_groups_become_layers_that_learn_the_same(
+    small_convnext: Backbone, tmp_path: Path
+) -> None:
+    keras.utils.set_random_seed(1)
+    by_keras = keras.applications.SmallConvNeXt(
+        include_top=False, weights=None, input_shape=(32, 32, 3)
+    )
+    stirred(by_keras).save_weights(tmp_path / small_convnext.weights_file)
+    base = build_base(small_convnext, 32, pretrained=True)
+    load_imagenet(keras.Sequential([base]), small_convnext, tmp_path)
+    assert not [layer for layer in base.layers if isinstance(layer, keras.Sequential)]
+    assert not [layer for layer in base.layers if getattr(layer, "groups", 1) > 1]
+    names = [layer.name for layer in by_keras.layers if "_block_" in layer.name]
+    assert {name for name in names if "downsampling" not in name} < {
+        layer.name for layer in base.layers
+    }
+
+    batch, wanted = photos(4, 32).astype(np.float32), np.zeros((4, 1, 1, 12))
+    for network in (by_keras, base):
+        network.compile("sgd", "mse", jit_compile=False)
+        network.train_on_batch(batch, wanted)
+    for before, after in zip(by_keras.get_weights(), base.get_weights(), strict=True):
+        np.testing.assert_allclose(after.ravel(), before.ravel(), rtol=1e-3, atol=1e-5)
 
 
 def test_weights_of_another_network_are_refused_by_file(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ PLATEAU = {"monitor": "val_loss", "factor": 0.5, "patience": 2, "min_learning_ra
 # Keys that the published sets do not know.
 LATER_KEYS = (
     *("zero_init_residual", "warmup_cosine", "label_smoothing", "mixup", "cutmix", "ema"),
-    *("focal_gamma", "class_weights", "sampling"),
+    *("focal_gamma", "class_weights", "sampling", "gradient_accumulation_steps"),
 )
 
 # name, epochs, frozen share of the layers
@@ -137,7 +137,7 @@ def test_every_set_has_all_four_backbones() -> None:
 
 
 def test_every_shipped_set_loads() -> None:
-    assert set(PUBLISHED_SETS) | {"demo"} == set(shipped_sets())
+    assert {*PUBLISHED_SETS, "demo", "modern"} == set(shipped_sets())
     for name in shipped_sets():
         loaded = load_set(name)
         assert loaded.name == name
@@ -363,7 +363,7 @@ def test_an_unknown_set_has_a_suggestion(tmp_path: Path) -> None:
 # The resolved recipe of a run.
 
 
-@pytest.mark.parametrize("recipe_set", ["baseline", "improved", "finetune", "demo"])
+@pytest.mark.parametrize("recipe_set", ["baseline", "improved", "finetune", "demo", "modern"])
 def test_a_resolved_recipe_comes_back_as_it_was(tmp_path: Path, recipe_set: str) -> None:
     for backbone, recipe in load_set(recipe_set).recipes.items():
         path = tmp_path / f"{backbone}.yaml"

@@ -95,14 +95,14 @@ def test_a_run_is_a_folder_with_all_that_is_known_about_it(trained: Trained) -> 
     }
     assert run.data.folder == str(trained.data)
     assert run.data.training_photos == sum(run.data.class_counts) == 38
-    assert run.data.validation_photos == run.score["photos"] == 10
+    assert run.data.validation_photos == run.score.photos == 10
     assert run.epochs == len(run.history)
     assert run.versions["backend"] == "tensorflow"
     assert run.seconds > 0
     validation = run.validation
     assert validation is not None
     accuracy = (validation.probabilities.argmax(axis=1) == validation.labels).mean()
-    assert run.score["accuracy"] == accuracy
+    assert run.score.accuracy == accuracy
     assert np.bincount(validation.labels).tolist() == [
         2 if run.data.class_counts[each] == 4 else 1 for each in range(8)
     ]
@@ -554,7 +554,8 @@ def test_validation_arrays_come_back_as_they_were(tmp_path: Path) -> None:
         np.array([[0.25, 0.75], [1, 0]], dtype=np.float32),
     )
     validation.save(tmp_path / "validation.npz")
-    loaded = Validation.load(tmp_path / "validation.npz")
+    data = DataSeen("data", "", ("a", "b"), (1, 1), 42, 0.5, 2, 2)
+    loaded = Validation.load(tmp_path / "validation.npz", data)
     for field in dataclasses.fields(Validation):
         before, after = getattr(validation, field.name), getattr(loaded, field.name)
         assert before.dtype == after.dtype
@@ -567,7 +568,7 @@ def test_validation_arrays_come_back_as_they_were(tmp_path: Path) -> None:
         (None, r"no run \(no run\.json\)\. Train it"),
         (
             {"schema_version": 99},
-            r"schema_version: Expected 3, received 99\. Train it again with `fresh=True`",
+            r"schema_version: Expected 4, received 99\. Train it again with `fresh=True`",
         ),
     ],
 )

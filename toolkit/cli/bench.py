@@ -62,7 +62,7 @@ def command(
     if scenario == "single-stream":
         settings["batch"] = 1
     ensemble = Ensemble.load(bundle, **settings)
-    reading = AUTO.completed(ensemble.bundle.data.get("reading", {}), data)
+    reading = AUTO.completed(ensemble.bundle.data.reading, data)
     photos = load_request(data, reading, reporter).paths
     for note in ensemble.notes:
         reporter.say(note)

@@ -58,13 +58,12 @@ def votings(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
 def _members(ctx: click.Context) -> list[str]:
     """Return the members of the bundle that the command line names."""
     from toolkit.errors import ToolkitError
-    from toolkit.files import read_json
-    from toolkit.inference.bundle import MANIFEST
+    from toolkit.inference.bundle import load_bundle
 
     try:
-        manifest = read_json(Path(ctx.params.get("bundle") or "bundle") / MANIFEST)
-        return [str(member["name"]) for member in manifest["members"]]
-    except (ToolkitError, KeyError, TypeError):
+        bundle = load_bundle(Path(ctx.params.get("bundle") or "bundle"))
+        return [member.name for member in bundle.members]
+    except ToolkitError:
         return []
 
 

@@ -21,7 +21,7 @@ from toolkit.cli.terminal import (
 )
 
 if TYPE_CHECKING:
-    from toolkit.inference.bundle import Bundle
+    from toolkit.inference.bundle import Alternative, BestSingle, Bundle
     from toolkit.metrics import Metric
     from toolkit.progress import Reporter
 
@@ -100,7 +100,6 @@ def command(
 ) -> None:
     """Export finished runs to ONNX files that were compared with Keras, and find voting weights."""
     from toolkit import export, fuse
-    from toolkit.metrics import doubt_of
     from toolkit.progress import counted
 
     if fused:
@@ -134,8 +133,8 @@ def command(
             (
                 member.name,
                 member.image_size,
-                percent(member.score.get("accuracy")),
-                figure(member.score.get("log_loss")),
+                percent(member.score.accuracy if member.score else None),
+                figure(member.score.log_loss if member.score else None),
                 f"{member.parity.logit_error:.1e}" if member.parity else "-",
                 f"{member.parity.noise_floor:.1e}" if member.parity else "-",
                 member.parity.photos if member.parity else "-",
@@ -146,13 +145,16 @@ def command(
             [
                 "logit error: the file's largest difference from Keras in float64, as a share of "
                 "the largest logit; noise floor: that of Keras in float32.",
-                *doubts({member.name: doubt_of(member.score) for member in made.members}),
+                *doubts(
+                    {member.name: member.score.doubt for member in made.members if member.score}
+                ),
             ]
         ),
     )
     if made.precisions:
         _print_precisions(made)
     print_voting(made, (1, 2, 4, 8))
+    print_line(f"sha256 of the bundle: {made.sha256}")
     if whole:
         print_line(
             f"{whole.file}: {', '.join(whole.inputs)} -> probabilities; "
@@ -177,13 +179,13 @@ def print_voting(bundle: Bundle, views: tuple[int, ...]) -> None:
         table = bundle.voting[count]
         if table.best_single and not alone:
             best = table.best_single
-            rows.append(_row(count, f"best alone: {best['name']}", dict(best), "", judge))
+            rows.append(_row(count, f"best alone: {best.name}", best, "", judge))
         for name, alternative in table.alternatives.items():
             if alone and name != table.choice:
                 continue
             weights = described_weights(bundle, alternative.weights)
             chosen = f"{name} *" if name == table.choice and not alone else name
-            rows.append(_row(count, chosen, asdict(alternative), weights, judge))
+            rows.append(_row(count, chosen, alternative, weights, judge))
         reasons.setdefault(table.reason, []).append(counted(count, "view"))
     lines = [f"  {' and '.join(counts)}: {reason}" for reason, counts in reasons.items()]
     print_table(
@@ -229,17 +231,17 @@ def _print_precisions(bundle: Bundle) -> None:
         ],
         [
             (
-                row["member"],
-                row["precision"],
-                row["runtime"],
-                row["how"],
-                percent(row["agreement"]),
-                figure(row["largest_difference"]),
-                figure(row["ms"], 2),
-                figure(row["fp32_ms"], 2),
-                "yes" if row["accepted"] else f"no: {row['reason']}",
+                trial.member,
+                trial.precision,
+                trial.runtime,
+                trial.figures.how,
+                percent(trial.figures.agreement),
+                figure(trial.figures.largest_difference),
+                figure(trial.figures.ms, 2),
+                figure(trial.figures.fp32_ms, 2),
+                "yes" if trial.accepted else f"no: {trial.reason}",
             )
-            for row in bundle.precisions
+            for trial in bundle.precisions
         ],
         note="agreement: labels that fp32 gives too; difference: the largest of a probability; "
         "ms: an image on this machine in full runs, as a plan has them, in turn with fp32.",
@@ -247,10 +249,10 @@ def _print_precisions(bundle: Bundle) -> None:
 
 
 def _row(
-    views: int, name: str, figures: dict[str, Any], weights: str, judge: Metric | None
+    views: int, name: str, figures: Alternative | BestSingle, weights: str, judge: Metric | None
 ) -> tuple[object, ...]:
-    means = percent(figures["accuracy"]), figure(figures["log_loss"])
-    return views, name, *means, *([measured(judge, figures["value"])] if judge else []), weights
+    means = percent(figures.accuracy), figure(figures.log_loss)
+    return views, name, *means, *([measured(judge, figures.value)] if judge else []), weights
 
 
 def _figures(bundle: Bundle) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import click
 
 from toolkit.cli import complete
 from toolkit.errors import nearest
+from toolkit.files import irregularity
 
 
 class Choice(click.Choice[str]):
@@ -28,7 +30,23 @@ def listed(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[
 
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
-FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+class _File(click.Path):
+    """The path of a file to read or write; what else stands there is refused before any work."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        try:
+            other = irregularity(path.stat())
+        except (OSError, ValueError):
+            return path
+        if other:
+            self.fail(f"'{path}' is {other}, not a file.", param, ctx)
+        return path
+
+
+FILE = _File(path_type=Path)
 EITHER = click.Path(path_type=Path)
 
 data = click.option("--data", type=FOLDER, default="data", show_default=True, help="Data folder.")

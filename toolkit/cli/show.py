@@ -73,7 +73,6 @@ def _show_runs(
 
 
 def _show_bundle(bundle: Bundle, as_json: bool) -> None:
-    from toolkit.metrics import doubt_of
     from toolkit.progress import counted
 
     if as_json:
@@ -98,8 +97,8 @@ def _show_bundle(bundle: Bundle, as_json: bool) -> None:
                 member.run,
                 member.image_size,
                 figure(_bytes(bundle, [member.file]) / 1e6, 1),
-                percent(member.score.get("accuracy")),
-                figure(member.score.get("log_loss")),
+                percent(member.score.accuracy if member.score else None),
+                figure(member.score.log_loss if member.score else None),
                 f"{member.parity.logit_error:.1e}" if member.parity else "-",
                 f"{member.parity.noise_floor:.1e}" if member.parity else "-",
                 member.sha256[:SHORT_HASH],
@@ -111,7 +110,9 @@ def _show_bundle(bundle: Bundle, as_json: bool) -> None:
                 "Accuracy on held-out photos; logit error: the file's largest difference from "
                 "Keras in float64, as a share of the largest logit; noise floor: that of Keras in "
                 "float32.",
-                *doubts({member.name: doubt_of(member.score) for member in bundle.members}),
+                *doubts(
+                    {member.name: member.score.doubt for member in bundle.members if member.score}
+                ),
             ]
         ),
     )
@@ -134,7 +135,7 @@ def _show_bundle(bundle: Bundle, as_json: bool) -> None:
     named = [f"{key} {bundle.names[key]}" if key in bundle.names else key for key in bundle.classes]
     print_line(f"{len(named)} classes: {', '.join(named)}")
     print_line(f"made with {', '.join(f'{name} {v}' for name, v in bundle.versions.items())}")
-    print_line(f"sha256 {bundle.sha256}")
+    print_line(f"sha256 of the bundle: {bundle.sha256}")
 
 
 def _print_variants(bundle: Bundle) -> None:
@@ -144,9 +145,9 @@ def _print_variants(bundle: Bundle) -> None:
             variant.precision,
             variant.runtime,
             figure(_bytes(bundle, variant.files) / 1e6, 1) if variant.files else "-",
-            percent(variant.figures.get("agreement")),
-            figure(variant.figures.get("ms"), 2),
-            figure(variant.figures.get("fp32_ms"), 2),
+            percent(variant.figures.agreement),
+            figure(variant.figures.ms, 2),
+            figure(variant.figures.fp32_ms, 2),
         )
         for member in bundle.members
         for variant in member.variants

@@ -62,9 +62,9 @@ def print_runs(title: str, runs: Sequence[Run]) -> None:
                 run.recipe.image_size,
                 run.epochs,
                 run.best_epoch,
-                percent(run.score.get("accuracy")),
-                interval(run.score.get("interval")),
-                figure(run.score.get("log_loss")),
+                percent(run.score.accuracy if run.score else None),
+                interval(run.score.interval if run.score else None),
+                figure(run.score.log_loss if run.score else None),
                 f"{run.seconds:.0f}",
                 f"{run.peak_memory_bytes / 2**30:.1f}" if run.peak_memory_bytes else "",
             )
@@ -76,19 +76,19 @@ def print_runs(title: str, runs: Sequence[Run]) -> None:
 
 def figures(run: Run) -> dict[str, Any]:
     """Return what a run is and how good, for JSON."""
-    keys = ("score", "epochs", "best_epoch", "seconds", "finished", "peak_memory_bytes")
+    keys = ("epochs", "best_epoch", "seconds", "finished", "peak_memory_bytes")
     return {
         "set": run.recipe.set,
         "backbone": run.recipe.backbone,
         "image_size": run.recipe.image_size,
         **{key: getattr(run, key) for key in keys},
+        "score": asdict(run.score) if run.score else None,
         "model_sha256": run.model_sha256,
         "data": asdict(run.data),
     }
 
 
 def _note(runs: Sequence[Run]) -> str:
-    from toolkit.metrics import doubt_of
     from toolkit.progress import counted
 
     held_out = {run.data.validation_photos for run in runs}
@@ -97,4 +97,4 @@ def _note(runs: Sequence[Run]) -> str:
     photos = " or ".join(str(count) for count in sorted(held_out - {0})[:-1])
     most = counted(max(held_out), "held-out photo")
     lines = [f"Accuracy on {f'{photos} or ' if photos else ''}{most}, not augmented."]
-    return "\n".join([*lines, *doubts({run.label: doubt_of(run.score) for run in runs})])
+    return "\n".join([*lines, *doubts({run.label: run.score.doubt for run in runs if run.score})])

@@ -24,6 +24,15 @@ ARCHIVE_SUFFIXES = (".zip", *TAR_SUFFIXES, ".7z")
 FOREIGN_SUFFIXES = (".rar", ".tar.zst", ".z01", ".001")
 """Archives that only other programs extract."""
 
+MOST_ENTRIES = 10_000_000
+"""The largest public sets have some millions of photos."""
+
+LARGEST_RATIO, RATIO_FROM = 200, 10**9
+"""Of the bytes extracted to those of the archive, where it becomes at least so many bytes.
+
+Photos are compressed already: even of uncompressed ones 20 is much. Zip reaches 1,032.
+"""
+
 _UTF8_NAMES, _ENCRYPTED = 0x800, 0x1
 _BROKEN_ARCHIVE = (
     zipfile.BadZipFile,
@@ -112,7 +121,9 @@ def _extract(archive: Path, folder: Path, reporter: Reporter) -> None:
                     advance(1)
         partial.rename(folder)
     except _BROKEN_ARCHIVE as error:
-        raise DataError(f"{archive}: not a readable archive ({error}).", path=archive) from None
+        raise DataError(
+            f"{archive}: not a readable archive ({_in_one_line(error)}).", path=archive
+        ) from None
     except OSError as error:
         raise DataError(
             f"{archive}: cannot be extracted to {folder} ({error.strerror or error}); extract it "
@@ -121,6 +132,11 @@ def _extract(archive: Path, folder: Path, reporter: Reporter) -> None:
         ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _in_one_line(error: Exception) -> str:
+    # tarfile tells what it tried, a line for each format.
+    return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
 
 
 def _copy(entry: Entry, folder: Path) -> None:
@@ -224,7 +240,9 @@ def _seven_zip(archive: Path) -> Iterator[_Opened]:
             names = [entry.name for entry in wanted]
             yield wanted, lambda folder: opened.extract(path=folder, targets=names)
     except py7zr.exceptions.ArchiveError as error:
-        raise DataError(f"{archive}: not a readable archive ({error}).", path=archive) from None
+        raise DataError(
+            f"{archive}: not a readable archive ({_in_one_line(error)}).", path=archive
+        ) from None
 
 
 def _undecodable(archive: Path, name: bytes) -> str:
@@ -249,7 +267,18 @@ def _check(archive: Path, entry: Entry) -> None:
 
 
 def _check_space(archive: Path, folder: Path, entries: list[Entry]) -> None:
-    needed = sum(entry.size for entry in entries)
+    needed, packed = sum(entry.size for entry in entries), archive.stat().st_size
+    if len(entries) > MOST_ENTRIES:
+        raise DataError(
+            f"{archive}: holds {len(entries):,} files, and at most {MOST_ENTRIES:,} are "
+            "extracted. Extract it yourself if you trust it."
+        )
+    if needed > RATIO_FROM and needed > LARGEST_RATIO * packed:
+        raise DataError(
+            f"{archive}: its {packed / 1e6:.1f} MB become {needed / 1e9:.1f} GB, more than "
+            f"{LARGEST_RATIO} times as many; nothing was extracted. Extract it yourself if you "
+            "trust it."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if needed > free:

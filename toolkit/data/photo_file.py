@@ -5,24 +5,16 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from toolkit.errors import DataError
+from toolkit.files import irregularity
 
 MAX_BYTES = 512 * 2**20
 """A larger file is not read as a photo."""
-
-_KINDS = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a named pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
 
 
 class BrokenPhotoError(DataError):
@@ -84,9 +76,8 @@ def photo_sha256(path: Path) -> str:
 
 
 def _check(path: Path, status: os.stat_result) -> None:
-    kind = stat.S_IFMT(status.st_mode)
-    if kind != stat.S_IFREG:
-        raise BrokenPhotoError(str(path), f"is {_KINDS.get(kind, 'something else')}, not a file")
+    if other := irregularity(status):
+        raise BrokenPhotoError(str(path), f"is {other}, not a file")
     if not status.st_size:
         raise BrokenPhotoError(str(path), "the file is empty")
     if status.st_size > MAX_BYTES:

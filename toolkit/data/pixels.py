@@ -6,19 +6,20 @@ difference between them cannot be made.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
+import pydantic
 from numpy.typing import NDArray
 from PIL import Image
 
+from toolkit.artifacts import Json, artifact
 from toolkit.data.decoder import DRAFT_SIDE, decode, read_photo, scaled_down
 from toolkit.data.formats import DECODER_VERSION
 from toolkit.data.photo_file import BrokenPhotoError
-from toolkit.data.ranges import Range, Ranges
+from toolkit.data.ranges import Ranges
 from toolkit.errors import DataError
 
 __all__ = [
@@ -63,7 +64,7 @@ DEFINITION: dict[str, Any] = {
 """What travels with every run and bundle; its hash is part of the key of cached pixels."""
 
 
-@dataclass(frozen=True)
+@artifact
 class PixelDefinition:
     """How the photos of a data set become pixels, as runs and bundles keep it.
 
@@ -73,15 +74,18 @@ class PixelDefinition:
         ranges: By kind, of photos whose values have more than 8 bits; see `toolkit.data.ranges`.
     """
 
-    rules: Mapping[str, Any] = field(default_factory=lambda: dict(DEFINITION))
+    rules: dict[str, Json] = field(default_factory=lambda: dict(DEFINITION))
     decoder_version: str = DECODER_VERSION
     ranges: Ranges = field(default_factory=dict)
 
-    @classmethod
-    def read(cls, content: Mapping[str, Any]) -> PixelDefinition:
-        """Take it from JSON, where `asdict` had put it."""
-        ranges = {kind: Range(**each) for kind, each in content["ranges"].items()}
-        return cls(content["rules"], content["decoder_version"], ranges)
+    @pydantic.model_validator(mode="after")
+    def _has_ranges(self) -> PixelDefinition:
+        for kind, each in self.ranges.items():
+            if not each.low < each.high:
+                raise ValueError(
+                    f"ranges.{kind}: Expected low below high, received {each.low} and {each.high}"
+                )
+        return self
 
     @property
     def settings(self) -> dict[str, Any]:

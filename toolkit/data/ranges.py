@@ -8,11 +8,12 @@ the bundle, so that every later photo is scaled alike.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from toolkit.artifacts import artifact
 
 GREY_16, GREY_32 = "16-bit grey", "32-bit grey"
 GREY_FLOAT, COLOUR_16 = "floating-point grey", "16-bit colour"
@@ -25,7 +26,7 @@ NEARLY_BLACK = 16
 """A photo none of whose levels reaches this looks black."""
 
 
-@dataclass(frozen=True)
+@artifact
 class Range:
     """Values that become 0 to 255; others are clipped.
 

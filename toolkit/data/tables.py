@@ -19,10 +19,17 @@ import pandas as pd
 
 from toolkit.data.other_formats import other_format
 from toolkit.errors import DataError
+from toolkit.files import regular_file
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
 TABLE_SUFFIXES = (*TEXT_SUFFIXES, ".parquet")
 PACKED_SUFFIXES = (".zip", ".gz")
+
+LARGEST_TABLE = 2 * 2**30
+"""Bytes of a table that are read, unpacked: ten million rows have some hundred million."""
+
+MOST_COLUMNS = 100_000
+"""Of a table: a sample file has one for each class."""
 
 SEPARATORS = (",", ";", "\t", "|")
 _SNIFFED_LINES = 20
@@ -86,10 +93,9 @@ def read_table(path: Path) -> Table:
     """
     if path.is_file() and other_format(path.name):
         raise DataError(f"{path}: {other_format(path.name)}.", path=path)
+    regular_file(path, LARGEST_TABLE)
     try:
         name, content = _content(path)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file.", path=path) from None
     except _UNREADABLE as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path}: cannot be read ({reason}).", path=path) from None
@@ -102,7 +108,10 @@ def _content(path: Path) -> tuple[str, bytes]:
     """Return the name and the bytes of a table, unpacked."""
     suffix = path.suffix.lower()
     if suffix == ".gz":
-        return path.stem, gzip.decompress(path.read_bytes())
+        with gzip.open(path) as packed:
+            content = packed.read(LARGEST_TABLE + 1)
+        _check_unpacked(path, len(content))
+        return path.stem, content
     if suffix != ".zip":
         return path.name, path.read_bytes()
     with zipfile.ZipFile(path) as archive:
@@ -113,7 +122,16 @@ def _content(path: Path) -> tuple[str, bytes]:
         ]
         if len(names) != 1:
             raise DataError(f"{path}: Expected one table in it, received {len(names)}.", path=path)
+        _check_unpacked(path, archive.getinfo(names[0]).file_size)
         return names[0], archive.read(names[0])
+
+
+def _check_unpacked(path: Path, size: int) -> None:
+    if size > LARGEST_TABLE:
+        raise DataError(
+            f"{path}: unpacks to more than {LARGEST_TABLE / 2**30:.0f} GiB, and larger tables are "
+            "not read."
+        )
 
 
 def _from_parquet(path: Path, content: bytes) -> Table:
@@ -156,8 +174,13 @@ def _as_text(value: Any) -> str:
 def _from_text(path: Path, name: str, content: bytes) -> Table:
     try:
         text = _decoded(content)
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: cannot be read as text. Save it in UTF-8.", path=path) from None
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path}: line {line}: is not {error.encoding.upper()}. Save it in UTF-8, as with "
+            "'iconv -f CP1252 -t UTF-8' if a spreadsheet of Windows wrote it.",
+            path=path,
+        ) from None
     lines = text.splitlines()
     blank = len(list(takewhile(lambda line: not line.strip(), lines)))
     if blank == len(lines):
@@ -168,9 +191,11 @@ def _from_text(path: Path, name: str, content: bytes) -> Table:
     blank += 1 if declared else 0
     if blank == len(lines):
         raise DataError(f"{path}: the file has no rows.", path=path)
-    between = separator(lines[blank : blank + _SNIFFED_LINES], known)
-    between = declared.group(1) if declared else between
     try:
+        between = separator(lines[blank : blank + _SNIFFED_LINES], known)
+        between = declared.group(1) if declared else between
+        if lines[blank].count(between) >= MOST_COLUMNS:
+            raise DataError(f"{path}: has more than {MOST_COLUMNS:,} columns.")
         # Everything stays text: '007.jpg' and the label '01' must come out as they went in.
         frame = pd.read_csv(
             io.StringIO(text),
@@ -180,7 +205,7 @@ def _from_text(path: Path, name: str, content: bytes) -> Table:
             skiprows=blank,
             skip_blank_lines=False,
         )
-    except ValueError as error:
+    except (ValueError, csv.Error) as error:
         reason = str(error).strip().splitlines()[0]
         raise DataError(f"{path}: cannot be read as CSV ({reason}).", path=path) from None
     if len(frame) and not isinstance(frame.index, pd.RangeIndex):

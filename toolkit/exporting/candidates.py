@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -18,8 +18,9 @@ from toolkit.data.pixels import Pixels
 from toolkit.errors import ToolkitError
 from toolkit.exporting.members import answers_to_views
 from toolkit.files import sha256_file, written_whole
-from toolkit.inference.bundle import Member, Variant
+from toolkit.inference.bundle import Judged, Member, QuantizationTrial, Variant
 from toolkit.inference.devices import choose_device, obstacle
+from toolkit.inference.manifest import Precision, Runtime
 from toolkit.inference.sessions import Session, open_session
 from toolkit.inference.timing import milliseconds_since
 from toolkit.inference.views import VIEWS
@@ -96,23 +97,17 @@ class Try:
     reason: str
     device: str = "cpu"
 
-    def row(self, member: str) -> dict[str, Any]:
-        """Return its row of `Bundle.precisions`."""
-        unknown = dict.fromkeys(("photos", "agreement", "largest_difference", "ms", "fp32_ms"))
-        return {
-            "member": member,
-            "precision": self.variant.precision,
-            "runtime": self.variant.runtime,
-            **unknown,
-            **self.variant.figures,
-            "accepted": not self.reason,
-            "reason": self.reason,
-        }
+    def trial(self, member: str) -> QuantizationTrial:
+        """Return what the bundle keeps of it."""
+        variant, accepted = self.variant, not self.reason
+        return QuantizationTrial(
+            member, variant.precision, variant.runtime, variant.figures, accepted, self.reason
+        )
 
 
 def try_precisions(
     bench: Bench, precisions: Sequence[str], told: Path
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+) -> tuple[list[QuantizationTrial], list[Variant]]:
     """Try every way to some precisions, and take the fastest good one to each.
 
     Args:
@@ -122,15 +117,15 @@ def try_precisions(
             held-out photos.
 
     Returns:
-        The rows of `Bundle.precisions`, and the fields of the accepted variants.
+        All that was tried, and the accepted variants.
     """
-    rows: list[dict[str, Any]] = []
-    variants: list[dict[str, Any]] = []
+    trials: list[QuantizationTrial] = []
+    variants: list[Variant] = []
     answers: dict[str, Any] = {}
     for precision in precisions:
         tries = list(_WAYS[precision](bench))
         good = [index for index, each in enumerate(tries) if not each.reason]
-        for index in sorted(good, key=lambda index: tries[index].variant.figures["ms"]):
+        for index in sorted(good, key=lambda index: _ms(tries[index])):
             each = tries[index]
             if precision in answers:
                 reason = f"another way to {precision} is faster"
@@ -141,25 +136,26 @@ def try_precisions(
             said = answers_to_views(name, session, bench.pixels, bench.held_out, bench.reporter)
             if np.isfinite(said).all():
                 answers[precision] = said
-                variants.append(asdict(each.variant))
+                variants.append(each.variant)
             else:
                 tries[index] = dataclasses.replace(each, reason=NOT_FINITE)
-        rows.extend(each.row(bench.member.name) for each in tries)
+        trials.extend(each.trial(bench.member.name) for each in tries)
     with written_whole(told) as temporary:
         np.savez_compressed(temporary, **answers)
-    return rows, variants
+    return trials, variants
 
 
-def refusal(figures: Mapping[str, Any]) -> str:
-    """Say why figures as `Variant` has them do not do; empty where they do."""
-    if figures["largest_difference"] is None:
+def refusal(figures: Judged) -> str:
+    """Return why figures, all of them measured, are not good enough; empty where they are."""
+    if figures.largest_difference is None:
         return NOT_FINITE
-    if figures["agreement"] < LEAST_AGREEMENT:
+    assert figures.agreement is not None and figures.ms is not None and figures.fp32_ms is not None
+    if figures.agreement < LEAST_AGREEMENT:
         return (
-            f"keeps {100 * figures['agreement']:.1f} % of the labels, "
+            f"keeps {100 * figures.agreement:.1f} % of the labels, "
             f"at least {100 * LEAST_AGREEMENT:.0f} % are wanted"
         )
-    if figures["ms"] >= figures["fp32_ms"]:
+    if figures.ms >= figures.fp32_ms:
         return "not faster than fp32 on this machine"
     return ""
 
@@ -235,7 +231,7 @@ def _int8_by_onnxruntime(bench: Bench) -> Iterator[Try]:
     for how, kept in ladder.items():
         tried = _made(bench, partial(write, kept), "int8", "onnxruntime", how, (target,))
         yield tried
-        if (tried.variant.figures.get("agreement") or 0) >= LEAST_AGREEMENT:
+        if (tried.variant.figures.agreement or 0) >= LEAST_AGREEMENT:
             return
 
 
@@ -257,15 +253,15 @@ def _int8_by_openvino(bench: Bench) -> Try:
 _WAYS: dict[str, Callable[[Bench], Iterator[Try]]] = {"fp16": _fp16, "bf16": _bf16, "int8": _int8}
 
 
-def _refused(precision: str, runtime: str, how: str, reason: str) -> Try:
-    return Try(Variant(precision, runtime, {}, {"how": how}), reason)
+def _refused(precision: Precision, runtime: Runtime, how: str, reason: str) -> Try:
+    return Try(Variant(precision, runtime, {}, Judged(how)), reason)
 
 
 def _made(
     bench: Bench,
     write: Callable[[], None],
-    precision: str,
-    runtime: str,
+    precision: Precision,
+    runtime: Runtime,
     how: str,
     files: Sequence[Path],
     device: str = "cpu",
@@ -277,18 +273,22 @@ def _made(
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         return _refused(precision, runtime, how, f"cannot be made ({reason})")
-    variant = Variant(
-        precision, runtime, {file.name: sha256_file(file) for file in files}, {"how": how}
-    )
+    hashes = {file.name: sha256_file(file) for file in files}
+    variant = Variant(precision, runtime, hashes, Judged(how))
     try:
         session = bench.open(variant, device)
     except ToolkitError as error:
         return _refused(precision, runtime, how, str(error).removeprefix(f"{files[0]}: "))
-    figures = {"how": how, **_figures(bench, session, bench.open(None, device))}
+    figures = _judged(how, bench, session, bench.open(None, device))
     return Try(dataclasses.replace(variant, figures=figures), refusal(figures), device)
 
 
-def _figures(bench: Bench, session: Session, reference: Session) -> dict[str, Any]:
+def _ms(tried: Try) -> float:
+    assert tried.variant.figures.ms is not None
+    return tried.variant.figures.ms
+
+
+def _judged(how: str, bench: Bench, session: Session, reference: Session) -> Judged:
     with np.load(bench.folder / f"{bench.member.name}.npz") as arrays:
         expected: NDArray[np.float32] = arrays["probabilities"][:, 0]
     starts = range(0, len(bench.held_out), _BATCH)
@@ -296,10 +296,11 @@ def _figures(bench: Bench, session: Session, reference: Session) -> dict[str, An
     said = np.concatenate([session.run(session.place(each), len(each)) for each in batches])
     finite = bool(np.isfinite(said).all())
     ms, fp32_ms = interleaved_ms([session, reference], bench.photos(bench.held_out[:_BATCH]))
-    return {
-        "photos": len(said),
-        "agreement": float((said.argmax(axis=1) == expected.argmax(axis=1)).mean()),
-        "largest_difference": float(np.abs(said - expected).max()) if finite else None,
-        "ms": ms,
-        "fp32_ms": fp32_ms,
-    }
+    return Judged(
+        how=how,
+        photos=len(said),
+        agreement=float((said.argmax(axis=1) == expected.argmax(axis=1)).mean()),
+        largest_difference=float(np.abs(said - expected).max()) if finite else None,
+        ms=ms,
+        fp32_ms=fp32_ms,
+    )

@@ -31,6 +31,7 @@ from toolkit.inference.bundle import (
     VALIDATION,
     Bundle,
     BundleValidation,
+    TrainedOn,
     VotingTable,
     load_bundle,
     save_bundle,
@@ -41,7 +42,6 @@ from toolkit.inference.voting import parse_weights
 from toolkit.machine import package_versions
 from toolkit.metrics import METRICS, Answers, Metric, have_order, undefined
 from toolkit.progress import SILENT, Reporter
-from toolkit.training.run import MANIFEST as RUN_MANIFEST
 from toolkit.training.run import Run, Validation
 
 _FITTED = ("accuracy", "fitted", SELECTED)
@@ -108,7 +108,7 @@ def export(runs: Sequence[Run], options: ExportOptions, reporter: Reporter = SIL
     )
     _refuse_metric(wanted, runs[0])
     for run in runs:
-        _refuse_changed_model(run)
+        run.check_model()
     # What a link leads to: a link could not be replaced by a folder.
     target = options.bundle.resolve()
     busy = (
@@ -177,19 +177,19 @@ def _build(
         names=photos.names,
         class_prior=tuple(count / seen.training_photos for count in seen.class_counts),
         pixels=PixelDefinition(ranges=seen.pixels.ranges),
-        data={
-            "fingerprint": seen.fingerprint,
-            "split_seed": seen.split_seed,
-            "validation_fraction": seen.validation_fraction,
-            "held_out": seen.held_out,
-            "reading": seen.reading,
-            "trained_on": first.trained_on,
-        },
+        data=TrainedOn(
+            fingerprint=seen.fingerprint,
+            split_seed=seen.split_seed,
+            validation_fraction=seen.validation_fraction,
+            held_out=seen.held_out,
+            reading=seen.reading,
+            trained_on=first.trained_on,
+        ),
         members=tuple(members),
         voting=tables,
         requested_voting=wanted.voting,
         validation_sha256=sha256_file(building / VALIDATION) if validation else "",
-        precisions=tuple(row for each in lowered for row in each.rows),
+        precisions=tuple(trial for each in lowered for trial in each.trials),
     )
 
 
@@ -223,8 +223,7 @@ def _finish_earlier(
 
 def _tidy(bundle: Bundle) -> None:
     """Remove what only an export that goes on would need."""
-    kept = {MANIFEST, *(member.file for member in bundle.members)}
-    kept.update(*(variant.files for member in bundle.members for variant in member.variants))
+    kept = {MANIFEST, *(file for member in bundle.members for file in member.files)}
     if bundle.validation_sha256:
         kept.add(VALIDATION)
     for path in bundle.folder.iterdir():
@@ -331,21 +330,6 @@ def _refuse_metric(wanted: _Wanted, run: Run) -> None:
         raise RunError(f"{run.folder}: {reason}, and no others were held out.", path=run.folder)
 
 
-def _refuse_changed_model(run: Run) -> None:
-    """Refuse a network that is not the one whose figures and hash would go into the bundle."""
-    path = run.model_path
-    if not path.is_file():
-        raise RunError(
-            f"{path}: the file is missing. Train the run again with `fresh=True`.", path=path
-        )
-    if sha256_file(path) != run.model_sha256:
-        raise RunError(
-            f"{path}: is not the network that {RUN_MANIFEST} beside it tells of. Put that one "
-            "back, or train the run again with `fresh=True`.",
-            path=path,
-        )
-
-
 def _existing(
     named: Sequence[tuple[str, Run]], options: ExportOptions, lower: Sequence[str]
 ) -> Bundle | None:
@@ -385,8 +369,8 @@ def _in_words(runs: Iterable[str], voting: str, metric: str, lower: set[str]) ->
 
 
 def _tried(bundle: Bundle) -> set[str]:
-    # Whatever is asked for is tried, so every precision has rows.
-    return {row["precision"] for row in bundle.precisions}
+    # Whatever is requested is tried, so every precision has trials.
+    return {trial.precision for trial in bundle.precisions}
 
 
 def _is_of(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.artifacts import Sha256, artifact, read_artifact
 from toolkit.capacity import how_many_fit
 from toolkit.data.cache import decoded_photos
 from toolkit.data.labelled import load_labelled
@@ -192,6 +193,19 @@ def _at_once(works: Sequence[_Work]) -> int:
     return min(usable_cores(), how_many_fit([export_memory(work.run.recipe) for work in works]))
 
 
+@artifact
+class _Stamp:
+    """What a network was exported from, and how it compared.
+
+    Attributes:
+        made_from: Hash of all that it depends on.
+        parity: How its file compares with Keras.
+    """
+
+    made_from: Sha256
+    parity: Parity
+
+
 @dataclass(frozen=True)
 class _Work:
     """One network on its way into the bundle."""
@@ -216,19 +230,23 @@ class _Work:
 
     @property
     def is_done(self) -> bool:
-        known = read_json(self.stamp) if self.stamp.is_file() else {}
-        return known.get("made_from") == self.made_from
+        return self.stamp.is_file() and self.read_stamp().made_from == self.made_from
 
     @property
-    def made_from(self) -> dict[str, Any]:
-        """All that a member of the bundle claims to be made from and with."""
-        return {
-            "model_sha256": self.run.model_sha256,
-            "photos": self.photos.hashes,
-            "versions": package_versions(VERSIONED),
-            "pixels": self.photos.pixels.settings,
-            "decoder_version": DECODER_VERSION,
-        }
+    def made_from(self) -> str:
+        """Hash of all that a member of the bundle claims to be made from and with."""
+        return sha256_json(
+            {
+                "model_sha256": self.run.model_sha256,
+                "photos": self.photos.hashes,
+                "versions": package_versions(VERSIONED),
+                "pixels": self.photos.pixels.settings,
+                "decoder_version": DECODER_VERSION,
+            }
+        )
+
+    def read_stamp(self) -> _Stamp:
+        return read_artifact(_Stamp, read_json(self.stamp), self.stamp, "Remove it.")
 
     @property
     def member(self) -> Member:
@@ -245,7 +263,7 @@ class _Work:
             store_size=self.run.recipe.store_size,
             augmentor=self.run.recipe.augmentor,
             score=self.run.score,
-            parity=Parity(**read_json(self.stamp)["parity"]),
+            parity=self.read_stamp().parity,
         )
 
     def convert(self, pixels: Path, reporter: Reporter) -> Parity:
@@ -281,7 +299,7 @@ class _Work:
             answers = answers_to_views(self.name, session, pixels, chosen, reporter)
             with written_whole(self.building / f"{self.name}.npz") as temporary:
                 np.savez_compressed(temporary, probabilities=answers)
-        write_json(self.stamp, {"made_from": self.made_from, "parity": asdict(parity)})
+        write_json(self.stamp, asdict(_Stamp(self.made_from, parity)))
         reporter.detail(
             f"{self.name}: {self.file.stat().st_size / 1e6:.1f} MB, largest logit error "
             f"{parity.logit_error:.1e}, noise floor {parity.noise_floor:.1e} (in float64 on "

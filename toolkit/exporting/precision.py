@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.artifacts import Sha256, artifact, read_artifact
 from toolkit.errors import UsageError, nearest
 from toolkit.exporting.candidates import Bench, try_precisions
 from toolkit.exporting.members import Photos, spread
-from toolkit.files import read_json, write_json
-from toolkit.inference.bundle import Member, Variant
+from toolkit.files import read_json, sha256_json, write_json
+from toolkit.inference.bundle import Member, QuantizationTrial, Variant
+from toolkit.inference.manifest import Precision
 from toolkit.machine import package_versions
 from toolkit.processes import in_own_process
 from toolkit.progress import Reporter
@@ -35,14 +36,14 @@ class Lowered:
 
     Attributes:
         member: With the variants that were accepted.
-        rows: One for each way that was tried; see `Bundle.precisions`.
+        trials: One for each way that was tried.
         answers: By accepted precision, what it says to all views of the held-out photos: float32
             of shape (photos, views, classes).
     """
 
     member: Member
-    rows: tuple[Mapping[str, Any], ...]
-    answers: Mapping[str, NDArray[np.float32]]
+    trials: tuple[QuantizationTrial, ...]
+    answers: Mapping[Precision, NDArray[np.float32]]
 
 
 def lower_precisions(wanted: Sequence[str]) -> tuple[str, ...]:
@@ -100,24 +101,46 @@ def _lowered(
 ) -> Lowered:
     stamp = building / f"{member.name}.precision.json"
     told = building / f"{member.name}.precision.npz"
-    made_from = {
-        "sha256": member.sha256,
-        "photos": photos.hashes,
-        "held_out": photos.chosen,
-        "precisions": list(precisions),
-        "versions": package_versions(_VERSIONED),
-    }
-    known = read_json(stamp) if stamp.is_file() else {}
-    if known.get("made_from") != made_from:
+    made_from = sha256_json(
+        {
+            "sha256": member.sha256,
+            "photos": photos.hashes,
+            "held_out": photos.chosen,
+            "precisions": list(precisions),
+            "versions": package_versions(_VERSIONED),
+        }
+    )
+    known = _Stamp.load(stamp)
+    if known is None or known.made_from != made_from:
         stamp.unlink(missing_ok=True)  # It would vouch for files that are being replaced.
         pixels = photos.decoded(member.square, reporter)
         bench = Bench(member, building, pixels, photos.chosen, calibration, reporter)
-        rows, accepted = in_own_process(
+        trials, accepted = in_own_process(
             try_precisions, bench, precisions, told, environment=_NO_TELEMETRY
         )
-        known = {"made_from": made_from, "rows": rows, "variants": accepted}
-        write_json(stamp, known)
-    variants = tuple(Variant(**variant) for variant in known["variants"])
+        known = _Stamp(made_from, tuple(trials), tuple(accepted))
+        write_json(stamp, asdict(known))
     with np.load(told, allow_pickle=False) as arrays:
-        answers = {variant.precision: arrays[variant.precision] for variant in variants}
-    return Lowered(dataclasses.replace(member, variants=variants), tuple(known["rows"]), answers)
+        answers = {each.precision: arrays[each.precision] for each in known.variants}
+    lowered = dataclasses.replace(member, variants=known.variants)
+    return Lowered(lowered, known.trials, answers)
+
+
+@artifact
+class _Stamp:
+    """What was tried for a member, kept for an export that goes on after an interruption.
+
+    Attributes:
+        made_from: Hash of all that it depends on.
+        trials: All that was tried.
+        variants: Those that were accepted.
+    """
+
+    made_from: Sha256
+    trials: tuple[QuantizationTrial, ...]
+    variants: tuple[Variant, ...]
+
+    @classmethod
+    def load(cls, path: Path) -> _Stamp | None:
+        """Read it; None where there is none."""
+        return read_artifact(cls, read_json(path), path, "Remove it.") if path.is_file() else None

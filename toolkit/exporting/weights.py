@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import LinearConstraint, minimize, minimize_scalar
 
 from toolkit.bootstrap import label_values, standard_error
-from toolkit.inference.bundle import Alternative, VotingTable
+from toolkit.inference.bundle import Alternative, BestSingle, VotingTable
 from toolkit.inference.voting import soften
 from toolkit.metrics import (
     METRICS,
@@ -141,12 +141,12 @@ def voting_table(
         choice=choice if len(members) > 1 else "uniform",
         reason=reason,
         alternatives={name: trial.alternative for name, trial in trials.items()},
-        best_single={
-            "name": members[int(best.weights.argmax())],
-            "accuracy": best.alternative.accuracy,
-            "log_loss": best.alternative.log_loss,
-            "value": best.value,
-        },
+        best_single=BestSingle(
+            name=members[int(best.weights.argmax())],
+            accuracy=best.alternative.accuracy,
+            log_loss=best.alternative.log_loss,
+            value=best.value,
+        ),
         metric=metric.name,
     )
 
@@ -215,7 +215,7 @@ def unvalidated_table(
     alternatives = {"uniform": uniform}
     if custom is not None:
         alternatives["custom"] = Alternative(custom, 1.0, None, None)
-    return VotingTable("uniform", reason, alternatives, {}, metric.name)
+    return VotingTable("uniform", reason, alternatives, None, metric.name)
 
 
 def fitted_weights(probabilities: Probabilities, labels: Labels) -> Weights:

@@ -2,199 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.data.pixels import PixelDefinition, Resize, Square
-from toolkit.errors import ToolkitError
-from toolkit.files import read_json, sha256_file, sha256_json, write_json, written_whole
+from toolkit.artifacts import (
+    artifact,
+    check_predictions,
+    check_probabilities,
+    read_arrays,
+    read_artifact,
+)
+from toolkit.errors import BundleError
+from toolkit.files import (
+    read_json,
+    regular_file,
+    sha256_file,
+    sha256_json,
+    write_json,
+    written_whole,
+)
 from toolkit.inference.calls import ModelKey
+from toolkit.inference.manifest import (
+    MANIFEST,
+    VALIDATION,
+    Alternative,
+    BestSingle,
+    Judged,
+    Manifest,
+    Member,
+    Parity,
+    QuantizationTrial,
+    TrainedOn,
+    Variant,
+    VotingTable,
+)
+from toolkit.inference.views import VIEWS
 
-SCHEMA_VERSION = 4
-MANIFEST = "bundle.json"
-VALIDATION = "validation.npz"
+__all__ = [
+    "MANIFEST",
+    "VALIDATION",
+    "Alternative",
+    "BestSingle",
+    "Bundle",
+    "BundleValidation",
+    "Judged",
+    "Member",
+    "Parity",
+    "QuantizationTrial",
+    "TrainedOn",
+    "Variant",
+    "VotingTable",
+    "load_bundle",
+    "load_validation",
+    "save_bundle",
+]
+
+SCHEMA_VERSION = 5
 INPUT, OUTPUT = "images", "probabilities"
 
+LARGEST_FILE = 2 * 2**30
+"""Bytes of a file in a bundle: ONNX holds no more in one."""
 
-@dataclass(frozen=True)
-class Variant:
-    """A member in a lower precision, accepted by evidence.
-
-    Attributes:
-        precision: `fp16`, `bf16` or `int8`.
-        runtime: What runs it: `onnxruntime` or `openvino`.
-        files: SHA-256 by file below the bundle; the first is the one to open. bf16 is a way to run
-            the member's own file.
-        figures: The evidence: `how` it was made, `photos`, `agreement` (share of labels kept on the
-            held-out photos), `largest_difference` of a probability, `ms` and `fp32_ms` an image.
-    """
-
-    precision: str
-    runtime: str
-    files: Mapping[str, str]
-    figures: Mapping[str, Any]
+_EXPORT_AGAIN = "Export the bundle again."
 
 
-@dataclass(frozen=True)
-class Parity:
-    """How a member's file compares with its Keras network; see `toolkit.exporting.parity`.
+@artifact
+class Bundle(Manifest):
+    """A bundle's manifest, and where it lies.
 
     Attributes:
-        photos: How many both computed.
-        reference_images: Of them and their views, those that Keras computed in float64 too.
-        logit_error: Largest error of a logit of the file, as a share of the largest logit.
-        noise_floor: The same of Keras in float32.
-        labels_changed: Photos with another label than in Keras; their logits are ties.
+        folder: The folder, which is no part of the manifest.
     """
 
-    photos: int
-    reference_images: int
-    logit_error: float
-    noise_floor: float
-    labels_changed: int
-
-
-@dataclass(frozen=True)
-class Member:
-    """One exported network.
-
-    Attributes:
-        name: As votes name it.
-        run: The run it was exported from, `<set>/<backbone>[-name]`.
-        model_sha256: Of the Keras model it was exported from.
-        backbone: Its backbone.
-        file: Its ONNX file below the bundle.
-        sha256: Of that file.
-        precision: Of its arithmetic.
-        image_size: Side of its input in pixels.
-        augmentor: Steps of the augmentor it was trained with.
-        score: Validation figures (`toolkit.metrics.Score`), or empty.
-        parity: How the ONNX file compares with Keras; None where it was not compared.
-        variants: Lower precisions that were accepted, at most one a precision.
-        resize: How a photo becomes its input; see `toolkit.data.pixels.Square`.
-        store_size: Side in pixels of what its augmentor gets; None takes `image_size`.
-    """
-
-    name: str
-    run: str
-    model_sha256: str
-    backbone: str
-    file: str
-    sha256: str
-    precision: str
-    image_size: int
-    augmentor: tuple[Mapping[str, Any], ...]
-    score: Mapping[str, Any]
-    parity: Parity | None
-    variants: tuple[Variant, ...] = ()
-    resize: Resize = "stretch"
-    store_size: int | None = None
-
-    @property
-    def square(self) -> Square:
-        """What a photo becomes for its input."""
-        return Square(self.image_size, self.resize)
-
-    @property
-    def stored_square(self) -> Square:
-        """What a photo becomes for its augmentor."""
-        return Square(self.store_size or self.image_size, self.resize)
-
-    def variant(self, precision: str) -> Variant | None:
-        """Return the variant of a precision; None for the member itself.
-
-        Raises:
-            ToolkitError: The member has none in that precision.
-        """
-        if precision == self.precision:
-            return None
-        for variant in self.variants:
-            if variant.precision == precision:
-                return variant
-        raise ToolkitError(
-            f"member '{self.name}' has no {precision}. Expected "
-            f"{', '.join([self.precision, *(each.precision for each in self.variants)])}."
-        )
-
-
-@dataclass(frozen=True)
-class Alternative:
-    """One way to weigh the members, and how good it is.
-
-    Attributes:
-        weights: One a member.
-        temperature: See `toolkit.inference.voting.Voting`.
-        accuracy: Cross-fitted on the validation photos; None where there are none.
-        log_loss: Likewise.
-        value: Likewise, of the metric that the choice was made by.
-    """
-
-    weights: tuple[float, ...]
-    temperature: float
-    accuracy: float | None
-    log_loss: float | None
-    value: float | None = None
-
-
-@dataclass(frozen=True)
-class VotingTable:
-    """The ways to vote for one number of views.
-
-    Attributes:
-        choice: Which one `auto` takes.
-        reason: Why.
-        alternatives: By name.
-        best_single: Name, accuracy, log-loss and value of the best member alone, to compare; or
-            empty.
-        metric: What the choice was made by, one of `toolkit.metrics.METRICS`.
-    """
-
-    choice: str
-    reason: str
-    alternatives: Mapping[str, Alternative]
-    best_single: Mapping[str, Any]
-    metric: str = "log-loss"
-
-
-@dataclass(frozen=True)
-class Bundle:
-    """A bundle's manifest.
-
-    Attributes:
-        folder: Where it lies.
-        created: ISO 8601, UTC.
-        versions: Of the libraries it was made with.
-        classes: Category values in class order.
-        names: A readable name for some categories.
-        class_prior: Share of each class among the training photos.
-        pixels: How photos become pixels for all members, before they are made square.
-        data: Fingerprint, split seed and validation fraction of what the members saw.
-        members: The networks.
-        voting: By number of views, 1 to 8.
-        requested_voting: What was asked for at export; `auto` leaves the choice to the figures.
-        validation_sha256: Of `validation.npz`; empty where the members trained on all photos.
-        precisions: What was tried for lower precisions, a row a member and precision: `member`,
-            `precision`, `runtime`, the figures of `Variant`, `accepted` and `reason`.
-    """
-
-    folder: Path
-    created: str
-    versions: Mapping[str, str]
-    classes: tuple[str, ...]
-    names: Mapping[str, str]
-    class_prior: tuple[float, ...]
-    pixels: PixelDefinition
-    data: Mapping[str, Any]
-    members: tuple[Member, ...]
-    voting: Mapping[int, VotingTable]
-    requested_voting: str
-    validation_sha256: str = ""
-    precisions: tuple[Mapping[str, Any], ...] = ()
+    folder: Path = field(kw_only=True)
 
     @property
     def sha256(self) -> str:
@@ -214,7 +99,7 @@ class Bundle:
         """
         self.pixels.check(self.folder, "Export the bundle again")
 
-    def check_files(self, members: list[Member] | None = None) -> None:
+    def check_files(self, members: Sequence[Member] | None = None) -> None:
         """Refuse a bundle whose files are not the ones that were exported.
 
         Args:
@@ -223,16 +108,15 @@ class Bundle:
         Raises:
             ToolkitError: A file is missing, was changed, or does not belong here.
         """
-        expected = {member.file: member.sha256 for member in self.members}
-        for member in self.members:
-            for variant in member.variants:
-                expected.update(variant.files)
+        expected = {file: sha for member in self.members for file, sha in member.files.items()}
         if self.validation_sha256:
             expected[VALIDATION] = self.validation_sha256
         for path in sorted(self.folder.iterdir()):
             # Hidden files, such as macOS leaves in every folder, are nobody's members.
             if path.name not in (*expected, MANIFEST) and not path.name.startswith("."):
-                raise ToolkitError(f"{path}: does not belong to the bundle. Move it elsewhere.")
+                raise BundleError(
+                    f"{path}: does not belong to the bundle. Move it elsewhere.", path=path
+                )
         checked = expected if members is None else [member.file for member in members]
         for name in checked:
             _check_file(self.folder / name, expected[name])
@@ -251,39 +135,27 @@ def load_bundle(folder: Path) -> Bundle:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise ToolkitError(f"{folder}: no bundle (no {MANIFEST}). Make one with 'toolkit export'.")
+        raise BundleError(
+            f"{folder}: no bundle (no {MANIFEST}). Make one with 'toolkit export'.", path=folder
+        )
+    if path.is_symlink():
+        raise BundleError(
+            f"{path}: is a link, and a bundle holds its own files. {_EXPORT_AGAIN}", path=path
+        )
     content = read_json(path)
     if content.get("schema_version") != SCHEMA_VERSION:
-        raise ToolkitError(
+        raise BundleError(
             f"{path}: schema_version: Expected {SCHEMA_VERSION}, "
             f"received {content.get('schema_version')!r}. Export the bundle again."
         )
     if content.pop("sha256", "") != sha256_json(content):
-        raise ToolkitError(f"{path}: was changed after the export. Export the bundle again.")
+        raise BundleError(
+            f"{path}: was changed after the export. Export the bundle again.", path=path
+        )
+    del content["schema_version"]
+    manifest = read_artifact(Manifest, content, path, _EXPORT_AGAIN, BundleError)
     return Bundle(
-        folder=folder,
-        created=content["created"],
-        versions=content["versions"],
-        classes=tuple(content["classes"]),
-        names=content["names"],
-        class_prior=tuple(content["class_prior"]),
-        pixels=PixelDefinition.read(content["pixels"]),
-        data=content["data"],
-        members=tuple(
-            Member(
-                **{
-                    **member,
-                    "augmentor": tuple(member["augmentor"]),
-                    "parity": Parity(**member["parity"]) if member["parity"] else None,
-                    "variants": tuple(Variant(**variant) for variant in member["variants"]),
-                }
-            )
-            for member in content["members"]
-        ),
-        requested_voting=content["requested_voting"],
-        voting={int(views): _voting_table(table) for views, table in content["voting"].items()},
-        validation_sha256=content["validation_sha256"],
-        precisions=tuple(content["precisions"]),
+        folder=folder, **{each.name: getattr(manifest, each.name) for each in fields(Manifest)}
     )
 
 
@@ -330,30 +202,56 @@ def load_validation(bundle: Bundle) -> BundleValidation:
         ToolkitError: The bundle has none, or they were changed.
     """
     if not bundle.validation_sha256:
-        raise ToolkitError(f"{bundle.folder}: its members trained on all photos: no validation.")
+        raise BundleError(f"{bundle.folder}: its members trained on all photos: no validation.")
     path = bundle.folder / VALIDATION
     _check_file(path, bundle.validation_sha256)
-    with np.load(path, allow_pickle=False) as arrays:
-        named = {key: arrays[key] for key in arrays.files}
-    variants = {ModelKey(*key.split("/")): named.pop(key) for key in list(named) if "/" in key}
-    return BundleValidation(**named, variants=variants)
+    named = read_arrays(path, _EXPORT_AGAIN, _VALIDATION_KEYS, BundleError)
+    variants = {key: named.pop(key) for key in list(named) if "/" in key}
+    if wrong := _wrong_validation(bundle, named, variants):
+        raise BundleError(f"{path}: {wrong}. {_EXPORT_AGAIN}", path=path)
+    by_key = {ModelKey(*key.split("/")): array for key, array in variants.items()}
+    return BundleValidation(**named, variants=by_key)
+
+
+_VALIDATION_KEYS = ("ids", "labels", "groups", "probabilities")
+
+
+def _wrong_validation(
+    bundle: Bundle, named: Mapping[str, NDArray[Any]], variants: Mapping[str, NDArray[Any]]
+) -> str:
+    """Return what is wrong with the arrays of a validation file; empty where nothing is."""
+    if unknown := set(named) - set(_VALIDATION_KEYS):
+        return f"{min(unknown)}: unknown array"
+    classes = len(bundle.classes)
+    ids, labels, groups, probabilities = (named[key] for key in _VALIDATION_KEYS)
+    if wrong := check_predictions(ids, labels, groups, classes):
+        return wrong
+    shape = len(ids), len(VIEWS), classes
+    if wrong := check_probabilities(probabilities, (len(bundle.members), *shape)):
+        return f"probabilities: {wrong}"
+    expected = {
+        f"{member.name}/{each.precision}" for member in bundle.members for each in member.variants
+    }
+    if odd := expected.symmetric_difference(variants):
+        return f"{min(odd)}: {'the array is missing' if min(odd) in expected else 'unknown array'}"
+    for key, array in variants.items():
+        if wrong := check_probabilities(array, shape):
+            return f"{key}: {wrong}"
+    return ""
 
 
 def _check_file(path: Path, sha256: str) -> None:
-    if not path.is_file():
-        raise ToolkitError(f"{path}: the file is missing. Export the bundle again.")
-    if sha256_file(path) != sha256:
-        raise ToolkitError(
-            f"{path}: the file was changed after the export. Export the bundle again."
+    if path.is_symlink():
+        raise BundleError(
+            f"{path}: is a link, and a bundle holds its own files. {_EXPORT_AGAIN}", path=path
         )
-
-
-def _voting_table(content: Mapping[str, Any]) -> VotingTable:
-    alternatives = {
-        name: Alternative(**{**alternative, "weights": tuple(alternative["weights"])})
-        for name, alternative in content["alternatives"].items()
-    }
-    return VotingTable(**{**content, "alternatives": alternatives})
+    if not path.exists():
+        raise BundleError(f"{path}: the file is missing. {_EXPORT_AGAIN}", path=path)
+    regular_file(path, LARGEST_FILE)
+    if sha256_file(path) != sha256:
+        raise BundleError(
+            f"{path}: the file was changed after the export. {_EXPORT_AGAIN}", path=path
+        )
 
 
 def _content(bundle: Bundle) -> dict[str, Any]:

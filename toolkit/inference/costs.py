@@ -119,7 +119,7 @@ def measure_costs(
             advance(1)
     sessions.close(set(ready) - loaded_before)
     costs = Costs({key: median(own) for key, own in samples.items()}, skipped, samples)
-    _save_costs(machine, costs)
+    keep_costs(sessions, costs)
     return costs
 
 
@@ -131,10 +131,14 @@ def known_costs(sessions: Sessions) -> Costs | None:
 
 
 def keep_costs(sessions: Sessions, costs: Costs) -> None:
-    """Keep costs as if `measure_costs` had measured them for these sessions."""
-    _save_costs(
-        _costs_key(sessions.bundle, sessions.device, sessions.threads, sessions.batch), costs
-    )
+    """Keep what was measured for sessions, where `known_costs` and `measure_costs` find it."""
+    machine = _costs_key(sessions.bundle, sessions.device, sessions.threads, sessions.batch)
+    content = {
+        "key": machine,
+        "samples": [[key.member, key.precision, own] for key, own in costs.samples.items()],
+        "skipped": [[key.member, key.precision, said] for key, said in costs.skipped.items()],
+    }
+    write_json(_kept_file(machine), content)
 
 
 def estimated_costs(bundle: Bundle) -> dict[ModelKey, float]:
@@ -208,12 +212,3 @@ def _saved_costs(machine: Mapping[str, Any]) -> Costs | None:
         return Costs({key: median(own) for key, own in samples.items()}, skipped, samples)
     except (ToolkitError, KeyError, TypeError, ValueError):
         return None
-
-
-def _save_costs(machine: Mapping[str, Any], costs: Costs) -> None:
-    content = {
-        "key": machine,
-        "samples": [[key.member, key.precision, own] for key, own in costs.samples.items()],
-        "skipped": [[key.member, key.precision, said] for key, said in costs.skipped.items()],
-    }
-    write_json(_kept_file(machine), content)

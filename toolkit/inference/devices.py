@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import onnxruntime
 
-from toolkit.errors import ToolkitError, UsageError
+from toolkit.errors import ToolkitError, UsageError, argument
 from toolkit.machine import processor_name
 
 Started = TypeVar("Started")
@@ -34,7 +34,7 @@ class DeviceError(ToolkitError):
     """
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"{reason}. See 'toolkit doctor', or pass --device cpu.")
+        super().__init__(f"{reason}. See 'toolkit doctor', or pass `device='cpu'`.")
         self.reason = reason
 
 
@@ -100,7 +100,9 @@ def choose_device(wanted: str) -> Device:
         return Device(kind, gpu_name())
     if wanted == "auto":
         return without_gpu(reason)
-    raise ToolkitError(f"--device {wanted}: {reason}. See 'toolkit doctor', or pass --device cpu.")
+    raise ToolkitError(
+        f"{argument('device', wanted)}: {reason}. See 'toolkit doctor', or pass `device='cpu'`."
+    )
 
 
 def on_device(wanted: str, start: Callable[[Device], Started]) -> Started:

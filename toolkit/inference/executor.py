@@ -24,7 +24,6 @@ from PIL import Image
 
 from toolkit.data.pixels import BrokenPhotoError, Pixels, Square, from_array, read_photo
 from toolkit.data.ranges import Ranges
-from toolkit.errors import ToolkitError
 from toolkit.files import sha256_json
 from toolkit.inference.bundle import Member
 from toolkit.inference.calls import ModelCall, ModelKey, Weights, full_calls
@@ -214,7 +213,7 @@ class Executor:
             One answer a window, in order. A broken photo is reported there, not raised.
 
         Raises:
-            ToolkitError: A network's probabilities are not finite.
+            BundleError: What a network gives are no probabilities.
         """
         squares = frozenset(seen.square for seen in self._inputs.values())
         a_photo = sum(3 * square.size**2 for square in squares)
@@ -397,18 +396,13 @@ class Executor:
             By member, shape (images, classes).
 
         Raises:
-            ToolkitError: Some are not finite.
+            BundleError: They are no probabilities; see `CheckedSession`.
         """
         found = {}
         started = perf_counter()
         placed = self._sessions[keys[0]].place(images)
         for key in keys:
             answer = self._sessions[key].run(placed, len(images))
-            if not np.isfinite(answer).all():
-                raise ToolkitError(
-                    f"'{key.member}' in {key.precision} gave probabilities that are not finite. "
-                    "Export it again, or leave it out of the voting."
-                )
             taken = milliseconds_since(started)
             self._timings.add_run(key, taken, len(images))
             found[key] = answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolkit.errors import ToolkitError, UsageError
+from toolkit.errors import ToolkitError, UsageError, argument
 from toolkit.files import cache_folder, sha256_json
 from toolkit.inference.bundle import load_validation
 from toolkit.inference.calls import Costs
@@ -56,9 +56,9 @@ class Skipping:
         """
         for name, value in (("tolerance", self.tolerance), ("confidence", self.confidence)):
             if value is not None and not 0 < value < 1:
-                raise UsageError(f"{name}: Expected a number between 0 and 1, received {value}.")
+                raise UsageError.of(name, value, "Expected a number between 0 and 1.")
         if self.budget_ms is not None and not 0 < self.budget_ms < float("inf"):
-            raise UsageError(f"budget_ms: Expected a number over 0, received {self.budget_ms}.")
+            raise UsageError.of("budget_ms", self.budget_ms, "Expected a number over 0.")
         chosen = {
             "plan": self.plan is not None,
             "tolerance": self.tolerance is not None,
@@ -68,11 +68,13 @@ class Skipping:
         }
         names = [name for name, is_chosen in chosen.items() if is_chosen]
         if self.full and names:
-            raise UsageError(f"full: Expected without {', '.join(names)}: nothing is skipped.")
+            others = ", ".join(f"`{name}`" for name in names)
+            raise UsageError(f"`full`: Expected without {others}.", argument="full", value=True)
         if names and not self.allows_differences:
             raise UsageError(
-                f"{names[0]}: Expected with a tolerance or a plan. Without, all labels are the "
-                "full ensemble's."
+                f"`{names[0]}`: Expected with `tolerance` or `plan`. Without, all labels are the "
+                "full ensemble's.",
+                argument=names[0],
             )
 
     @property
@@ -197,9 +199,9 @@ def within_budget(
         kept = plan.with_threshold_sets(affordable)
     if plan.search.settled_ms > budget_ms:
         raise ToolkitError(
-            f"budget_ms: no plan meets {budget_ms:g}; the cheapest takes {min(ways):.2f} ms a "
-            f"photo for {photos} photos, its certificate included. Raise the budget or the "
-            "tolerance."
+            f"{argument('budget_ms', budget_ms)}: no plan meets it; the cheapest takes "
+            f"{min(ways):.2f} ms a photo for {photos} photos, its certificate included. Raise it "
+            "or `tolerance`."
         )
     return kept
 
@@ -209,7 +211,7 @@ def _given(
 ) -> CascadePlan:
     """Check a plan, with the guarantee that the user chose instead of its own."""
     if isinstance(given, Path) and not given.is_file():
-        raise UsageError(f"plan: {given}: no such file. Expected one that 'toolkit plan' made.")
+        raise UsageError.of("plan", given, "no such file. Expected one that 'toolkit plan' made.")
     plan = load_plan(given) if isinstance(given, Path) else given
     source = str(given) if isinstance(given, Path) else "plan"
     plan.check(ensemble.bundle, ensemble.voting, ensemble.views, source)

@@ -81,7 +81,7 @@ class Journal:
             lock.acquire(timeout=0)
         except filelock.Timeout:
             raise ToolkitError(
-                f"{result}: another process is writing it. Wait for it, or pass another --out."
+                f"{result}: another process is writing it. Wait for it, or pass another `out`."
             ) from None
         except OSError as error:
             raise ToolkitError(f"{folder.parent}: cannot be written ({error.strerror}).") from None

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from toolkit.data.pixels import Pixels
 from toolkit.errors import ToolkitError
 from toolkit.inference.batching import chunks, padded
+from toolkit.inference.onnx_file import refuse_external_data
+from toolkit.inference.signature import Signature
 
 
 class OpenVinoSession:
@@ -34,15 +36,18 @@ class OpenVinoSession:
         if importlib.util.find_spec("openvino") is None:
             raise ToolkitError(
                 f"{path}: {precision} is run by OpenVINO: pip install 'toolkit[openvino]', or "
-                "pass --plan exact."
+                "leave `tolerance` and `plan` out."
             )
         computed = "bf16" if precision == "bf16" else "f32"
         try:
             import openvino
 
             core = openvino.Core()
+            if path.suffix == ".onnx":
+                refuse_external_data(path)
             model = core.read_model(path)
-            size = model.input(0).get_partial_shape()[1].get_length()
+            self.signature = _signature(path, model)
+            size = self.signature.size
             model.reshape([batch, size, size, 3])
             compiled = core.compile_model(
                 model,
@@ -80,3 +85,24 @@ class OpenVinoSession:
         ]
         rows: NDArray[np.float32] = np.concatenate(answers)[:count]
         return rows
+
+
+def _signature(path: Path, model: Any) -> Signature:
+    """Return what a network takes and gives.
+
+    Raises:
+        ToolkitError: It has other inputs or outputs than a member has.
+    """
+    shapes = []
+    for kind, ports, element in (("input", model.inputs, "u8"), ("output", model.outputs, "f32")):
+        received = [port.get_element_type().get_type_name() for port in ports]
+        if received != [element]:
+            raise ToolkitError(
+                f"{path}: Expected one {kind} of {element}, received "
+                f"{', '.join(received) or 'none'}."
+            )
+        sides = ports[0].get_partial_shape()
+        if sides.rank.is_dynamic:
+            raise ToolkitError(f"{path}: Expected an {kind} of a known shape.")
+        shapes.append([side.get_length() if side.is_static else "?" for side in sides])
+    return Signature.of(path, *shapes)

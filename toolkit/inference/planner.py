@@ -71,7 +71,7 @@ def make_plan(
     if len(evidence.labels) < FEWEST_PHOTOS:
         raise ToolkitError(
             f"{bundle.folder}: {len(evidence.labels)} held-out photos are too few to search for a "
-            f"plan ({FEWEST_PHOTOS} at least). Leave the tolerance out: all labels are then the "
+            f"plan ({FEWEST_PHOTOS} at least). Leave `tolerance` out: all labels are then the "
             "full ensemble's."
         )
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from toolkit.data.pixels import DECODER_VERSION
 from toolkit.data.request import Request
-from toolkit.errors import ToolkitError
+from toolkit.errors import ToolkitError, argument
 from toolkit.files import sha256_json
 from toolkit.inference.certificate import (
     Certificate,
@@ -272,7 +272,7 @@ def _refuse_over_budget(job: PredictionJob, certificate: Certificate) -> None:
     ms = fallback_ms(job.plan, job.photos, job.sample)
     if ms > job.budget_ms:
         raise ToolkitError(
-            f"budget_ms: Expected at most {job.budget_ms:g}, but {certificate.reason}, and the "
-            f"full ensemble's labels take {ms:.2f} ms a photo, what was tried included. Raise the "
-            "budget or the tolerance."
+            f"{argument('budget_ms', job.budget_ms)}: {certificate.reason}, and the full "
+            f"ensemble's labels take {ms:.2f} ms a photo, what was tried included. Raise it or "
+            "`tolerance`."
         )

@@ -18,13 +18,16 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from toolkit.artifacts import check_probabilities
 from toolkit.data.pixels import Pixels
-from toolkit.errors import ToolkitError
+from toolkit.errors import BundleError, ToolkitError
 from toolkit.inference.batching import chunks, padded
-from toolkit.inference.bundle import INPUT, OUTPUT, Bundle, Member, Variant
+from toolkit.inference.bundle import INPUT, MANIFEST, OUTPUT, Bundle, Member, Variant
 from toolkit.inference.calls import ModelKey
 from toolkit.inference.devices import Device, DeviceError
+from toolkit.inference.onnx_file import refuse_external_data
 from toolkit.inference.openvino_session import OpenVinoSession
+from toolkit.inference.signature import Signature
 from toolkit.inference.timing import Timings, milliseconds_since
 
 RUN_PIXELS = 16 * 150**2
@@ -42,10 +45,12 @@ class Session(Protocol):
     Attributes:
         provider: What it really runs on.
         batch: Images a run at most; on a GPU and with OpenVINO exactly.
+        signature: What its file takes and gives.
     """
 
     provider: str
     batch: int
+    signature: Signature
 
     def place(self, images: Pixels) -> Any:
         """Bring images to the device; see `MemberSession.place`."""
@@ -85,13 +90,36 @@ def open_session(
     return MemberSession(path, device, threads, batch)
 
 
+_EXPORT_AGAIN = "Export the bundle again."
+
+
+def _signature(path: Path, session: onnxruntime.InferenceSession) -> Signature:
+    """Return what a network takes and gives.
+
+    Raises:
+        ToolkitError: It has other inputs or outputs than a member has.
+    """
+    inputs = [(each.name, each.type, each.shape) for each in session.get_inputs()]
+    outputs = [(each.name, each.type, each.shape) for each in session.get_outputs()]
+    for kind, received, name, element in (
+        ("input", inputs, INPUT, "tensor(uint8)"),
+        ("output", outputs, OUTPUT, "tensor(float)"),
+    ):
+        if [each[:2] for each in received] != [(name, element)]:
+            told = ", ".join(f"'{each[0]}' {each[1]}" for each in received) or "none"
+            raise ToolkitError(
+                f"{path}: Expected the one {kind} '{name}' {element}, received {told}."
+            )
+    return Signature.of(path, inputs[0][2], outputs[0][2])
+
+
 def _check_fit(member: Member, variant: Variant, device: Device) -> None:
     by_openvino = variant.runtime == "openvino"
     if device.is_gpu and (by_openvino or variant.precision == "int8"):
         by = " by OpenVINO" if by_openvino else ""
         raise ToolkitError(
             f"'{member.name}' in {variant.precision}{by} is for the CPU, not {device.kind}. Choose "
-            f"device cpu, or a plan that was made for {device.kind}."
+            f"`device='cpu'`, or a plan that was made for {device.kind}."
         )
     if not device.is_gpu and variant.precision == "fp16":
         raise ToolkitError(
@@ -151,10 +179,15 @@ class Sessions:
             self._checked = lower
         for key, member in wanted.items():
             started = perf_counter()
-            self._open[key] = self._opener(
+            session = self._opener(
                 self.bundle.folder, member, key.precision, self.device, self.threads, self.batch
             )
+            name = f"{self.bundle.folder}: member '{key.member}' in {key.precision}"
+            self._open[key] = CheckedSession(session, name, self._expected(member))
             self.timings.load[key] = milliseconds_since(started)
+
+    def _expected(self, member: Member) -> Signature:
+        return Signature(member.image_size, len(self.bundle.classes))
 
     def close(self, keys: Iterable[ModelKey]) -> None:
         """Release members in precisions, as if they had never been loaded."""
@@ -176,6 +209,47 @@ class Sessions:
         return sorted({session.provider for session in self._open.values()})
 
 
+class CheckedSession:
+    """A network of a bundle, whose file and probabilities are not believed but checked."""
+
+    def __init__(self, session: Session, name: str, expected: Signature) -> None:
+        """Compare the file with the manifest.
+
+        Args:
+            session: The network.
+            name: What to call it in error messages.
+            expected: What it takes and gives by the bundle's manifest.
+
+        Raises:
+            BundleError: It takes or gives something else.
+        """
+        if session.signature != expected:
+            raise BundleError(
+                f"{name}: Expected by {MANIFEST} {expected}, but its file has "
+                f"{session.signature}. {_EXPORT_AGAIN}"
+            )
+        self._session, self._name, self._classes = session, name, expected.classes
+        self.provider, self.batch, self.signature = session.provider, session.batch, expected
+
+    def place(self, images: Pixels) -> Any:
+        """Bring images to the device; see `MemberSession.place`."""
+        return self._session.place(images)
+
+    def run(self, placed: Any, count: int) -> NDArray[np.float32]:
+        """Compute probabilities; see `MemberSession.run`.
+
+        Raises:
+            BundleError: They are no probabilities.
+        """
+        rows = self._session.run(placed, count)
+        if wrong := check_probabilities(rows, (count, self._classes)):
+            raise BundleError(
+                f"{self._name}: its probabilities {wrong}. Export it again, or leave it out of the "
+                "voting."
+            )
+        return rows
+
+
 class MemberSession:
     """One network, loaded."""
 
@@ -191,8 +265,10 @@ class MemberSession:
 
         Raises:
             DeviceError: The GPU cannot run it, or onnxruntime fell back to another provider.
-            ToolkitError: onnxruntime cannot load it.
+            ToolkitError: onnxruntime cannot load it, it refers to other files, or it does not take
+                images and give probabilities.
         """
+        refuse_external_data(path)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -218,6 +294,7 @@ class MemberSession:
             raise DeviceError(
                 f"{path}: Expected {device.provider}, but the session runs on {self.provider}"
             )
+        self.signature = _signature(path, self._session)
         self._device, self.batch = device, batch
         if device.is_gpu:
             self._warm_up(path)
@@ -263,14 +340,14 @@ class MemberSession:
         Raises:
             DeviceError: There is not enough of it.
         """
-        size = self._session.get_inputs()[0].shape[1]
+        size = self.signature.size
         try:
             self.run(self.place(np.zeros((self.batch, size, size, 3), dtype=np.uint8)), self.batch)
         except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions share no other base
             reason = " ".join(str(error).split())[:300]
             raise DeviceError(
                 f"{path}: the GPU cannot run {self.batch} images at once ({reason}). Choose a "
-                "smaller batch"
+                "smaller `batch`"
             ) from None
 
     def _run_bound(self, chunk: Any) -> NDArray[np.float32]:

@@ -87,8 +87,8 @@ class Unread:
                 "goes on where it stopped."
             )
         raise ToolkitError(
-            f"{len(lines)} of the photos to predict cannot be read. Mend them, or pass "
-            f"--skip-broken to answer them with the class prior:\n{listing(lines)}"
+            f"{len(lines)} of the photos to predict cannot be read. Fix them, or pass "
+            f"`skip_broken=True` to answer them with the class prior:\n{listing(lines)}"
         )
 
 

@@ -62,7 +62,7 @@ VIEWS: tuple[View, ...] = (
     View("upper left 90 %", 0.9, "upper left"),
     View("lower right 90 %", 0.9, "lower right"),
 )
-"""`--tta N` takes the first N."""
+"""The first are taken."""
 
 
 class FixedViews:

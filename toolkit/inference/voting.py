@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.errors import UsageError, nearest, suggestion
+from toolkit.errors import UsageError, argument, nearest, suggestion
 
 if TYPE_CHECKING:
     from toolkit.inference.bundle import Bundle
@@ -58,7 +58,7 @@ def choose_voting(bundle: Bundle, views: int, wanted: str) -> Voting:
     name = bundle.voting[views].choice if wanted == "auto" else wanted
     if name not in alternatives:
         raise UsageError(
-            f"voting: this bundle has no such voting as '{wanted}'. Expected auto, "
+            f"{argument('voting', wanted)}: this bundle has no such voting. Expected auto, "
             f"{', '.join(alternatives)}, or NAME=WEIGHT,... "
             f"{nearest(wanted, ['auto', *alternatives])}".rstrip()
         )
@@ -87,20 +87,20 @@ def parse_weights(text: str, members: Sequence[str]) -> tuple[float, ...]:
     for part in text.split(","):
         name, _, number = part.strip().partition("=")
         if name not in members:
-            raise UsageError(f"voting: unknown member '{name}'. {suggestion(name, members)}")
+            raise UsageError(f"`voting`: unknown member '{name}'. {suggestion(name, members)}")
         try:
             weight = float(number)
         except ValueError:
             weight = -1.0
         if not 0 <= weight < float("inf") or name in given:
             raise UsageError(
-                f"voting: Expected each NAME=WEIGHT once with a weight of at least 0, "
+                f"`voting`: Expected each NAME=WEIGHT once with a weight of at least 0, "
                 f"received '{part}'."
             )
         given[name] = weight
     total = sum(given.values())
     if total == 0:
-        raise UsageError("voting: Expected at least one weight over 0.")
+        raise UsageError("`voting`: Expected at least one weight over 0.")
     return tuple(given.get(member, 0.0) / total for member in members)
 
 

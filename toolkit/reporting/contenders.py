@@ -221,7 +221,7 @@ def _own(run: Run, name: str) -> Contender:
         answers = validation.labels, validation.probabilities
         said = HeldOut.of(run.data.classes, validation.ids, *answers)
     identity = {key: value for key, value in run.identity.items() if key != "seed"}
-    identity["recipe"] = {k: v for k, v in run.identity["recipe"].items() if k != "seed"}
+    identity["recipe"] = {k: v for k, v in run.recipe.settings.items() if k != "seed"}
     model = run.model_path
     cost = Cost(
         training_seconds=run.seconds,

@@ -184,7 +184,9 @@ def evaluate(
     settings = {"tta": tta, "voting": voting, "device": device, "batch": batch}
     given = {name: value for name, value in settings.items() if value is not None}
     if labelled.photos is not None and labelled.labels is None:
-        raise UsageError("`photos=DIR` says where the ids of `labels=FILE` are. Name both.")
+        raise UsageError(
+            "`photos=DIR` says where the ids of `labels=FILE` are. Name both.", argument="photos"
+        )
     if (subject / RUN_MANIFEST).is_file():
         _refuse(given, f"Expected for a bundle. {subject} is a run: one view, by Keras.")
         return _evaluate_run(subject, labelled, chosen, reporter)
@@ -224,6 +226,9 @@ def _evaluate_run(
     folder: Path, labelled: LabelledPhotos, metric: Metric, reporter: Reporter
 ) -> Evaluation:
     run = load_run(folder)
+    # What it said of the held-out photos is kept, also where its network was removed since.
+    if labelled.given or run.model_path.exists():
+        run.check_model()
     if labelled.given:
         dataset = labelled.load(run.data.classes, run.data.reading)
         labels = _labels(dataset)
@@ -257,7 +262,7 @@ def _evaluate_bundle(
     views = settings["tta"]
     names = [member.name for member in bundle.members]
     if labelled.given:
-        dataset = labelled.load(bundle.classes, bundle.data.get("reading", {}))
+        dataset = labelled.load(bundle.classes, bundle.data.reading)
         labels = _labels(dataset)
         ensemble = Ensemble.load(bundle, **settings)
         for note in ensemble.notes:
@@ -265,7 +270,7 @@ def _evaluate_bundle(
         for line in ensemble.details:
             reporter.detail(line)
         by_member, mixed = _predicted(ensemble, dataset, reporter)
-        where = _described(dataset, bundle.data["trained_on"])
+        where = _described(dataset, bundle.data.trained_on)
     else:
         bundle.check_files()
         validation = load_validation(bundle)

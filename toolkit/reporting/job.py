@@ -108,15 +108,17 @@ def submit(
     """
     check_paths(out, probabilities, skipping.plan if isinstance(skipping.plan, Path) else None)
     if skipping.allows_differences and settings["tta_views"] != "fixed":
-        raise UsageError("tta_views: Expected fixed views with a tolerance or a plan.")
+        raise UsageError(
+            "`tta_views`: Expected fixed views with `tolerance` or `plan`.", argument="tta_views"
+        )
     manifest = load_bundle(bundle)
-    reading = reading.completed(manifest.data.get("reading", {}), data)
+    reading = reading.completed(manifest.data.reading, data)
     request = load_request(data, reading, reporter)
     wanted = choose_format(request, manifest.classes, manifest.names, answer)
     why_full = _why_full(wanted, probabilities)
     if why_full and skipping.allows_differences:
         raise UsageError(
-            f"{'tolerance' if skipping.plan is None else 'plan'}: a cascade gives the full "
+            f"{'`tolerance`' if skipping.plan is None else '`plan`'}: a cascade gives the full "
             f"ensemble's labels, not its probabilities, and {why_full}. Leave it out."
         )
     ensemble = _loaded(bundle, request, settings, reporter)

@@ -76,12 +76,10 @@ def make_and_draw(
         ToolkitError: The bundle has no held-out photos, or no plan is within the budget.
     """
     if out.suffix.lower() != ".json":
-        raise UsageError(
-            f"out: Expected a name that ends in .json, received {out}. The picture beside it ends "
-            "in .png."
-        )
+        said = "Expected a name that ends in .json. The picture beside it ends in .png."
+        raise UsageError.of("out", out, said)
     if photos is None:
-        reading = AUTO.completed(load_bundle(bundle).data.get("reading", {}), data)
+        reading = AUTO.completed(load_bundle(bundle).data.reading, data)
         photos = len(load_request(data, reading, reporter).ids)
     count = photos
     ensemble = Ensemble.load(bundle, **settings)

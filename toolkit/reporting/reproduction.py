@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -14,8 +15,8 @@ import pandas as pd
 
 from toolkit.data.reading import Reading
 from toolkit.data.request import load_request
-from toolkit.errors import ToolkitError, UsageError, listing
-from toolkit.files import sha256_file
+from toolkit.errors import ToolkitError, UsageError, argument, listing
+from toolkit.files import sha256_file, write_text
 from toolkit.inference.bundle import load_bundle
 from toolkit.inference.ensemble import MOST_THREADS_A_CORE
 from toolkit.inference.finding import FULL, Skipping
@@ -135,30 +136,46 @@ def reproduce(
             probabilities = out.with_name(f"{out.stem}-probabilities{Path(written).suffix}")
         if keep:
             _refuse_overwriting(keep, [out, *([probabilities] if probabilities else [])])
-        submit(
-            bundle,
-            data,
-            out,
-            _settings(made, moved),
-            reading=Reading.of_record(made.options["reading"], data),
-            skipping=_skipping(made),
-            probabilities=probabilities,
-            answer=FormatOptions(**made.options["answer"]),
-            skip_broken=made.options["skip_broken"],
-            reporter=reporter,
-        )
-        return _compared(made, out, probabilities, keep, perf_counter() - started)
+        with _marked(out):
+            submit(
+                bundle,
+                data,
+                out,
+                _settings(made, moved),
+                reading=Reading.of_record(made.options["reading"], data),
+                skipping=_skipping(made),
+                probabilities=probabilities,
+                answer=FormatOptions(**made.options["answer"]),
+                skip_broken=made.options["skip_broken"],
+                reporter=reporter,
+            )
+            return _compared(made, out, probabilities, keep, perf_counter() - started)
+
+
+def _mark(out: Path) -> Path:
+    return out.with_name(f".{out.name}.reproducing")
+
+
+@contextmanager
+def _marked(out: Path) -> Iterator[None]:
+    """Mark files as made here until all is over: a call that was killed can be repeated."""
+    mark = _mark(out)
+    write_text(mark, "")
+    try:
+        yield
+    finally:
+        mark.unlink(missing_ok=True)
 
 
 def _bundle(made: Made, moved: Moved) -> Path:
     folder = moved.bundle or made.found(made.content["bundle"]["folder"])
     if not folder.is_dir():
-        raise ToolkitError(f"{folder}: the bundle is not there. Say where it is with --bundle.")
+        raise ToolkitError(f"{folder}: the bundle is not there. Say where it is with `bundle`.")
     there, needed = load_bundle(folder).sha256, made.content["bundle"]["sha256"]
     if there != needed:
         raise ToolkitError(
             f"{folder}: another bundle ({there[:12]}) than the submission was made with "
-            f"({needed[:12]}). Name that one with --bundle."
+            f"({needed[:12]}). Name that one with `bundle`."
         )
     return folder
 
@@ -166,7 +183,7 @@ def _bundle(made: Made, moved: Moved) -> Path:
 def _data(made: Made, moved: Moved) -> Path:
     folder = moved.data or made.found(made.options["data"])
     if not folder.is_dir():
-        raise ToolkitError(f"{folder}: the data is not there. Say where it is with --data.")
+        raise ToolkitError(f"{folder}: the data is not there. Say where it is with `data`.")
     reading = Reading.of_record(made.options["reading"], folder)
     request, then = load_request(folder, reading), made.content["request"]
     now = described_request(request)
@@ -179,13 +196,13 @@ def _data(made: Made, moved: Moved) -> Path:
         )
         raise ToolkitError(
             f"{folder}: asks for something else than the submission answers ({differs}). Name the "
-            "data that it was made of with --data."
+            "data that it was made of with `data`."
         )
     changed = changed_photos(request, then, now)
     if changed:
         raise ToolkitError(
             f"{folder}: {len(changed)} of {len(request.ids)} photos are not those that were "
-            f"predicted. Put those back, or name their folder with --data:\n{listing(changed)}"
+            f"predicted. Put those back, or name their folder with `data`:\n{listing(changed)}"
         )
     return folder
 
@@ -209,12 +226,12 @@ def _settings(made: Made, moved: Moved) -> dict[str, Any]:
 
 
 def _refuse_overwriting(keep: Path, files: list[Path]) -> None:
-    interrupted = journal_folder(files[0]).exists()
+    interrupted = journal_folder(files[0]).exists() or _mark(files[0]).exists()
     for path in (*files, manifest_path(files[0]), latency_path(files[0])):
         if path.exists() and not interrupted:
             raise UsageError(
-                f"--keep {keep}: {path.name} is there already, and nothing is overwritten. Name "
-                "another folder."
+                f"{argument('keep', keep)}: {path.name} is there already, and nothing is "
+                "overwritten. Name another folder."
             )
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 import toolkit
 from toolkit.data.pixels import DECODER_VERSION
 from toolkit.data.request import Request
-from toolkit.errors import UsageError
+from toolkit.errors import UsageError, argument
 from toolkit.files import sha256_file, write_json, written_whole
 from toolkit.inference.calls import ModelKey
 from toolkit.inference.ensemble import Ensemble
@@ -50,7 +50,7 @@ def check_paths(out: Path, probabilities: Path | None, plan: Path | None = None)
     """
     if probabilities and probabilities.suffix.lower() not in PROBABILITY_SUFFIXES:
         raise UsageError(
-            f"probabilities: {probabilities}: Expected a name that ends in "
+            f"{argument('probabilities', probabilities)}: Expected a name that ends in "
             f"{' or '.join(PROBABILITY_SUFFIXES)}."
         )
     written = [
@@ -62,8 +62,8 @@ def check_paths(out: Path, probabilities: Path | None, plan: Path | None = None)
     absolute = [path.absolute() for path in written]
     if plan and plan.absolute() in absolute:
         raise UsageError(
-            f"plan: {plan}: this submission's own files would be written over it. Choose another "
-            "name for the submission."
+            f"{argument('plan', plan)}: this submission's own files would be written over it. "
+            "Choose another name for the submission."
         )
     for path in absolute:
         if absolute.count(path) > 1:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from toolkit.data.augmentor import Augmentor, photo_seed
 from toolkit.data.pixels import Pixels
+from toolkit.training.epoch import batches_an_epoch
 from toolkit.training.imbalance import balanced_order, occurrences
 from toolkit.training.mixing import Mixing
 
@@ -132,12 +133,6 @@ class PlainBatches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> Batch:
         members = self._chosen[index * self._batch_size : (index + 1) * self._batch_size]
         return np.asarray(self._photos[members]), one_hot(self._labels[members], self._classes)
-
-
-def batches_an_epoch(photos: int, batch_size: int) -> int:
-    """Return how many training batches so many photos make."""
-    full, left = divmod(photos, batch_size)
-    return full + (1 if left > 1 or full == 0 else 0)
 
 
 def one_hot(labels: NDArray[np.int64], classes: int) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from toolkit.machine import package_versions, peak_memory_bytes
 from toolkit.metrics import have_order, score
 from toolkit.progress import Reporter, counted
 from toolkit.training.backend import jit_compile, set_jit_compile, sixteen_bit_policy
-from toolkit.training.batches import PlainBatches, TrainingBatches, batches_an_epoch
+from toolkit.training.batches import PlainBatches, TrainingBatches
 from toolkit.training.callbacks import AveragedWeights, WholeValidation, recipe_callbacks
 from toolkit.training.checkpoints import Checkpoints
+from toolkit.training.epoch import batches_an_epoch
 from toolkit.training.imbalance import class_weights
 from toolkit.training.mixing import Mixing
 from toolkit.training.model import (
@@ -299,7 +300,7 @@ def _finish(job: Job, progress: Progress, checkpoints: Checkpoints, photos: Pixe
         job.reporter.say(f"{job.recipe.backbone}: batch statistics from {used}")
     with written_whole(job.folder / MODEL) as temporary:
         model.save(temporary)
-    figures: dict[str, Any] = {}
+    figures = None
     chosen = np.flatnonzero(job.held_out)
     (job.folder / VALIDATION).unlink(missing_ok=True)
     if len(chosen):
@@ -312,7 +313,7 @@ def _finish(job: Job, progress: Progress, checkpoints: Checkpoints, photos: Pixe
         )
         validation.save(job.folder / VALIDATION)
         ordered = have_order(job.data.classes)
-        figures = asdict(score(probabilities, validation.labels, ordered=ordered))
+        figures = score(probabilities, validation.labels, ordered=ordered)
     run = Run(
         folder=job.folder,
         recipe=job.recipe,

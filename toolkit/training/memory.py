@@ -40,6 +40,7 @@ def training_memory(recipe: Recipe) -> int:
     """
     backbone = find_backbone(recipe.backbone)
     copies = _WEIGHT_COPIES + _SLOTS + (recipe.ema is not None)
+    copies += recipe.gradient_accumulation_steps is not None
     weights = backbone.parameters * _FLOAT * copies
     outputs = backbone.outputs_per_pixel * recipe.image_size**2 * recipe.batch_size * _FLOAT
     return round(RUNTIME_BYTES + weights + _OUTPUT_COPIES * outputs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 from numpy.typing import NDArray
@@ -25,6 +25,15 @@ BACKBONE_LAYER, PROBABILITIES_LAYER = "backbone", "probabilities"
 
 # sqrt of ImageNet's per-channel standard deviations: see Backbone.rescales_after_normalization.
 _IMAGENET_STANDARD_DEVIATIONS = (0.229, 0.224, 0.225)
+
+_ONLY_CONV2D = (
+    "filters",
+    "groups",
+    "kernel_initializer",
+    "kernel_regularizer",
+    "kernel_constraint",
+)
+"""Settings that `DepthwiseConv2D` does not have, or calls otherwise."""
 
 
 def build_model(recipe: Recipe, classes: int, *, pretrained: bool) -> keras.Model:
@@ -71,13 +80,9 @@ def build_base(backbone: Backbone, size: int, *, pretrained: bool) -> keras.Mode
     Returns:
         A functional model named `backbone`.
     """
-    constructor = getattr(keras.applications, backbone.constructor)
-    base: keras.Model = constructor(
-        include_top=False,
-        weights=None,
-        input_shape=(size, size, 3),
-        **backbone.options,
-    )
+    base = _by_keras(backbone, (size, size, 3), weights=None)
+    if backbone.depthwise_by_groups:
+        base = _with_depthwise_layers(base)
     base.name = BACKBONE_LAYER  # As an argument it would lead EfficientNetV2 astray.
     if pretrained and backbone.rescales_after_normalization:
         base = keras.models.clone_model(base, call_function=_rescaled_after_normalization)
@@ -125,16 +130,20 @@ def load_imagenet(model: keras.Model, backbone: Backbone, folder: Path | None) -
     """
     base = backbone_of(model)
     if folder is None:
-        copy_weights(_downloaded(backbone, base), base)
+        _take_weights_of_keras(_downloaded(backbone, base), base)
         return
     path = folder / backbone.weights_file
+    layers_differ = backbone.depthwise_by_groups
+    reader = _by_keras(backbone, base.input_shape[1:], weights=None) if layers_differ else base
     try:
-        base.load_weights(path)
+        reader.load_weights(path)
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:300]
         raise RecipeError(
             f"{path}: no weights for {backbone.constructor} ({reason}).", path=path
         ) from None
+    if layers_differ:
+        _take_weights_of_keras(reader, base)
 
 
 def reestimate_batch_norm(model: keras.Model, batches: Iterable[Pixels]) -> None:
@@ -200,14 +209,8 @@ def freeze(model: keras.Model, fraction: float) -> None:
 
 
 def _downloaded(backbone: Backbone, base: keras.Model) -> keras.Model:
-    constructor = getattr(keras.applications, backbone.constructor)
     try:
-        downloaded: keras.Model = constructor(
-            include_top=False,
-            weights="imagenet",
-            input_shape=base.input_shape[1:],
-            **backbone.options,
-        )
+        return _by_keras(backbone, base.input_shape[1:], weights="imagenet")
     except Exception as error:
         # Keras raises a bare Exception where a download fails; anything else is a bug.
         if "URL fetch failure" not in str(error):
@@ -216,7 +219,54 @@ def _downloaded(backbone: Backbone, base: keras.Model) -> keras.Model:
             f"The ImageNet weights of {backbone.name} cannot be downloaded (no network?). Pass "
             f"`pretrained=DIR` with {backbone.weights_file} in it, or `pretrained='none'`."
         ) from None
-    return downloaded
+
+
+def _by_keras(
+    backbone: Backbone, shape: tuple[int, int, int], *, weights: Literal["imagenet"] | None
+) -> keras.Model:
+    """Return the network as `keras.applications` builds it."""
+    constructor = getattr(keras.applications, backbone.constructor)
+    built: keras.Model = constructor(
+        include_top=False, weights=weights, input_shape=shape, **backbone.options
+    )
+    return built
+
+
+def _with_depthwise_layers(base: keras.Model) -> keras.Model:
+    """Rebuild a network with `DepthwiseConv2D` in place of convolutions of one group a channel.
+
+    Layers that Keras puts into a `Sequential` stand by themselves afterwards, so that a fraction of
+    the layers to freeze counts them one by one.
+    """
+
+    def remade(layer: keras.Operation) -> keras.Operation:
+        settings = layer.get_config()
+        if not isinstance(layer, keras.layers.Conv2D) or layer.groups == 1:
+            return type(layer).from_config(settings)
+        kept = {key: value for key, value in settings.items() if key not in _ONLY_CONV2D}
+        initializer = settings["kernel_initializer"]  # Glorot's range is the same for both shapes.
+        return keras.layers.DepthwiseConv2D.from_config(
+            {**kept, "depthwise_initializer": initializer}
+        )
+
+    def called(layer: keras.Operation, *inputs: Any, **options: Any) -> Any:
+        run = layer.call if isinstance(layer, keras.Sequential) else layer
+        return run(*inputs, **options)
+
+    unfolded = keras.models.clone_model(
+        base, clone_function=lambda layer: layer, call_function=called
+    )
+    return keras.models.clone_model(unfolded, clone_function=remade)
+
+
+def _take_weights_of_keras(source: keras.Model, target: keras.Model) -> None:
+    """Copy all weights from the network as Keras builds it to that of `build_base`.
+
+    They have the same order. A kernel of one group a channel has the shape (side, side, 1,
+    channels), that of a `DepthwiseConv2D` (side, side, channels, 1): the same numbers in a row.
+    """
+    pairs = zip(source.get_weights(), target.weights, strict=True)
+    set_weights(target, [values.reshape(weight.shape) for values, weight in pairs])
 
 
 def take_statistics(model: keras.Model) -> None:

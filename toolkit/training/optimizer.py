@@ -15,17 +15,25 @@ def build_optimizer(recipe: Recipe, stage: Stage, steps: int) -> keras.optimizer
     Args:
         recipe: The run's settings.
         stage: One of its stages; every stage begins its schedule and its averages anew.
-        steps: How many steps the stage takes, which is where `warmup_cosine` ends.
+        steps: How many batches the stage takes, which is where `warmup_cosine` ends.
 
     Returns:
         An optimizer that knows schedule and averages itself, so that they are saved with the model.
     """
     kind = getattr(keras.optimizers, recipe.optimizer.name)
     rate = _learning_rate(recipe, stage, steps)
+    accumulated = recipe.gradient_accumulation_steps
     if recipe.averages(stage):
         assert recipe.ema is not None
-        return kind(learning_rate=rate, use_ema=True, ema_momentum=recipe.ema.momentum)
-    return kind(learning_rate=rate)
+        # Keras averages after each batch, though the weights change only after some of them.
+        momentum = recipe.ema.momentum ** (1 / (accumulated or 1))
+        return kind(
+            learning_rate=rate,
+            use_ema=True,
+            ema_momentum=momentum,
+            gradient_accumulation_steps=accumulated,
+        )
+    return kind(learning_rate=rate, gradient_accumulation_steps=accumulated)
 
 
 def _learning_rate(recipe: Recipe, stage: Stage, steps: int) -> Any:

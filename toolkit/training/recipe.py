@@ -214,6 +214,10 @@ class Recipe(_Section):
         store_size: Side in pixels of the squares that the augmentor gets, where it shall choose
             from more than it gives; none gives it photos of `image_size`.
         batch_size: Photos a training step.
+        gradient_accumulation_steps: So many batches make one change of the weights, by the mean of
+            their gradients, as a batch of so many times `batch_size` photos would in a network
+            without batch normalization, whose statistics stay those of single batches. Schedules
+            count batches. What is left over at the end of a stage changes nothing.
         validation_fraction: Share of the photos that is held out, in every class.
         seed: Of the head's first weights, the order of photos, augmentation and dropout.
         weights: What the backbone starts from; the argument `pretrained` overrules it.
@@ -259,6 +263,7 @@ class Recipe(_Section):
     resize: Resize = "stretch"
     store_size: Annotated[int, Field(ge=16, le=LARGEST_IMAGE_SIZE)] | None = None
     batch_size: PositiveInt
+    gradient_accumulation_steps: Annotated[int, Field(ge=2)] | None = None
     validation_fraction: Annotated[float, Field(gt=0, lt=1)]
     seed: Annotated[int, Field(ge=0)]
     weights: Literal["imagenet", "none"]

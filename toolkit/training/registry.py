@@ -28,6 +28,10 @@ class Backbone:
         rescales_after_normalization: Keras adds a rescaling layer to EfficientNet only when it
             downloads the ImageNet weights itself; with the same weights from a file it has to be
             put in, or another function is computed.
+        depthwise_by_groups: Keras writes its depthwise convolutions as `Conv2D` of as many groups
+            as channels, for which TensorFlow has no kernel on a CPU: Keras compiles each by XLA,
+            anew for every size of a batch, and no converter to ONNX sees into it. They are built
+            as `DepthwiseConv2D`, which computes the same from the same weights.
     """
 
     name: str
@@ -38,6 +42,7 @@ class Backbone:
     outputs_per_pixel: int
     options: Mapping[str, Any] = field(default_factory=dict)
     rescales_after_normalization: bool = False
+    depthwise_by_groups: bool = False
 
     @property
     def weights_file(self) -> str:
@@ -94,6 +99,32 @@ _ENTRIES = (
         "raw",
         parameters=5_919_312,
         outputs_per_pixel=353,
+    ),
+    Backbone(
+        "efficientnetv2s",
+        "EfficientNetV2S",
+        32,
+        "raw",
+        parameters=20_331_360,
+        outputs_per_pixel=917,
+    ),
+    Backbone(
+        "convnexttiny",
+        "ConvNeXtTiny",
+        32,
+        "raw",
+        parameters=27_820_128,
+        outputs_per_pixel=552,
+        depthwise_by_groups=True,
+    ),
+    Backbone(
+        "convnextsmall",
+        "ConvNeXtSmall",
+        32,
+        "raw",
+        parameters=49_454_688,
+        outputs_per_pixel=875,
+        depthwise_by_groups=True,
     ),
 )
 

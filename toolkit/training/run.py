@@ -3,24 +3,43 @@
 from __future__ import annotations
 
 import shutil
-import zipfile
-import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
+import pydantic
 from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, PositiveInt
 
+from toolkit.artifacts import (
+    Count,
+    Sha256,
+    Share,
+    artifact,
+    check_predictions,
+    check_probabilities,
+    read_arrays,
+    read_artifact,
+)
 from toolkit.data.pixels import PixelDefinition
 from toolkit.errors import RunError
-from toolkit.files import read_json, sha256_json, write_json, write_text, written_whole
+from toolkit.files import (
+    read_json,
+    regular_file,
+    sha256_file,
+    sha256_json,
+    write_json,
+    write_text,
+    written_whole,
+)
+from toolkit.metrics import Score
 from toolkit.training.recipe import Recipe
 from toolkit.training.recipe_files import recipe_from_yaml
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 MANIFEST, RECIPE, MODEL = "run.json", "recipe.yaml", "model.keras"
 HISTORY, VALIDATION, CURVES = "history.csv", "validation.npz", "curves.png"
 PROGRESS, CHECKPOINTS = "progress.json", "checkpoints"
@@ -35,7 +54,7 @@ PHOTO_DIGITS = 12
 """Of each photo's hash that are kept: enough that of a million no two are alike by chance."""
 
 
-@dataclass(frozen=True)
+@artifact
 class DataSeen:
     """Which photos a run saw.
 
@@ -59,18 +78,29 @@ class DataSeen:
 
     folder: str
     fingerprint: str
-    classes: tuple[str, ...]
-    class_counts: tuple[int, ...]
+    classes: Annotated[tuple[str, ...], Field(min_length=2)]
+    class_counts: tuple[Count, ...]
     split_seed: int
-    validation_fraction: float
-    training_photos: int
-    validation_photos: int
+    validation_fraction: Share
+    training_photos: Count
+    validation_photos: Count
     left_out: tuple[str, ...] = ()
     held_out: str = ""
     photos_sha256: str = ""
     reading: dict[str, str] = field(default_factory=dict)
     split_by: Literal["seed", "data"] = "seed"
     pixels: PixelDefinition = field(default_factory=PixelDefinition)
+
+    @pydantic.model_validator(mode="after")
+    def _fits_together(self) -> DataSeen:
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError("classes: Expected each once")
+        if len(self.class_counts) != len(self.classes):
+            raise ValueError(
+                f"class_counts: Expected one for each of the {len(self.classes)} classes, "
+                f"received {len(self.class_counts)}"
+            )
+        return self
 
     @property
     def split(self) -> tuple[str, ...]:
@@ -101,27 +131,38 @@ class Validation:
             np.savez_compressed(temporary, **{key: getattr(self, key) for key in _VALIDATION_KEYS})
 
     @classmethod
-    def load(cls, path: Path) -> Validation:
-        """Read the arrays back."""
-        # Opened here, because NumPy leaves a file open whose zip is damaged.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return cls(**{key: arrays[key] for key in _VALIDATION_KEYS})
+    def load(cls, path: Path, data: DataSeen) -> Validation:
+        """Read the arrays back.
+
+        Args:
+            path: The file.
+            data: What the run saw.
+
+        Raises:
+            ToolkitError: The file is missing, damaged, or does not fit the run.
+        """
+        arrays = read_arrays(path, _TRAIN_AGAIN, _VALIDATION_KEYS, RunError)
+        ids, labels, groups, probabilities = (arrays[key] for key in _VALIDATION_KEYS)
+        classes = len(data.classes)
+        if wrong := check_predictions(ids, labels, groups, classes):
+            raise RunError(f"{path}: {wrong}. {_TRAIN_AGAIN}", path=path)
+        if wrong := check_probabilities(probabilities, (data.validation_photos, classes)):
+            raise RunError(f"{path}: probabilities: {wrong}. {_TRAIN_AGAIN}", path=path)
+        return cls(ids, labels, groups, probabilities)
 
 
 _VALIDATION_KEYS = ("ids", "labels", "groups", "probabilities")
-_UNREADABLE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
+_TRAIN_AGAIN = "Train the run again with `fresh=True`."
 
 
-@dataclass(frozen=True)
-class Run:
-    """A finished run.
+@artifact
+class RunManifest:
+    """What `run.json` holds of a finished run.
 
     Attributes:
-        folder: Where it lies.
-        recipe: Resolved.
         data: What it saw.
         identity: What must be equal for the run to be the same.
-        score: Validation figures (`toolkit.metrics.Score`), or empty.
+        score: Validation figures; None where it trained on all photos.
         epochs: How many epochs it took.
         seconds: Time spent in training, all sittings together.
         best_epoch: The epoch whose weights were kept, counted from 1.
@@ -136,20 +177,37 @@ class Run:
             another.
     """
 
-    folder: Path
-    recipe: Recipe
     data: DataSeen
     identity: dict[str, Any]
-    score: dict[str, Any]
-    epochs: int
-    seconds: float
-    best_epoch: int
-    finished: str
+    score: Score | None
+    epochs: PositiveInt
+    seconds: Annotated[float, Field(ge=0)]
+    best_epoch: PositiveInt
+    finished: Annotated[str, Field(max_length=40)]
     versions: dict[str, str]
-    model_sha256: str
-    peak_memory_bytes: int | None = None
+    model_sha256: Sha256
+    peak_memory_bytes: Count | None = None
     weights_folder: str = ""
-    trained_on: str = ""
+    trained_on: Annotated[str, Field(pattern=f"^([0-9a-f]{{{PHOTO_DIGITS}}})*$")] = ""
+
+    @pydantic.model_validator(mode="after")
+    def _has_its_best_epoch(self) -> RunManifest:
+        if self.best_epoch > self.epochs:
+            raise ValueError(f"best_epoch: Expected 1 to {self.epochs}, received {self.best_epoch}")
+        return self
+
+
+@artifact
+class Run(RunManifest):
+    """A finished run: its manifest, where it lies, and its recipe.
+
+    Attributes:
+        folder: Where it lies.
+        recipe: Resolved.
+    """
+
+    folder: Path = field(kw_only=True)
+    recipe: Recipe = field(kw_only=True)
 
     @property
     def label(self) -> str:
@@ -160,6 +218,24 @@ class Run:
     def model_path(self) -> Path:
         """The trained model."""
         return self.folder / MODEL
+
+    def check_model(self) -> None:
+        """Refuse a network that is not the one whose figures and hash the manifest holds.
+
+        Raises:
+            ToolkitError: `model.keras` is missing or was changed.
+        """
+        if not self.model_path.exists():
+            raise RunError(
+                f"{self.model_path}: the file is missing. {_TRAIN_AGAIN}", path=self.model_path
+            )
+        regular_file(self.model_path)
+        if sha256_file(self.model_path) != self.model_sha256:
+            raise RunError(
+                f"{self.model_path}: is not the network that {MANIFEST} beside it tells of. Put "
+                "that one back, or train the run again with `fresh=True`.",
+                path=self.model_path,
+            )
 
     @property
     def validation(self) -> Validation | None:
@@ -175,54 +251,64 @@ class Run:
             raise RunError(
                 f"{path}: the file is missing. Train the run again with `fresh=True`.", path=path
             )
-        try:
-            return Validation.load(path)
-        except _UNREADABLE as error:
-            raise RunError(
-                f"{path}: cannot be read ({error}). Train the run again with `fresh=True`.",
-                path=path,
-            ) from None
+        return Validation.load(path, self.data)
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """One mapping an epoch."""
-        # A stage may be called "1" or "NA".
-        table = pd.read_csv(
-            self.folder / HISTORY,
-            dtype={"stage": str},
-            keep_default_na=False,
-            na_values=dict.fromkeys((*METRICS, *self.recipe.watched), ""),
-        )
+        """One mapping an epoch.
+
+        Raises:
+            ToolkitError: The file is missing or damaged.
+        """
+        path = self.folder / HISTORY
+        numbers = (*METRICS, *self.recipe.watched)
+        regular_file(path, LARGEST_HISTORY)
+        try:
+            # A stage may be called "1" or "NA".
+            table = pd.read_csv(
+                path,
+                dtype={"stage": str},
+                keep_default_na=False,
+                na_values=dict.fromkeys(numbers, ""),
+            )
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise RunError(
+                f"{path}: cannot be read ({reason}). {_TRAIN_AGAIN}", path=path
+            ) from None
+        for column in ("stage", *_HISTORY_NUMBERS, *numbers):
+            if column not in table:
+                raise RunError(
+                    f"{path}: {column}: the column is missing. {_TRAIN_AGAIN}", path=path
+                )
+            if column != "stage" and not _is_numeric(table[column]):
+                raise RunError(f"{path}: {column}: Expected numbers. {_TRAIN_AGAIN}", path=path)
+        if len(table) != self.epochs:
+            raise RunError(
+                f"{path}: Expected a row for each of the {self.epochs} epochs, received "
+                f"{len(table)}. {_TRAIN_AGAIN}",
+                path=path,
+            )
         rows = table.astype(object).where(table.notna(), None).to_dict("records")
         return [{str(key): value for key, value in row.items()} for row in rows]
+
+
+LARGEST_HISTORY = 64 * 2**20
+"""Bytes of a history that is read."""
+
+_HISTORY_NUMBERS = ("epoch", "seconds")
+
+
+def _is_numeric(column: pd.Series[Any]) -> bool:
+    return pd.api.types.is_numeric_dtype(column) and not np.isinf(column).any()
 
 
 def save_run(run: Run) -> None:
     """Write a run's manifest, which makes the run a finished one."""
     write_text(run.folder / RECIPE, run.recipe.to_yaml())
-    content = {
-        "schema_version": SCHEMA_VERSION,
-        "backbone": run.recipe.backbone,
-        "set": run.recipe.set,
-        **{key: getattr(run, key) for key in _PLAIN_KEYS},
-        "data": asdict(run.data),
-    }
-    write_json(run.folder / MANIFEST, content)
-
-
-_PLAIN_KEYS = (
-    "identity",
-    "score",
-    "epochs",
-    "seconds",
-    "best_epoch",
-    "finished",
-    "versions",
-    "model_sha256",
-    "peak_memory_bytes",
-    "weights_folder",
-    "trained_on",
-)
+    content = asdict(run)
+    del content["folder"], content["recipe"]
+    write_json(run.folder / MANIFEST, {"schema_version": SCHEMA_VERSION, **content})
 
 
 def load_run(folder: Path) -> Run:
@@ -243,15 +329,12 @@ def load_run(folder: Path) -> Run:
             f"received {content.get('schema_version')!r}. Train it again with `fresh=True`.",
             path=folder / MANIFEST,
         )
-    data = content["data"]
-    for key in ("classes", "class_counts", "left_out"):
-        data[key] = tuple(data[key])
-    data["pixels"] = PixelDefinition.read(data["pixels"])
+    del content["schema_version"]
+    manifest = read_artifact(RunManifest, content, folder / MANIFEST, _TRAIN_AGAIN, RunError)
     return Run(
         folder=folder,
         recipe=recipe_from_yaml(folder / RECIPE),
-        data=DataSeen(**data),
-        **{key: content[key] for key in _PLAIN_KEYS},
+        **{each.name: getattr(manifest, each.name) for each in fields(RunManifest)},
     )
 
 
@@ -312,6 +395,8 @@ class Progress:
         seconds: Time that the epochs in `history` took.
     """
 
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
+
     identity: dict[str, Any]
     stage: int = 0
     stage_epoch: int = 0
@@ -343,11 +428,17 @@ class Progress:
         """Read it, or return None where the run has not begun."""
         if not (folder / PROGRESS).is_file():
             return None
-        content = read_json(folder / PROGRESS)
+        path = folder / PROGRESS
+        content = read_json(path)
         if content.pop("schema_version", None) != SCHEMA_VERSION:
             raise RunError(
-                f"{folder / PROGRESS}: written by another version of the toolkit; pass "
-                "`fresh=True`.",
-                path=folder / PROGRESS,
+                f"{path}: written by another version of the toolkit; pass `fresh=True`.", path=path
             )
-        return cls(**content)
+        progress = read_artifact(cls, content, path, "Pass `fresh=True`.", RunError)
+        if not 0 <= progress.best_epoch <= len(progress.history):
+            raise RunError(
+                f"{path}: best_epoch: Expected 0 to {len(progress.history)}, received "
+                f"{progress.best_epoch}. Pass `fresh=True`.",
+                path=path,
+            )
+        return progress

@@ -42,6 +42,7 @@ from toolkit.training.backend import (
     set_threads,
     sixteen_bit_policy,
 )
+from toolkit.training.epoch import check_accumulation
 from toolkit.training.imbalance import check_classes
 from toolkit.training.memory import refuse_too_little, training_memory
 from toolkit.training.recipe import Recipe
@@ -297,6 +298,7 @@ def _plan(
         prepared.refuse_uncovered(held_out, "those that the data itself holds out")
     else:
         held_out = prepared.held_out(fraction, options.split_seed)
+    check_accumulation(recipe, int((~held_out).sum()))
     classes = prepared.dataset.classes
     data = DataSeen(
         folder=str(options.data.absolute()),

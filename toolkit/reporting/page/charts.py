@@ -133,11 +133,12 @@ def reliability_chart(
 
 def views_chart(voting: Mapping[int, VotingTable], chosen: int) -> Chart | None:
     """Draw cross-fitted accuracy by number of views; None where there is none."""
-    counts = [n for n in sorted(voting) if voting[n].best_single]
+    best = {n: table.best_single for n, table in sorted(voting.items()) if table.best_single}
+    counts = list(best)
     if not counts:
         return None
     lines = {
-        "best alone": [voting[n].best_single["accuracy"] for n in counts],
+        "best alone": [each.accuracy for each in best.values()],
         "uniform": [voting[n].alternatives["uniform"].accuracy for n in counts],
         "fitted": [voting[n].alternatives["fitted"].accuracy for n in counts],
     }
@@ -199,6 +200,8 @@ def _inline(drawn: str, name: str, words: str) -> str:
     """Make a drawn SVG a part of the page: own ids, the page's colours and fonts, a title."""
     svg = drawn[drawn.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    # The page's own style sheet says this, and its policy admits no other.
+    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)
     own = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") + f"-{zlib.crc32(name.encode()):x}"
     svg = re.sub(r'\bid="([^"]+)"', rf'id="{own}-\1"', svg)
     svg = re.sub(r'(xlink:href="#|url\(#)', rf"\1{own}-", svg)

@@ -90,7 +90,7 @@ def _export(found: Artifacts) -> Command:
     if found.runs:
         parts += _where("data", _data_of(found, found.runs[0]))
     parts += _where("bundle", bundle.folder)
-    tried = {row["precision"] for row in bundle.precisions}
+    tried = {trial.precision for trial in bundle.precisions}
     if tried:
         parts += ["--precision", ",".join(["fp32", *sorted(tried)])]
     if bundle.requested_voting != "auto":

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from toolkit.inference.bundle import QuantizationTrial
 from toolkit.inference.plan import PlanSearch
 from toolkit.reporting.page.charts import Chart, cost_chart
 
@@ -67,7 +68,7 @@ class CostSection:
 
     latency: Mapping[str, Any]
     stages: tuple[StageRow, ...]
-    precisions: tuple[Mapping[str, Any], ...]
+    precisions: tuple[QuantizationTrial, ...]
     flow: tuple[FlowStep, ...]
     cascade: Mapping[str, Any]
     search: PlanSearch | None
@@ -76,7 +77,7 @@ class CostSection:
 
 def cost_section(
     latency: Mapping[str, Any],
-    precisions: tuple[Mapping[str, Any], ...],
+    precisions: tuple[QuantizationTrial, ...],
     search: PlanSearch | None,
 ) -> CostSection | None:
     """Describe what predicting costs; None where nothing is known of it."""

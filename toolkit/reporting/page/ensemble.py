@@ -222,7 +222,7 @@ def ensemble_section(
         views=judged.views,
         voters=tuple(voters),
         best=next(one for one in voters if one.kind == "best"),
-        best_name=str(table.best_single.get("name", "")),
+        best_name=table.best_single.name if table.best_single else "",
         chosen=next(one for one in voters if one.chosen and one.kind == "voting"),
         reason=table.reason if judged.voting == table.choice else "as the submission was made",
         weights=weights,

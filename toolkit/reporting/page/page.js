@@ -10,6 +10,9 @@
     return element;
   };
 
+  // Names from data keep their writing direction to themselves.
+  const named = (text) => make("bdi", { textContent: text });
+
   // Theme: remembered where the browser lets a page from disk remember anything.
   const theme = one("#theme");
   const remembered = (() => {
@@ -121,24 +124,22 @@
       const fill = make("i");
       fill.style.width = share + "%";
       const item = make("li", { className: likely[at] === data.truth[index] ? "true" : "" },
-        make("span", { textContent: name, title: name }),
+        make("span", { title: name }, named(name)),
         make("span", { className: "bar" }, fill),
         make("span", { textContent: share.toFixed(1) + " %" }));
       list.append(item);
     }
-    return make("section", {}, make("h4", { textContent: data.voters[voter] }), list);
+    return make("section", {}, make("h4", {}, named(data.voters[voter])), list);
   };
   const show = () => {
     const index = row[place];
     const right = data.truth[index] === data.answer[index];
-    one("h3", dialog).textContent = data.ids[index];
+    one("h3", dialog).replaceChildren(named(data.ids[index]));
     const verdict = one("#photo-verdict", dialog);
     verdict.replaceChildren(
-      make("span", { textContent: `${data.classes[data.truth[index]]}, answered ` }),
-      make("span", {
-        className: right ? "is-right" : "is-wrong",
-        textContent: `${data.classes[data.answer[index]]} (${right ? "right" : "wrong"})`,
-      }));
+      make("span", {}, named(data.classes[data.truth[index]]), ", answered "),
+      make("span", { className: right ? "is-right" : "is-wrong" },
+        named(data.classes[data.answer[index]]), ` (${right ? "right" : "wrong"})`));
     one("#photo-figures", dialog).textContent =
       `loss ${data.loss[index].toFixed(2)}, division ${data.division[index].toFixed(2)}` +
       ` · ${place + 1} of ${row.length}`;
@@ -213,12 +214,12 @@
   const draw = () => {
     const rows = found.slice(0, shown).map((index, at) => {
       const right = data.truth[index] === data.answer[index];
-      const button = make("button", { className: "link", type: "button", textContent: data.ids[index] });
+      const button = make("button", { className: "link", type: "button" }, named(data.ids[index]));
       button.addEventListener("click", () => open(found, at, button));
       return make("tr", {},
         make("td", { className: "words" }, button),
-        make("td", { className: "words", textContent: columns[1](index) }),
-        make("td", { className: "words " + (right ? "is-right" : "is-wrong"), textContent: columns[2](index) + (right ? " ✓" : " ✗") }),
+        make("td", { className: "words" }, named(columns[1](index))),
+        make("td", { className: "words " + (right ? "is-right" : "is-wrong") }, named(columns[2](index)), right ? " ✓" : " ✗"),
         make("td", { textContent: `${equal[index]} of ${members}` }),
         make("td", { textContent: data.loss[index].toFixed(2) }),
         make("td", { textContent: data.division[index].toFixed(2) }));

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -14,6 +16,7 @@ import jinja2
 import markupsafe
 
 import toolkit
+from toolkit.console import printable
 from toolkit.data.duplicates import NEAR_BITS
 from toolkit.exporting.weights import FOLDS
 from toolkit.files import write_text
@@ -178,6 +181,7 @@ def render(page: Page) -> str:
         loader=jinja2.FunctionLoader(lambda name: (folder / name).read_text(encoding="utf-8")),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_unsteered,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -189,6 +193,7 @@ def render(page: Page) -> str:
         duration=_duration,
         chance=_chance,
         chart=_chart,
+        bdi=_isolated,
     )
     environment.globals.update(SAID)
     parts = {
@@ -196,13 +201,50 @@ def render(page: Page) -> str:
         for name in ("css", "js")
     }
     return environment.get_template("page.html").render(
-        page=page, style=parts["css"], script=parts["js"], json=_script_json(page.embedded)
+        page=page,
+        style=parts["css"],
+        script=parts["js"],
+        json=_script_json(page.embedded),
+        policy=_policy(parts["css"], parts["js"]),
     )
+
+
+def _policy(style: str, script: str) -> str:
+    """Return the page's Content-Security-Policy: its own script and style, and nothing from afar.
+
+    The style attributes are widths and colours of bars, which no hash could name beforehand.
+    """
+    own = {
+        name: f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+        for name, text in (("style", style), ("script", script))
+    }
+    return "; ".join(
+        (
+            "default-src 'none'",
+            "img-src data:",
+            f"script-src {own['script']}",
+            f"style-src-elem {own['style']}",
+            "style-src-attr 'unsafe-inline'",
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )
+
+
+def _unsteered(value: object) -> object:
+    """Show what would steer the writing direction, or is no character, as its code."""
+    is_text = isinstance(value, str) and not isinstance(value, markupsafe.Markup)
+    return printable(str(value)) if is_text else value
+
+
+def _isolated(name: object) -> markupsafe.Markup:
+    """Keep the writing direction of a name from the text around it."""
+    return markupsafe.Markup("<bdi>{}</bdi>").format(printable(str(name)))
 
 
 def _album(found: Artifacts, photos: bool) -> Album:
     bundle = found.bundle
-    if found.overview is None or (bundle and not found.holds(str(bundle.data.get("fingerprint")))):
+    if found.overview is None or (bundle and not found.holds(bundle.data.fingerprint)):
         return Album({}, photos)
     return Album({photo.id: photo.path for photo in found.overview.dataset.photos}, photos)
 

@@ -60,7 +60,7 @@ def _hashes(found: Artifacts, manifest: Mapping[str, Any]) -> list[tuple[str, st
         for member in found.bundle.members:
             for variant in member.variants:
                 hashes += list(variant.files.items())
-        hashes.append(("ids and labels", str(found.bundle.data["fingerprint"])))
+        hashes.append(("ids and labels", found.bundle.data.fingerprint))
     elif found.runs:
         hashes += [
             ("ids and labels", value)
@@ -80,8 +80,8 @@ def _facts(found: Artifacts, manifest: Mapping[str, Any]) -> list[tuple[str, str
         facts.append(("answered with the class prior", f"{prior} photos that cannot be read"))
     if found.bundle:
         pixels = found.bundle.pixels
-        facts.append(("pixels", f"{pixels.decoder_version}; {pixels.rules['resize']}"))
-        facts.append(("split seed", str(found.bundle.data.get("split_seed"))))
+        facts.append(("pixels", f"{pixels.decoder_version}; {pixels.rules.get('resize', '')}"))
+        facts.append(("split seed", str(found.bundle.data.split_seed)))
     if found.runs:
         starts = sorted({str(each.identity.get("pretrained", "")) for each in found.runs} - {""})
         backends = _by_run(found.runs, lambda run: run.versions.get("backend", "tensorflow"))

@@ -16,7 +16,7 @@ from toolkit.errors import ToolkitError, argument
 from toolkit.files import read_json, sha256_file
 from toolkit.inference.bundle import Bundle, BundleValidation, load_bundle, load_validation
 from toolkit.inference.plan import CascadePlan, load_plan, read_plan
-from toolkit.metrics import doubt, doubt_of
+from toolkit.metrics import doubt
 from toolkit.progress import SILENT, Reporter
 from toolkit.reporting.answered import read_answers
 from toolkit.reporting.gain import Gain
@@ -311,7 +311,7 @@ def _plan(bundle: Bundle | None, submission: Submission | None) -> CascadePlan |
 def _doubts(found: Artifacts) -> list[str]:
     """Say what does not fit together between photos, bundle, submission and its manifest."""
     bundle, submission, doubts = found.bundle, found.submission, _of_figures(found)
-    if bundle and found.overview and not found.holds(str(bundle.data.get("fingerprint"))):
+    if bundle and found.overview and not found.holds(bundle.data.fingerprint):
         doubts.append(
             "The data folder holds other photos or labels than the bundle was made of: its photos "
             "are not shown beside what the bundle says of held-out ones."
@@ -359,7 +359,7 @@ def _truth(
 
 def _of_figures(found: Artifacts) -> list[str]:
     """Say of which figures the held-out photos cannot carry them."""
-    reasons = {run.label: doubt_of(run.score) for run in found.runs}
+    reasons = {run.label: run.score.doubt for run in found.runs if run.score}
     if found.bundle and found.validation:
         labels, classes = found.validation.labels, len(found.bundle.classes)
         reasons["the ensemble"] = doubt(len(labels), len(np.unique(labels)), classes)

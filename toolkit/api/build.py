@@ -1,4 +1,4 @@
-"""Training and export for people who write Python: each function does what its command does."""
+"""From photos to a bundle: train, export, fuse."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def train(
         >>> [(run.label, run.score["accuracy"]) for run in runs]
         [('improved/xception', 0.9106), ('improved/efficientnetb3', 0.9187)]
     """
-    if isinstance(backbones, str):
+    if isinstance(backbones, str) or (backbones is not None and not backbones):
         raise UsageError.of("backbones", backbones, "Expected a list of names.")
     chosen = recipes if isinstance(recipes, RecipeSet) else load_set(str(recipes))
     options = training.TrainingOptions(
