@@ -359,6 +359,16 @@ LAYOUTS = {
         {"a": 2, "b": 1, "c": 1},
         warned=("the data holds out all photos of 1 classes", "  c"),
     ),
+    "a sample whose ids are no photos": Layout(
+        lambda: {
+            **TRAIN,
+            **photos("test/9.png"),
+            "train.csv": table("id,label", *BARE),
+            "sample_submission.csv": table("id,p", "9_a,0.5", "9_b,0.5"),
+        },
+        AB,
+        warned=("cannot be predicted as it is: ", "names 2 photos, such as '9_a'"),
+    ),
     "a first line for Excel": Layout(
         lambda: {
             **TRAIN,
@@ -1063,7 +1073,7 @@ REFUSED: dict[str, tuple[Callable[[], Files], tuple[str, ...]]] = {
     ),
     "an empty label": (
         lambda: {**TRAIN, "train.csv": table("id,label", "1,a", "2,", "3,b", "4,")},
-        ("train.csv: the label is empty in 2 rows, the first in line 3. Fill it in or remove",),
+        ("train.csv: line 3: the label is empty, as in 1 further line. Fill it in, or",),
     ),
     "lists of labels": (
         lambda: {

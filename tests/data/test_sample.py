@@ -85,7 +85,7 @@ def test_an_index_column_without_a_name_is_no_column(root: Path) -> None:
 def test_several_samples_stop_and_the_right_one_can_be_named(root: Path) -> None:
     (root / "sample_submission.csv").write_text(ROWS, encoding="utf-8")
     (root / "sample_submission_stage2.csv").write_text("id,y\nc,0\n", encoding="utf-8")
-    with pytest.raises(ToolkitError, match=r"2 files look like .* with sample=FILE"):
+    with pytest.raises(ToolkitError, match=r"2 files look like .* with `sample=FILE`"):
         load_request(root)
     named = Reading(sample=Path("sample_submission_stage2.csv"))
     assert sample_of(root, named).ids == ("c",)

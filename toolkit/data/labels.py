@@ -316,10 +316,10 @@ def _refuse_empty(path: Path, chosen: pd.DataFrame) -> None:
     for column in chosen.columns:
         empty = chosen.index[chosen[column] == ""]
         if len(empty):
-            rows = counted(len(empty), "row")
+            more = f", as in {counted(len(empty) - 1, 'further line')}" if len(empty) > 1 else ""
             raise DataError(
-                f"{path}: the {column} is empty in {rows}, the first in line {empty[0]}. Fill it "
-                "in or remove these rows.",
+                f"{path}: line {empty[0]}: the {column} is empty{more}. Fill it in, or remove what "
+                "has none.",
                 path=path,
             )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from toolkit.data.dataset import Dataset
@@ -13,7 +13,7 @@ from toolkit.data.holdout import prepare
 from toolkit.data.labelled import load_labelled
 from toolkit.data.ranges import Range
 from toolkit.data.reading import AUTO, Found, Reading
-from toolkit.data.request import NothingToPredictError, Request, load_request
+from toolkit.data.request import NoPhotosError, NothingToPredictError, Request, load_request
 from toolkit.data.survey import PhotoFacts, ranges_among, survey
 from toolkit.errors import DataError
 from toolkit.progress import SILENT, Reporter
@@ -71,6 +71,10 @@ def overview(root: Path, reading: Reading = AUTO, reporter: Reporter = SILENT) -
         request = load_request(root, reading.for_test, reporter)
     except NothingToPredictError:
         request = None  # A folder to train on only is complete without test photos.
+    except NoPhotosError as error:
+        request = None
+        found = dataset.found.joined(Found(warnings=(f"cannot be predicted as it is: {error}",)))
+        dataset = replace(dataset, found=found)
     paths = [photo.path for photo in dataset.photos]
     test_paths = list(request.paths) if request else []
     facts = survey([*paths, *test_paths], reporter)

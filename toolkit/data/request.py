@@ -28,6 +28,10 @@ class NothingToPredictError(DataError):
     """A data folder without any photos to predict."""
 
 
+class NoPhotosError(DataError):
+    """A table of photos to predict, none of which is here."""
+
+
 @dataclass(frozen=True)
 class Request:
     """Photos to predict, each once.
@@ -64,6 +68,7 @@ def load_request(root: Path, reading: Reading = AUTO, reporter: Reporter = SILEN
 
     Raises:
         NothingToPredictError: There is no photo to predict.
+        NoPhotosError: None of the photos that a table names is here.
         ToolkitError: A table is not as expected, or none of the photos that it names is here.
     """
     check_folder(root)
@@ -139,7 +144,7 @@ def _of_list(catalogue: Catalogue, place: _Place, reading: Reading) -> Request |
 def _resolved(path: Path, ids: Sequence[str], place: _Place) -> Resolution:
     resolution = place.resolver.resolve(ids)
     if resolution.missing == len(ids):
-        raise DataError(
+        raise NoPhotosError(
             f"{path}: names {len(ids):,} photos, such as '{ids[0]}', and none of them is in "
             f"{place.tree.path} ({contents(place.tree)}). Name their folder with `photos=DIR`; to "
             "predict all photos of a folder, name it as `data=DIR`.",
