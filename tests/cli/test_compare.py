@@ -24,7 +24,7 @@ from toolkit.inference.sessions import Sessions
 from toolkit.inference.timing import Timings
 from toolkit.machine import usable_cores
 from toolkit.metrics import score
-from toolkit.training.run import Validation
+from toolkit.training.run import Validation, load_run
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +51,7 @@ def runs(project: Path) -> list[str]:
 
 
 def said(folder: Path) -> Validation:
-    return Validation.load(folder / "validation.npz")
+    return Validation.load(folder / "validation.npz", load_run(folder).data)
 
 
 def changed(folder: Path, **arrays: Any) -> None:

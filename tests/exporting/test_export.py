@@ -152,7 +152,7 @@ def test_the_same_runs_are_not_exported_again(
     assert again == copied
     assert not converted
     told = capsys.readouterr().err
-    assert "already holds these runs, not exported again (--fresh does it" in told
+    assert "already holds these runs, not exported again (`fresh=True` does it" in told
 
 
 def test_a_bundle_whose_files_were_changed_is_not_taken_for_done(
@@ -461,7 +461,7 @@ class TestVoting:
         [
             (
                 "majority",
-                "--voting majority: Expected auto, uniform, accuracy, fitted, selected or NAME=",
+                "`voting='majority'`: Expected auto, uniform, accuracy, fitted, selected or NAME=",
             ),
             ("xception=1", "unknown member 'xception'"),
             (f"{SMALL}=-1", "weight of at least 0"),
@@ -500,7 +500,7 @@ class TestMembersThatTrainedOnAllPhotos:
         assert made.voting[1].alternatives["uniform"].weights == (1.0,)
         assert made.voting[1].alternatives["uniform"].accuracy is None
         assert made.validation_sha256 == ""
-        assert made.members[0].score == {}
+        assert made.members[0].score is None
         made.check_files()
         with pytest.raises(ToolkitError, match="trained on all photos: no validation"):
             load_validation(made)
@@ -704,7 +704,7 @@ def test_weights_by_another_metric_are_another_bundle(
     [
         (
             {"metric": "auc", "voting": "selected"},
-            "voting selected: Expected with a metric of labels",
+            "`voting='selected'`: Expected with a metric of labels",
         ),
         ({"voting": "selected"}, "received log-loss, which 'fitted' and 'auto' serve"),
     ],
@@ -720,7 +720,7 @@ def test_a_metric_that_does_not_fit_is_refused_before_anything_is_exported(
 def test_classes_without_an_order_have_no_kappa_to_choose_by(
     trained: Trained, tmp_path: Path
 ) -> None:
-    named = dataclasses.replace(trained.runs[0].data, classes=tuple("abcdefghij"))
+    named = dataclasses.replace(trained.runs[0].data, classes=tuple("abcdefgh"))
     runs = [dataclasses.replace(run, data=named) for run in trained.runs]
     with pytest.raises(UsageError, match=r"metric kappa: the classes of .* are not numbers"):
         export(runs, ExportOptions(bundle=tmp_path / "bundle", metric="kappa"))

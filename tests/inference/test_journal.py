@@ -106,7 +106,7 @@ def test_rows_are_kept_up_to_the_first_photo_that_changed(result: Path) -> None:
 def test_two_cannot_hold_it_at_once(result: Path) -> None:
     with (
         Journal.held(result, JOB, 3, FILES),
-        pytest.raises(ToolkitError, match=r"result\.csv: another process .* --out"),
+        pytest.raises(ToolkitError, match=r"result\.csv: another process .* `out`"),
         Journal.held(result, JOB, 3, FILES),
     ):
         pass
