@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -319,10 +320,11 @@ class TestGroup:
         assert " ± " in told.out
 
     def test_another_recipe_is_another_row(self, toolkit, project: Path, runs: list[str]) -> None:
-        path = project / runs[1] / "run.json"
-        content = json.loads(path.read_text(encoding="utf-8"))
-        content["identity"]["recipe"]["batch_size"] = 4
-        path.write_text(json.dumps(content), encoding="utf-8")
+        path = project / runs[1] / "recipe.yaml"
+        text = path.read_text(encoding="utf-8")
+        changed = re.sub(r"batch_size: \d+", "batch_size: 4", text)
+        assert changed != text
+        path.write_text(changed, encoding="utf-8")
         found = toolkit("compare", "runs", "--group", "--json").json
         assert [row["runs"] for row in found["rows"]] == [1, 1]
 
@@ -423,7 +425,11 @@ def test_two_photos_in_one_group_cannot_be_cross_fitted(
     bundle = load_bundle(folder)
     old = load_validation(bundle)
     few = BundleValidation(
-        old.ids[:2], old.labels[:2], np.zeros(2, dtype=np.int64), old.probabilities[:, :2]
+        old.ids[:2],
+        old.labels[:2],
+        np.zeros(2, dtype=np.int64),
+        old.probabilities[:, :2],
+        {key: answers[:2] for key, answers in old.variants.items()},
     )
     few.save(folder / "validation.npz")
     save_bundle(

@@ -722,5 +722,5 @@ def test_classes_without_an_order_have_no_kappa_to_choose_by(
 ) -> None:
     named = dataclasses.replace(trained.runs[0].data, classes=tuple("abcdefgh"))
     runs = [dataclasses.replace(run, data=named) for run in trained.runs]
-    with pytest.raises(UsageError, match=r"metric kappa: the classes of .* are not numbers"):
+    with pytest.raises(UsageError, match=r"`metric='kappa'`: the classes of .* are not numbers"):
         export(runs, ExportOptions(bundle=tmp_path / "bundle", metric="kappa"))
