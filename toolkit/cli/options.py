@@ -76,7 +76,8 @@ device = click.option(
     type=Choice(["auto", "cpu", "cuda", "tensorrt"]),
     default="auto",
     show_default=True,
-    help="Where to compute; anything but auto is an error where it is unavailable.",
+    help="Device to compute on; auto takes a GPU where one works. Any other that is unavailable "
+    "is an error.",
 )
 voting = click.option(
     "--voting",

@@ -55,8 +55,11 @@ def keep_padding_apart(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         if node.op_type != "Pad" or node.output[0] not in pooled:
             continue
-        value = constants.get(node.input[2]) if len(node.input) > 2 and node.input[2] else None
-        if value is not None and onnx.numpy_helper.to_array(value).any():
+        padding = node.input[2] if len(node.input) > 2 else ""
+        # Without a name it is zero; a value that is computed is not known to be.
+        if padding and (
+            padding not in constants or onnx.numpy_helper.to_array(constants[padding]).any()
+        ):
             continue
         tiny = np.array(np.finfo(np.float32).tiny, np.float32)
         named = onnx.numpy_helper.from_array(tiny, f"{node.output[0]}_padding")
