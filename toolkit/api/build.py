@@ -41,6 +41,9 @@ def train(
     pretrained_missing: Literal["error", "none"] = "error",
     seed: int | None = None,
     split_seed: int = 42,
+    folds: int | None = None,
+    holdout: float | None = None,
+    only_folds: Sequence[int] | None = None,
     fresh: bool = False,
     skip_broken: bool = False,
     refit_all: bool = False,
@@ -77,6 +80,11 @@ def train(
             start from random weights.
         seed: The training seed, at least 0; None takes the recipe's.
         split_seed: Seed of the validation split, at least 0.
+        folds: Train each backbone once for each of so many folds, in `<backbone>-fold0` and so on:
+            stratified, groups and near-duplicates whole. None holds photos out once.
+        holdout: With `folds`: the share of the photos that stays outside all folds.
+        only_folds: With `folds`: which of them to train, from 0; another machine may train the
+            others, whose run folders are then copied here.
         fresh: Discard what the run folders hold.
         skip_broken: Leave out photos that cannot be read, instead of refusing.
         refit_all: Train on all photos for the recipe's epochs, without validation.
@@ -92,7 +100,8 @@ def train(
         reporter: Where progress is shown; silent by default.
 
     Returns:
-        The finished runs in the order of `backbones`, each with its score on the held-out photos.
+        The finished runs in the order of `backbones`, of each its folds in order. Each has its
+        score on the held-out photos.
 
     Raises:
         UsageError: Arguments do not fit together; nothing was trained.
@@ -124,6 +133,9 @@ def train(
         pretrained_missing=pretrained_missing,
         seed=seed,
         split_seed=split_seed,
+        folds=folds,
+        holdout=holdout,
+        only_folds=None if only_folds is None else tuple(only_folds),
         fresh=fresh,
         skip_broken=skip_broken,
         refit_all=refit_all,

@@ -29,6 +29,20 @@ def listed(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[
     return tuple(word.strip() for word in value.split(","))
 
 
+def numbers(
+    ctx: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[int, ...] | None:
+    """Return several whole numbers that stand in one word, with commas between."""
+    if value is None:
+        return None
+    try:
+        return tuple(int(word) for word in value.split(","))
+    except ValueError:
+        raise click.BadParameter(
+            f"Expected numbers with commas between, such as 0,1, received '{value}'."
+        ) from None
+
+
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
@@ -206,6 +220,24 @@ def training(command: Callable[..., Any]) -> Callable[..., Any]:
             default=42,
             show_default=True,
             help="Seed of the validation split.",
+        ),
+        click.option(
+            "--folds",
+            type=click.IntRange(2),
+            help="Train each backbone once for each of so many folds, in <backbone>-fold0 and so "
+            "on; near-duplicates and groups stay in one fold.",
+        ),
+        click.option(
+            "--holdout",
+            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+            metavar="SHARE",
+            help="With --folds: keep this share of the photos outside all folds.",
+        ),
+        click.option(
+            "--only-folds",
+            callback=numbers,
+            metavar="0,1,...",
+            help="With --folds: train only these; another machine may train the others.",
         ),
         click.option("--fresh", is_flag=True, help="Discard what the run folders hold."),
         skip_broken,

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from toolkit.data.dataset import Dataset
 from toolkit.data.duplicates import joined_groups, near_groups
+from toolkit.data.folds import OUTSIDE, concentrated, fold_numbers
 from toolkit.data.pixels import PixelDefinition
 from toolkit.data.ranges import looks_black
 from toolkit.data.reading import WARN_SHARE
 from toolkit.data.split import validation_mask
 from toolkit.data.survey import PhotoFacts, ranges_among, report_notes, survey
-from toolkit.errors import DataError, listing
+from toolkit.errors import DataError, UsageError, listing
 from toolkit.metrics import doubt
 from toolkit.progress import SILENT, Reporter, counted
 
@@ -57,6 +58,62 @@ class Prepared:
         mask = validation_mask(self.labels, self.groups, fraction, split_seed)
         self.refuse_uncovered(mask, f"{fraction:.0%} of {len(mask)} photos")
         return mask
+
+    def folds(
+        self, count: int, holdout: float, split_seed: int, reporter: Reporter = SILENT
+    ) -> NDArray[np.int64]:
+        """Return which fold holds each photo out.
+
+        Photos that the data itself holds out, or a share of them, stay outside all folds.
+
+        Args:
+            count: Folds, at least 2.
+            holdout: Share of the photos to keep outside; 0 keeps none.
+            split_seed: Decides which photos.
+            reporter: Where classes of fewer photos than folds are told.
+
+        Returns:
+            Shape (photos,), from 0; `toolkit.data.folds.OUTSIDE` where no fold does.
+
+        Raises:
+            DataError: There are fewer photos that differ than folds, or a fold would leave a class
+                without a training photo.
+            UsageError: The data itself holds photos out, and a share was to be held out too.
+        """
+        if holdout and self.given is not None:
+            raise UsageError.of(
+                "holdout", holdout, "the data itself holds photos out; they stay outside all folds."
+            )
+        outside = np.zeros(len(self.labels), dtype=np.bool_) if self.given is None else self.given
+        if holdout:
+            outside = self.held_out(holdout, split_seed)
+        inside = np.flatnonzero(~outside)
+        labels, groups, classes = self.labels[inside], self.groups[inside], self.dataset.classes
+        different = len(np.unique(groups))
+        if different < count:
+            raise DataError(
+                f"{self.dataset.root}: Expected at least {count} photos that differ for {count} "
+                f"folds, received {different}. Make fewer folds.",
+                path=self.dataset.root,
+            )
+        dealt = fold_numbers(labels, groups, count, split_seed)
+        if lacking := [classes[label] for label in concentrated(labels, dealt)]:
+            raise DataError(
+                f"{self.dataset.root}: {count} folds would leave {len(lacking)} of {len(classes)} "
+                f"classes without a training photo: {_first(lacking)}. Add photos that differ.",
+                path=self.dataset.root,
+            )
+        sizes = np.bincount(labels, minlength=len(classes))
+        if small := [classes[label] for label in np.flatnonzero(sizes < count)]:
+            reporter.warn(
+                f"{len(small)} of {len(classes)} classes have fewer photos than the {count} folds, "
+                f"so that some folds hold none of them out: {_first(small)}"
+            )
+        numbers = np.full(len(self.labels), OUTSIDE, dtype=np.int64)
+        numbers[inside] = dealt
+        for number in range(count):
+            self.refuse_uncovered(numbers == number, f"those of fold {number}")
+        return numbers
 
     def refuse_uncovered(self, held_out: NDArray[np.bool_], what: str) -> None:
         """Refuse held-out photos of fewer than two classes.

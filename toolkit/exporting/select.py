@@ -55,6 +55,7 @@ def choose_runs(
         latest = {run.recipe.backbone: run for run in of_set}
         # Runs that are trained at the same time finish in any order.
         chosen = [latest[backbone] for backbone in BACKBONES if backbone in latest]
+        _refuse_unnamed_folds(chosen, name)
         for run in of_set:
             if run is not latest[run.recipe.backbone]:
                 reporter.say(
@@ -95,6 +96,18 @@ def _given(folder: Path) -> Run:
         )
     # What is typed as "." is called as the folder that it is.
     return load_run(folder if folder.name.strip(".") else folder.resolve())
+
+
+def _refuse_unnamed_folds(runs: Sequence[Run], name: str | None) -> None:
+    """Refuse to take one fold of several for the whole, which would happen in silence."""
+    for run in runs:
+        if run.data.fold and name is None:
+            raise RunError(
+                f"{run.folder}: holds one of {run.data.fold.count} folds, and a bundle has one "
+                f"network a backbone. Choose a fold with `name='{_name(run)}'`, or runs with "
+                "`runs=[DIR, DIR]`.",
+                path=run.folder,
+            )
 
 
 def _name(run: Run) -> str:

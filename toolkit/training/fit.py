@@ -36,6 +36,7 @@ from toolkit.training.recorder import Recorder
 from toolkit.training.registry import find_backbone
 from toolkit.training.run import (
     MODEL,
+    OUTSIDE_PREDICTIONS,
     VALIDATION,
     DataSeen,
     Progress,
@@ -71,7 +72,9 @@ class Job:
         labels: Shape (photos,), class indices.
         groups: Shape (photos,), near-duplicate groups.
         held_out: Shape (photos,), True for validation photos; none where all are trained on.
-        trained_on: What the run records of the others' hashes.
+        trained: Shape (photos,), True for training photos.
+        outside: Shape (photos,), True for photos outside all folds, which are neither.
+        trained_on: What the run records of the training photos' hashes.
         pretrained: Whether the backbone starts from ImageNet weights.
         weights_folder: Where they lie; None downloads them.
         seed: The training seed.
@@ -92,6 +95,8 @@ class Job:
     labels: NDArray[np.int64]
     groups: NDArray[np.int64]
     held_out: NDArray[np.bool_]
+    trained: NDArray[np.bool_]
+    outside: NDArray[np.bool_]
     trained_on: str
     pretrained: bool
     weights_folder: Path | None
@@ -166,7 +171,7 @@ def _fit_stage(
     if job.tensorboard:
         extra += [keras.callbacks.TensorBoard(job.folder / "tensorboard" / stage.name)]
     classes, batch_size = len(job.data.classes), job.recipe.batch_size
-    trained, judged = np.flatnonzero(~job.held_out), np.flatnonzero(job.held_out)
+    trained, judged = np.flatnonzero(job.trained), np.flatnonzero(job.held_out)
     validation = PlainBatches(photos, job.labels, judged, classes=classes, batch_size=batch_size)
     if validates and job.recipe.watched:
         extra.append(
@@ -229,7 +234,7 @@ def _mixing(recipe: Recipe) -> Mixing:
 def _compile(job: Job, model: keras.Model, index: int) -> None:
     recipe, stage = job.recipe, job.recipe.stages[index]
     freeze(model, stage.frozen_fraction)
-    photos = len(job.held_out) - int(job.held_out.sum())
+    photos = int(job.trained.sum())
     steps = stage.epochs * batches_an_epoch(photos, recipe.batch_size)
     model.compile(
         optimizer=build_optimizer(recipe, stage, steps),
@@ -254,9 +259,9 @@ def _progress(job: Job) -> Progress:
     if known:
         done = len(known.history)
         job.reporter.say(
-            f"{job.recipe.backbone}: going on after epoch {done} of at most {job.recipe.epochs}"
+            f"{job.folder.name}: going on after epoch {done} of at most {job.recipe.epochs}"
             if done
-            else f"{job.recipe.backbone}: starting again; no checkpoint had been written yet"
+            else f"{job.folder.name}: starting again; no checkpoint had been written yet"
         )
     # From now on the folder is this run's, and what a killed process had begun to write is removed.
     progress.save(job.folder)
@@ -274,19 +279,30 @@ def _enter_stage(job: Job, progress: Progress, index: int) -> None:
     progress.stage, progress.stage_epoch, progress.stage_done = index, 0, False
     progress.callbacks = {}
     job.reporter.say(
-        f"{job.recipe.backbone}: stage '{job.recipe.stages[index].name}' begins with the weights "
+        f"{job.folder.name}: stage '{job.recipe.stages[index].name}' begins with the weights "
         f"of epoch {progress.best_epoch}"
     )
 
 
 def _reestimate(job: Job, model: keras.Model, photos: Pixels) -> int:
-    chosen = np.random.default_rng(job.seed).permutation(np.flatnonzero(~job.held_out))
+    chosen = np.random.default_rng(job.seed).permutation(np.flatnonzero(job.trained))
     chosen = chosen[:MOST_PHOTOS_FOR_STATISTICS]
     batches = PlainBatches(
         photos, job.labels, chosen, classes=len(job.data.classes), batch_size=STATISTICS_BATCH
     )
     reestimate_batch_norm(model, (batches[index][0] for index in range(len(batches))))
     return len(chosen)
+
+
+def _predicted(
+    job: Job, model: keras.Model, photos: Pixels, chosen: NDArray[np.int64]
+) -> Validation:
+    return Validation(
+        np.array([job.ids[index] for index in chosen]),
+        job.labels[chosen],
+        job.groups[chosen],
+        predict(model, photos, chosen, job.recipe.batch_size),
+    )
 
 
 def _finish(job: Job, progress: Progress, checkpoints: Checkpoints, photos: Pixels) -> Run:
@@ -297,23 +313,21 @@ def _finish(job: Job, progress: Progress, checkpoints: Checkpoints, photos: Pixe
     if job.recipe.reestimate_batch_norm:
         count = _reestimate(job, model, photos)
         used = counted(count, "photo")
-        job.reporter.say(f"{job.recipe.backbone}: batch statistics from {used}")
+        job.reporter.say(f"{job.folder.name}: batch statistics from {used}")
     with written_whole(job.folder / MODEL) as temporary:
         model.save(temporary)
     figures = None
     chosen = np.flatnonzero(job.held_out)
     (job.folder / VALIDATION).unlink(missing_ok=True)
     if len(chosen):
-        probabilities = predict(model, photos, chosen, job.recipe.batch_size)
-        validation = Validation(
-            np.array([job.ids[index] for index in chosen]),
-            job.labels[chosen],
-            job.groups[chosen],
-            probabilities,
-        )
+        validation = _predicted(job, model, photos, chosen)
         validation.save(job.folder / VALIDATION)
         ordered = have_order(job.data.classes)
-        figures = score(probabilities, validation.labels, ordered=ordered)
+        figures = score(validation.probabilities, validation.labels, ordered=ordered)
+    outside = np.flatnonzero(job.outside)
+    (job.folder / OUTSIDE_PREDICTIONS).unlink(missing_ok=True)
+    if len(outside):
+        _predicted(job, model, photos, outside).save(job.folder / OUTSIDE_PREDICTIONS)
     run = Run(
         folder=job.folder,
         recipe=job.recipe,

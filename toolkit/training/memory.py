@@ -101,7 +101,7 @@ def refuse_too_little(
         return
     if not on_gpu:
         way_out = "Close other programs, or lower batch_size or image_size in the recipe."
-        for recipe in recipes:
+        for recipe in {each.backbone: each for each in recipes}.values():
             refuse_what_does_not_fit(memory_need(recipe, capacity), way_out, reporter)
     squares = {each for recipe in recipes for each in (recipe.square, recipe.stored_square)}
     decoded = bytes_to_decode(hashes, squares, pixels)

@@ -63,7 +63,7 @@ class Recorder(keras.callbacks.Callback):
         # Later it may be the next epoch's: a plateau callback lowers it before this one is called.
         self._rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         _seed_dropout(self.model, self._seed, len(self._progress.history))
-        label = f"{self._recipe.backbone} epoch {len(self._progress.history) + 1}"
+        label = f"{self._folder.name} epoch {len(self._progress.history) + 1}"
         steps = int(self.params["steps"] or 0)
         # Its end is told with the figures of the epoch.
         self._tracking = self._reporter.track(label, steps, "steps", tell_end=False)
@@ -101,7 +101,7 @@ class Recorder(keras.callbacks.Callback):
         }
         self._checkpoints.epoch_ended(self.model, progress, best=best)
         write_history(self._folder, progress.history)
-        self._reporter.say(_epoch_line(self._recipe, progress, best))
+        self._reporter.say(_epoch_line(self._folder.name, self._recipe, progress, best))
 
     def _history_row(self, figures: dict[str, float], seconds: float) -> dict[str, Any]:
         stage = self._recipe.stages[self._progress.stage]
@@ -140,11 +140,11 @@ def _seed_dropout(model: keras.Model, seed: int, epoch: int) -> None:
             generator.state.assign(np.array([photo_seed(seed, epoch, own), 0], dtype=np.uint32))
 
 
-def _epoch_line(recipe: Recipe, progress: Progress, best: bool) -> str:
+def _epoch_line(name: str, recipe: Recipe, progress: Progress, best: bool) -> str:
     row = progress.history[-1]
     stage = recipe.stages[progress.stage]
     parts = [
-        f"{recipe.backbone:<15} {row['stage']} {progress.stage_epoch}/{stage.epochs}",
+        f"{name:<15} {row['stage']} {progress.stage_epoch}/{stage.epochs}",
         f"loss {row['loss']:.4f}  accuracy {row['accuracy']:.4f}",
     ]
     if row["val_loss"] is not None:

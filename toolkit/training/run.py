@@ -54,6 +54,33 @@ PHOTO_DIGITS = 12
 """Of each photo's hash that are kept: enough that of a million no two are alike by chance."""
 
 
+OUTSIDE_PREDICTIONS = "outside.npz"
+"""What a network of a fold says of the photos outside all folds."""
+
+
+@artifact
+class Fold:
+    """Which fold of a cross-validation a run holds out.
+
+    Attributes:
+        number: From 0.
+        count: How many folds there are.
+        dealt: Hash of all photos' ids, each with its fold; equal for the folds of one bag.
+        outside_photos: Photos outside all folds, which no network of them learns from.
+    """
+
+    number: Count
+    count: Annotated[int, Field(ge=2)]
+    dealt: str
+    outside_photos: Count = 0
+
+    @pydantic.model_validator(mode="after")
+    def _is_one_of_them(self) -> Fold:
+        if self.number >= self.count:
+            raise ValueError(f"number: Expected 0 to {self.count - 1}, received {self.number}")
+        return self
+
+
 @artifact
 class DataSeen:
     """Which photos a run saw.
@@ -74,6 +101,7 @@ class DataSeen:
         reading: How the folder was read, as `toolkit.data.reading.Reading.recorded` returns it.
         split_by: "seed", or "data" where the data itself says which photos are held out.
         pixels: How they became pixels, before they were made square.
+        fold: Which fold it holds out; None where the split is no part of a cross-validation.
     """
 
     folder: str
@@ -90,6 +118,7 @@ class DataSeen:
     reading: dict[str, str] = field(default_factory=dict)
     split_by: Literal["seed", "data"] = "seed"
     pixels: PixelDefinition = field(default_factory=PixelDefinition)
+    fold: Fold | None = None
 
     @pydantic.model_validator(mode="after")
     def _fits_together(self) -> DataSeen:
@@ -131,12 +160,13 @@ class Validation:
             np.savez_compressed(temporary, **{key: getattr(self, key) for key in _VALIDATION_KEYS})
 
     @classmethod
-    def load(cls, path: Path, data: DataSeen) -> Validation:
+    def load(cls, path: Path, data: DataSeen, photos: int | None = None) -> Validation:
         """Read the arrays back.
 
         Args:
             path: The file.
             data: What the run saw.
+            photos: How many it is of; None expects those that were held out.
 
         Raises:
             ToolkitError: The file is missing, damaged, or does not fit the run.
@@ -146,7 +176,8 @@ class Validation:
         classes = len(data.classes)
         if wrong := check_predictions(ids, labels, groups, classes):
             raise RunError(f"{path}: {wrong}. {_TRAIN_AGAIN}", path=path)
-        if wrong := check_probabilities(probabilities, (data.validation_photos, classes)):
+        expected = data.validation_photos if photos is None else photos
+        if wrong := check_probabilities(probabilities, (expected, classes)):
             raise RunError(f"{path}: probabilities: {wrong}. {_TRAIN_AGAIN}", path=path)
         return cls(ids, labels, groups, probabilities)
 
@@ -252,6 +283,18 @@ class Run(RunManifest):
                 f"{path}: the file is missing. Train the run again with `fresh=True`.", path=path
             )
         return Validation.load(path, self.data)
+
+    @property
+    def outside(self) -> Validation | None:
+        """What it says of the photos outside all folds, or None where there are none.
+
+        Raises:
+            ToolkitError: The file is missing or damaged.
+        """
+        fold = self.data.fold
+        if fold is None or not fold.outside_photos:
+            return None
+        return Validation.load(self.folder / OUTSIDE_PREDICTIONS, self.data, fold.outside_photos)
 
     @property
     def history(self) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ import numpy as np
 from toolkit.capacity import Capacity, available_memory, how_many_fit
 from toolkit.data.augmentor import Augmentor
 from toolkit.data.cache import decoded_photos
+from toolkit.data.folds import OUTSIDE
 from toolkit.data.holdout import Prepared, prepare
 from toolkit.data.labelled import load_labelled
 from toolkit.data.pixels import Square
@@ -54,6 +55,7 @@ from toolkit.training.run import (
     PROGRESS,
     RECIPE,
     DataSeen,
+    Fold,
     Progress,
     Run,
     discard_progress,
@@ -79,6 +81,9 @@ class TrainingOptions:
         seed: The training seed; None takes the recipe's.
         split_seed: Seed of the validation split.
         fresh: Throw away what stands in the run folder.
+        folds: Trains each backbone once for each of so many folds; None holds out once.
+        holdout: Share of the photos that stays outside all folds.
+        only_folds: Which folds to train, from 0; None trains all.
         skip_broken: Leave broken photos out.
         refit_all: Train on all photos, without validation.
         mixed_precision: Compute in 16 bits; needs a GPU.
@@ -102,6 +107,9 @@ class TrainingOptions:
     seed: int | None = None
     split_seed: int = 42
     fresh: bool = False
+    folds: int | None = None
+    holdout: float | None = None
+    only_folds: tuple[int, ...] | None = None
     skip_broken: bool = False
     refit_all: bool = False
     mixed_precision: bool = False
@@ -126,6 +134,39 @@ class TrainingOptions:
             value = getattr(self, name)
             if value is not None and value < low:
                 raise UsageError.of(name, value, f"Expected at least {low}.")
+        self._check_folds()
+
+    def _check_folds(self) -> None:
+        for name in ("holdout", "only_folds"):
+            if self.folds is None and getattr(self, name) is not None:
+                raise UsageError.of(name, getattr(self, name), "Expected together with `folds=K`.")
+        if self.folds is None:
+            return
+        if self.folds < 2:
+            raise UsageError.of("folds", self.folds, "Expected at least 2.")
+        if self.refit_all:
+            raise UsageError(
+                "`refit_all=True`: trains on all photos, and `folds=K` holds some out. Choose one.",
+                argument="refit_all",
+            )
+        if self.holdout is not None and not 0 < self.holdout < 1:
+            raise UsageError.of("holdout", self.holdout, "Expected a share between 0 and 1.")
+        chosen = self.only_folds
+        if chosen is not None and (
+            not chosen
+            or len(set(chosen)) < len(chosen)
+            or not all(0 <= number < self.folds for number in chosen)
+        ):
+            raise UsageError.of(
+                "only_folds", chosen, f"Expected each once, from 0 to {self.folds - 1}."
+            )
+
+    @property
+    def chosen_folds(self) -> tuple[int | None, ...]:
+        """The folds to train; None alone stands for the one split of a training without folds."""
+        if self.folds is None:
+            return (None,)
+        return self.only_folds or tuple(range(self.folds))
 
 
 def train(
@@ -145,7 +186,7 @@ def train(
         when_finished: Called with each run as soon as it is finished, in the thread that called.
 
     Returns:
-        The finished runs in the order of `backbones`.
+        The finished runs in the order of `backbones`, of each its folds in order.
 
     Raises:
         ToolkitError: Something the user can mend. Whatever can be checked is checked before the
@@ -176,9 +217,15 @@ def train(
         prepared = prepare(dataset, skip_broken=options.skip_broken, reporter=reporter)
         if prepared.left_out:
             reporter.say(f"left out as broken: {', '.join(prepared.left_out)}")
+        dealt = None
+        if options.folds is not None:
+            dealt = prepared.folds(
+                options.folds, options.holdout or 0.0, options.split_seed, reporter
+            )
         plans = [
-            _plan(recipe, start, prepared, options, backend)
+            _plan(recipe, start, prepared, options, backend, dealt, fold)
             for recipe, start in zip(chosen, starts, strict=True)
+            for fold in options.chosen_folds
         ]
         for split in {plan.data.held_out: plan for plan in plans}.values():
             if split.data.validation_photos:
@@ -241,7 +288,17 @@ class _Plan:
     folder: Path
     data: DataSeen
     held_out: np.ndarray[Any, np.dtype[np.bool_]]
+    outside: np.ndarray[Any, np.dtype[np.bool_]]
     identity: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """How messages and processes name it: after its folder, each in a set's once."""
+        return self.folder.name
+
+    @property
+    def trained(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        return np.asarray(~(self.held_out | self.outside))
 
 
 def _weights_start(recipe: Recipe, options: TrainingOptions) -> _WeightsStart:
@@ -287,38 +344,48 @@ def _plan(
     prepared: Prepared,
     options: TrainingOptions,
     backend: str,
+    dealt: np.ndarray[Any, np.dtype[np.int64]] | None,
+    fold: int | None,
 ) -> _Plan:
     check_classes(recipe, prepared.dataset.classes)
     fraction = 0.0 if options.refit_all else recipe.validation_fraction
     given = prepared.given
-    if options.refit_all:
+    outside = np.zeros(len(prepared.labels), dtype=np.bool_)
+    if dealt is not None:
+        held_out, outside = dealt == fold, dealt == OUTSIDE
+        fraction = float(held_out.mean())
+    elif options.refit_all:
         held_out = np.zeros(len(prepared.labels), dtype=np.bool_)
     elif given is not None:
         held_out, fraction = given, float(given.mean())
         prepared.refuse_uncovered(held_out, "those that the data itself holds out")
     else:
         held_out = prepared.held_out(fraction, options.split_seed)
-    check_accumulation(recipe, int((~held_out).sum()))
+    trained = ~(held_out | outside)
+    check_accumulation(recipe, int(trained.sum()))
     classes = prepared.dataset.classes
     data = DataSeen(
         folder=str(options.data.absolute()),
         fingerprint=prepared.dataset.fingerprint,
         classes=classes,
-        class_counts=tuple(
-            np.bincount(prepared.labels[~held_out], minlength=len(classes)).tolist()
-        ),
+        class_counts=tuple(np.bincount(prepared.labels[trained], minlength=len(classes)).tolist()),
         split_seed=options.split_seed,
         validation_fraction=fraction,
-        training_photos=int((~held_out).sum()),
+        training_photos=int(trained.sum()),
         validation_photos=int(held_out.sum()),
         left_out=prepared.left_out,
         held_out=_hash_of_held_out(prepared, held_out),
         photos_sha256=sha256_json([fact.sha256 for fact in prepared.facts]),
         reading=options.reading.recorded(options.data),
-        split_by="data" if given is not None and not options.refit_all else "seed",
+        split_by="data"
+        if given is not None and not options.refit_all and dealt is None
+        else "seed",
         pixels=prepared.pixels,
+        fold=None if dealt is None or fold is None else _fold(prepared, dealt, fold, options),
     )
     name = options.name or (REFIT_NAME if options.refit_all else None)
+    if fold is not None:
+        name = f"{name}-fold{fold}" if name else f"fold{fold}"
     folder = run_folder(options.runs, recipe, name)
     known = None if options.fresh else _known_identity(folder)
     # A run that is known goes on with its own threads, as on a machine with other cores.
@@ -331,6 +398,7 @@ def _plan(
         "split_seed": options.split_seed,
         "validation_fraction": fraction,
         "held_out": data.held_out,
+        "fold": asdict(data.fold) if data.fold else None,
         "seed": recipe.seed if options.seed is None else options.seed,
         "pretrained": start.said,
         "mixed_precision": options.mixed_precision,
@@ -339,7 +407,23 @@ def _plan(
     }
     if known:
         _refuse_another(folder, known, identity)
-    return _Plan(recipe, start, folder, data, held_out, identity)
+    return _Plan(recipe, start, folder, data, held_out, outside, identity)
+
+
+def _fold(
+    prepared: Prepared,
+    dealt: np.ndarray[Any, np.dtype[np.int64]],
+    number: int,
+    options: TrainingOptions,
+) -> Fold:
+    ids = [photo.id for photo in prepared.dataset.photos]
+    assert options.folds is not None
+    return Fold(
+        number=number,
+        count=options.folds,
+        dealt=sha256_json([ids, dealt.tolist()]),
+        outside_photos=int((dealt == OUTSIDE).sum()),
+    )
 
 
 def _known_identity(folder: Path) -> dict[str, Any] | None:
@@ -383,9 +467,9 @@ def _hash_of_held_out(prepared: Prepared, held_out: np.ndarray[Any, np.dtype[np.
     return sha256_json([photos[index].id for index in np.flatnonzero(held_out)])
 
 
-def _trained_on(prepared: Prepared, held_out: np.ndarray[Any, np.dtype[np.bool_]]) -> str:
+def _trained_on(prepared: Prepared, trained: np.ndarray[Any, np.dtype[np.bool_]]) -> str:
     facts = prepared.facts
-    return "".join(facts[index].sha256[:PHOTO_DIGITS] for index in np.flatnonzero(~held_out))
+    return "".join(facts[index].sha256[:PHOTO_DIGITS] for index in np.flatnonzero(trained))
 
 
 def _train(
@@ -403,7 +487,7 @@ def _train(
     photos = _decoded(plans, prepared, reporter)
     backend = str(plans[0].identity["backend"])
     at_once = _at_once([plan.recipe for plan in plans], backend, options.jobs, reporter)
-    by_name = {plan.recipe.backbone: plan for plan in plans}
+    by_name = {plan.name: plan for plan in plans}
     runs: dict[Path, Run] = {}
     failed: dict[Path, Exception] = {}
 
@@ -489,7 +573,7 @@ def _begin(plan: _Plan, options: TrainingOptions, reporter: Reporter) -> None:
     )
     _say_what_is_dropped(plan, reporter)
     for key in ("backend", "threads", "seed", "split_seed", "pretrained"):
-        reporter.detail(f"{plan.recipe.backbone}: {key} {plan.identity[key]}")
+        reporter.detail(f"{plan.name}: {key} {plan.identity[key]}")
 
 
 def _check_sixteen_bits() -> None:
@@ -533,7 +617,9 @@ def _fit_in_child(
             labels=prepared.labels,
             groups=prepared.groups,
             held_out=plan.held_out,
-            trained_on=_trained_on(prepared, plan.held_out),
+            trained=plan.trained,
+            outside=plan.outside,
+            trained_on=_trained_on(prepared, plan.trained),
             pretrained=plan.start.pretrained,
             weights_folder=plan.start.folder,
             seed=plan.identity["seed"],
