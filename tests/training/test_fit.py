@@ -95,6 +95,7 @@ def job(folder: Path, recipe: Recipe, reporter: Reporter = SILENT, **changes: An
         "labels": labels,
         "groups": np.arange(PHOTOS),
         "held_out": held_out,
+        "outside": np.zeros(PHOTOS, dtype=np.bool_),
         "trained_on": "",
         "pretrained": False,
         "weights_folder": None,

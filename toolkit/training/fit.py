@@ -72,7 +72,6 @@ class Job:
         labels: Shape (photos,), class indices.
         groups: Shape (photos,), near-duplicate groups.
         held_out: Shape (photos,), True for validation photos; none where all are trained on.
-        trained: Shape (photos,), True for training photos.
         outside: Shape (photos,), True for photos outside all folds, which are neither.
         trained_on: What the run records of the training photos' hashes.
         pretrained: Whether the backbone starts from ImageNet weights.
@@ -95,7 +94,6 @@ class Job:
     labels: NDArray[np.int64]
     groups: NDArray[np.int64]
     held_out: NDArray[np.bool_]
-    trained: NDArray[np.bool_]
     outside: NDArray[np.bool_]
     trained_on: str
     pretrained: bool
@@ -106,6 +104,11 @@ class Job:
     tensorboard: bool
     checkpoint_every_s: float
     reporter: Reporter
+
+    @property
+    def trained(self) -> NDArray[np.bool_]:
+        """Shape (photos,), True for training photos."""
+        return np.asarray(~(self.held_out | self.outside))
 
 
 def fit(job: Job) -> Run:

@@ -617,7 +617,6 @@ def _fit_in_child(
             labels=prepared.labels,
             groups=prepared.groups,
             held_out=plan.held_out,
-            trained=plan.trained,
             outside=plan.outside,
             trained_on=_trained_on(prepared, plan.trained),
             pretrained=plan.start.pretrained,
