@@ -251,6 +251,36 @@ def trained(
 
 
 @pytest.fixture(scope="session")
+def folds(
+    demo_data: Path,
+    small_recipes: Path,
+    _cache_of_the_session: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> list[Run]:
+    """Three folds of a backbone, trained in two calls, a fifth of the photos outside.
+
+    Tests must not change what lies in their folders.
+    """
+    from toolkit.training.recipe_files import load_set
+    from toolkit.training.train import TrainingOptions, train
+
+    runs, small = tmp_path_factory.mktemp("folds") / "runs", "mobilenetv3small"
+    recipes = load_set(str(small_recipes))
+
+    def options(*only: int) -> TrainingOptions:
+        return TrainingOptions(
+            data=demo_data, runs=runs, folds=3, holdout=0.2, only_folds=only or None, jobs=1
+        )
+
+    with pytest.MonkeyPatch.context() as session:
+        session.setenv("TOOLKIT_CACHE", str(_cache_of_the_session))
+        alone = train(recipes, [small], options(1))
+        made = train(recipes, [small], options())
+    assert alone[0].finished == made[1].finished  # Not trained again.
+    return made
+
+
+@pytest.fixture(scope="session")
 def exported(
     trained: Trained, _cache_of_the_session: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Bundle:

@@ -42,6 +42,7 @@ from toolkit.reporting.page.page import page_of, render, report
 from toolkit.reporting.page.sources import Artifacts, Sources, gather
 from toolkit.reporting.page.training import training_section
 from toolkit.training.recipe import Stage
+from toolkit.training.run import Fold
 
 
 class Parsed(HTMLParser):
@@ -196,6 +197,20 @@ class TestPage:
         assert "from weights in a folder, whose SHA-256 begins 0123456789ab" in words
         alone = commands(replace(found, overview=None, runs=(local,)))[0].line
         assert "--data /elsewhere " in alone
+
+    def test_the_command_of_a_fold_names_it(self, finished_job: Path, nowhere: Path) -> None:
+        found = gather(sources(finished_job, "runs"))
+        first = found.runs[0]
+        fold = Fold(number=2, count=5, dealt="", outside_photos=9, holdout=0.2)
+        for folder, name in (("fold2", ""), ("wide-fold2", "--name wide ")):
+            run = replace(
+                first,
+                folder=first.folder.with_name(f"efficientnetb3-{folder}"),
+                data=replace(first.data, fold=fold),
+            )
+            line = commands(replace(found, runs=(run,)))[0].line
+            assert f" {name}--folds 5 --only-folds 2 --holdout 0.2 " in line
+            assert line.count("fold2") == 0
 
     def test_a_changed_recipe_is_not_taken_for_the_shipped_one_of_that_name(
         self, finished_job: Path, nowhere: Path

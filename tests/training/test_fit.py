@@ -618,7 +618,7 @@ def test_mixed_precision_without_a_gpu_is_refused(tmp_path: Path) -> None:
 
 
 def test_every_epoch_is_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    in_a_new_process(job(tmp_path / "run", recipe(), Reporter(quiet=False)))
+    in_a_new_process(job(tmp_path / "small-fold2", recipe(), Reporter(quiet=False)))
     lines = capsys.readouterr().err.splitlines()
-    pattern = r"mobilenetv3small (head|all) \d/\d  loss \S+  accuracy \S+  validation loss"
+    pattern = r"small-fold2 +(head|all) \d/\d  loss \S+  accuracy \S+  validation loss"
     assert sum(bool(re.match(pattern, line)) for line in lines) == 4

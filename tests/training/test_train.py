@@ -299,13 +299,15 @@ class TestThatFail:
         capsys: pytest.CaptureFixture[str],
     ) -> None:
         finished: list[Run] = []
-        self.fail(monkeypatch, trained.runs[0], {"efficientnetb3": ToolkitError("It is too wild.")})
+        self.fail(
+            monkeypatch, trained.runs[0], {"efficientnetb3-x": ToolkitError("It is too wild.")}
+        )
         with pytest.raises(ToolkitError) as caught:
             train(three, list(three.recipes), options, Reporter(quiet=False), finished.append)
         folder = options.runs / "small" / "efficientnetb3-x"
         assert str(caught.value) == f"1 of 3 trainings failed:\n  {folder}: It is too wild."
         assert len(finished) == 2
-        assert "efficientnetb3: failed: It is too wild.\n" in capsys.readouterr().err
+        assert "efficientnetb3-x: failed: It is too wild.\n" in capsys.readouterr().err
 
     def test_a_bug_keeps_its_kind_and_names_the_run(
         self,
@@ -314,7 +316,10 @@ class TestThatFail:
         trained: Trained,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        errors = {SMALL: ToolkitError("It is too wild."), "efficientnetb3": ValueError("a bug")}
+        errors = {
+            f"{SMALL}-x": ToolkitError("It is too wild."),
+            "efficientnetb3-x": ValueError("a bug"),
+        }
         self.fail(monkeypatch, trained.runs[0], errors)
         with pytest.raises(ValueError, match="a bug") as caught:
             train(three, list(three.recipes), options)

@@ -67,18 +67,25 @@ class Fold:
         count: How many folds there are.
         dealt: Hash of all photos' ids, each with its fold; equal for the folds of one bag.
         outside_photos: Photos outside all folds, which no network of them learns from.
+        holdout: The share that was to stay outside, 0 where none or those that the data holds out.
     """
 
     number: Count
     count: Annotated[int, Field(ge=2)]
     dealt: str
     outside_photos: Count = 0
+    holdout: Share = 0.0
 
     @pydantic.model_validator(mode="after")
     def _is_one_of_them(self) -> Fold:
         if self.number >= self.count:
             raise ValueError(f"number: Expected 0 to {self.count - 1}, received {self.number}")
         return self
+
+
+def fold_name(number: int) -> str:
+    """Return how the folder of a fold's run ends."""
+    return f"fold{number}"
 
 
 @artifact
@@ -136,6 +143,13 @@ class DataSeen:
         """What must be equal for two runs to be members of one bundle."""
         pixels = sha256_json(self.pixels.settings)
         return self.fingerprint, self.photos_sha256, self.held_out, pixels, *self.left_out
+
+    @property
+    def deal(self) -> tuple[str, ...]:
+        """What must be equal for two runs of folds to be members of one bundle."""
+        pixels = sha256_json(self.pixels.settings)
+        dealt = f"{self.fold.count} {self.fold.dealt}" if self.fold else ""
+        return self.fingerprint, self.photos_sha256, dealt, pixels, *self.left_out
 
 
 @dataclass(frozen=True)
@@ -244,6 +258,14 @@ class Run(RunManifest):
     def label(self) -> str:
         """How the run is called in tables: `<set>/<backbone>[-name]`."""
         return f"{self.folder.parent.name}/{self.folder.name}"
+
+    @property
+    def name(self) -> str:
+        """What it was trained as beside its backbone, its fold left out; empty without a name."""
+        name = self.folder.name.removeprefix(self.recipe.backbone).removeprefix("-")
+        if self.data.fold is None:
+            return name
+        return name.removesuffix(fold_name(self.data.fold.number)).removesuffix("-")
 
     @property
     def model_path(self) -> Path:

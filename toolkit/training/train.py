@@ -59,6 +59,7 @@ from toolkit.training.run import (
     Progress,
     Run,
     discard_progress,
+    fold_name,
     load_run,
 )
 
@@ -385,7 +386,7 @@ def _plan(
     )
     name = options.name or (REFIT_NAME if options.refit_all else None)
     if fold is not None:
-        name = f"{name}-fold{fold}" if name else f"fold{fold}"
+        name = f"{name}-{fold_name(fold)}" if name else fold_name(fold)
     folder = run_folder(options.runs, recipe, name)
     known = None if options.fresh else _known_identity(folder)
     # A run that is known goes on with its own threads, as on a machine with other cores.
@@ -423,6 +424,7 @@ def _fold(
         count=options.folds,
         dealt=sha256_json([ids, dealt.tolist()]),
         outside_photos=int((dealt == OUTSIDE).sum()),
+        holdout=options.holdout or 0.0,
     )
 
 

@@ -52,9 +52,11 @@ def _training(found: Artifacts, run: Run) -> Command:
     parts += _where("data", _data_of(found, run))
     parts += _where("runs", run.folder.parent.parent)
     words = f"trained {run.label}, {_moment(run.finished)}"
-    name = run.folder.name.removeprefix(recipe.backbone).removeprefix("-")
-    if name:
-        parts += ["--name", name]
+    if run.name:
+        parts += ["--name", run.name]
+    if fold := run.data.fold:
+        parts += ["--folds", str(fold.count), "--only-folds", str(fold.number)]
+        parts += ["--holdout", str(fold.holdout)] if fold.holdout else []
     if identity.get("seed", recipe.seed) != recipe.seed:
         parts += ["--seed", str(identity["seed"])]
     if run.data.split_seed != TrainingOptions.split_seed:
