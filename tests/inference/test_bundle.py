@@ -77,7 +77,7 @@ def test_an_edited_manifest_is_refused(own: Path) -> None:
 @pytest.mark.parametrize("version", [0, 1, "2", None])
 def test_another_schema_is_refused(own: Path, version: object) -> None:
     edited(own, signed=True, schema_version=version)
-    with pytest.raises(ToolkitError, match=rf"schema_version: Expected 5, received {version!r}\."):
+    with pytest.raises(ToolkitError, match=rf"schema_version: Expected 6, received {version!r}\."):
         load_bundle(own)
 
 

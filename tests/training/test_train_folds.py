@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from toolkit.errors import ToolkitError, UsageError
-from toolkit.exporting.select import choose_runs
 from toolkit.training.recipe_files import load_set
 from toolkit.training.run import PHOTO_DIGITS, Run, load_run
 from toolkit.training.train import TrainingOptions, train
@@ -18,25 +17,6 @@ if TYPE_CHECKING:
     from tests.conftest import Trained
 
 SMALL = "mobilenetv3small"
-
-
-@pytest.fixture(scope="module")
-def folds(
-    trained: Trained, _cache_of_the_session: Path, tmp_path_factory: pytest.TempPathFactory
-) -> list[Run]:
-    """Three folds of a backbone, trained in two calls, a fifth of the photos outside."""
-    runs = tmp_path_factory.mktemp("folds") / "runs"
-    recipes = load_set(str(trained.recipes))
-    first = TrainingOptions(
-        data=trained.data, runs=runs, folds=3, holdout=0.2, only_folds=(1,), jobs=1
-    )
-    rest = TrainingOptions(data=trained.data, runs=runs, folds=3, holdout=0.2, jobs=1)
-    with pytest.MonkeyPatch.context() as session:
-        session.setenv("TOOLKIT_CACHE", str(_cache_of_the_session))
-        alone = train(recipes, [SMALL], first)
-        made = train(recipes, [SMALL], rest)
-    assert alone[0].finished == made[1].finished  # Not trained again.
-    return made
 
 
 def test_each_photo_is_held_out_by_one_fold_or_is_outside_all(folds: list[Run]) -> None:
@@ -71,15 +51,6 @@ def test_folds_of_another_deal_are_refused_before_training(
     options = TrainingOptions(data=trained.data, runs=folds[0].folder.parents[1], folds=4)
     with pytest.raises(ToolkitError, match=r"fold0: holds a run with another fold"):
         train(load_set(str(trained.recipes)), [SMALL], options)
-
-
-def test_one_fold_is_not_exported_for_the_whole_in_silence(folds: list[Run]) -> None:
-    runs = folds[0].folder.parents[1]
-    with pytest.raises(ToolkitError, match=r"one of 3 folds.*`name='fold2'`"):
-        choose_runs(runs)
-    assert [run.folder.name for run in choose_runs(runs, name="fold1")] == [f"{SMALL}-fold1"]
-    with pytest.raises(ToolkitError, match="different data or splits"):
-        choose_runs(folds)
 
 
 def test_a_missing_file_of_outside_predictions_is_named(folds: list[Run], tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from toolkit.data.reading import Reading
 from toolkit.errors import RunError, UsageError
 from toolkit.exporting import export as exporting
+from toolkit.exporting.bags import FoldPolicy
 from toolkit.exporting.select import choose_runs
 from toolkit.inference.bundle import Bundle, load_bundle
 from toolkit.metrics import find_metric
@@ -161,6 +162,7 @@ def export(
     voting: str = "auto",
     metric: str = "log-loss",
     precisions: Sequence[str] = ("fp32",),
+    fold_policy: FoldPolicy = "all",
     fresh: bool = False,
     reporter: Reporter = SILENT,
 ) -> Bundle:
@@ -170,8 +172,8 @@ def export(
     these runs already nothing is exported again.
 
     Args:
-        runs: A folder of run folders, of which the latest run of each backbone is taken, or a list
-            of runs or their folders.
+        runs: A folder of run folders, of which the latest run of each backbone is taken, or all its
+            folds, or a list of runs or their folders.
         bundle: The folder to make.
         set_name: Of a folder of runs: the recipe set; None takes the one trained last.
         name: Of a folder of runs: those that were trained with this name.
@@ -181,6 +183,8 @@ def export(
         metric: What `auto` chooses weights by, one of `toolkit.metrics.METRICS`.
         precisions: `fp32`, which is always made, and lower ones to try: `int8`, `bf16`, `fp16`. One
             is kept where it is faster here and keeps the labels of the held-out photos.
+        fold_policy: Of runs that were trained in folds: `all` folds of a backbone vote together, as
+            a bag; or the `best` fold by `metric` alone, the same for all backbones.
         fresh: Replace a bundle that was made from something else.
         reporter: Where progress is shown; silent by default.
 
@@ -202,8 +206,14 @@ def export(
     """
     if isinstance(precisions, str):
         precisions = (precisions,)
-    find_metric(metric)
-    chosen = choose_runs(runs, set_name=set_name, name=name, reporter=reporter)
+    chosen = choose_runs(
+        runs,
+        set_name=set_name,
+        name=name,
+        fold_policy=fold_policy,
+        metric=find_metric(metric),
+        reporter=reporter,
+    )
     options = exporting.ExportOptions(
         bundle=Path(bundle),
         data=None if data is None else Path(data),
@@ -211,6 +221,7 @@ def export(
         fresh=fresh,
         precisions=tuple(precisions),
         metric=metric,
+        fold_policy=fold_policy,
     )
     return exporting.export(chosen, options, reporter)
 
@@ -258,7 +269,7 @@ def fuse(
     chosen = bundle if isinstance(bundle, Bundle) else load_bundle(Path(bundle))
     fused.check_target(Path(file), chosen.folder)
     run = _member(chosen, runs)
-    photos = fused.photos_to_compare([run], None if data is None else Path(data), reporter)
+    photos = fused.photos_to_compare(run, None if data is None else Path(data), reporter)
     return fused.fuse(chosen, Path(file), photos, views=tta, voting=voting, reporter=reporter)
 
 

@@ -62,7 +62,8 @@ def _members(ctx: click.Context) -> list[str]:
 
     try:
         bundle = load_bundle(Path(ctx.params.get("bundle") or "bundle"))
-        return [member.name for member in bundle.members]
+        names = [*(voter.name for voter in bundle.voters), *(each.name for each in bundle.members)]
+        return list(dict.fromkeys(names))
     except ToolkitError:
         return []
 

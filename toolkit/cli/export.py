@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -67,6 +67,14 @@ if TYPE_CHECKING:
     "faster here and keep the labels of the held-out photos.",
 )
 @click.option(
+    "--fold-policy",
+    type=click.Choice(["all", "best"]),
+    default="all",
+    show_default=True,
+    help="Of runs that were trained with --folds: export all networks of a backbone, which vote "
+    "together, or those of the best fold by --metric.",
+)
+@click.option(
     "--fused",
     type=options.FILE,
     metavar="FILE.onnx",
@@ -92,6 +100,7 @@ def command(
     voting: str,
     metric: str,
     precisions: tuple[str, ...],
+    fold_policy: Literal["all", "best"],
     fused: Path | None,
     fused_tta: int,
     fresh: bool,
@@ -116,6 +125,7 @@ def command(
         voting=voting,
         metric=metric,
         precisions=precisions,
+        fold_policy=fold_policy,
         fresh=fresh,
         reporter=reporter,
     )
@@ -145,6 +155,7 @@ def command(
             [
                 "logit error: the file's largest difference from Keras in float64, as a share of "
                 "the largest logit; noise floor: that of Keras in float32.",
+                *own_folds(made),
                 *doubts(
                     {member.name: member.score.doubt for member in made.members if member.score}
                 ),
@@ -174,7 +185,7 @@ def print_voting(bundle: Bundle, views: tuple[int, ...]) -> None:
     judge = None if metric.name in ("accuracy", "log-loss") else metric
     rows: list[tuple[object, ...]] = []
     reasons: dict[str, list[str]] = {}
-    alone = len(bundle.members) == 1  # However its vote is weighed, it is the same.
+    alone = len(bundle.voters) == 1  # However its vote is weighed, it is the same.
     for count in views:
         table = bundle.voting[count]
         if table.best_single and not alone:
@@ -189,7 +200,7 @@ def print_voting(bundle: Bundle, views: tuple[int, ...]) -> None:
         reasons.setdefault(table.reason, []).append(counted(count, "view"))
     lines = [f"  {' and '.join(counts)}: {reason}" for reason, counts in reasons.items()]
     print_table(
-        "Voting on the held-out photos, cross-fitted",
+        f"Voting on {judged_on(bundle)}, cross-fitted",
         [
             *("views", "<voting", "accuracy", "log-loss"),
             *([judge.title] if judge else []),
@@ -199,6 +210,7 @@ def print_voting(bundle: Bundle, views: tuple[int, ...]) -> None:
         note="\n".join(
             [
                 "Log-losses are after the fitted temperature; a member's own above is before it.",
+                *fold_notes(bundle),
                 *([] if alone else ["* chosen:", *lines]),
             ]
         ),
@@ -207,12 +219,40 @@ def print_voting(bundle: Bundle, views: tuple[int, ...]) -> None:
 
 
 def described_weights(bundle: Bundle, weights: Sequence[float]) -> str:
-    """Return the members that have a vote, each with its weight."""
+    """Return the members or bags that have a vote, each with its weight."""
     return ", ".join(
-        f"{member.name} {weight:.2f}"
-        for member, weight in zip(bundle.members, weights, strict=True)
+        f"{voter.name} {weight:.2f}"
+        + (f" ({len(voter.members)} networks)" if len(voter.members) > 1 else "")
+        for voter, weight in zip(bundle.voters, bundle.by_voter(weights), strict=True)
         if weight
     )
+
+
+def judged_on(bundle: Bundle) -> str:
+    """Return which photos the voting was judged on, and by whom."""
+    return "out-of-fold predictions" if bundle.has_bags else "the held-out photos"
+
+
+def own_folds(bundle: Bundle) -> list[str]:
+    """Return what the figures of single networks of bags are of."""
+    if not bundle.has_bags:
+        return []
+    return ["Accuracy and log-loss of each network are of the photos that its own fold held out."]
+
+
+def fold_notes(bundle: Bundle) -> list[str]:
+    """Return what figures of networks that were trained in folds do not tell."""
+    from toolkit.inference.manifest import OUT_OF_FOLD
+
+    if bundle.has_bags:
+        return [OUT_OF_FOLD]
+    folds = sorted({member.fold for member in bundle.members if member.fold is not None})
+    if not folds:
+        return []
+    note = f"Figures are of the photos that fold {folds[0]} held out"
+    if bundle.fold_policy == "best":
+        note += ", which was chosen because they are the best of all folds: others will be lower"
+    return [f"{note}."]
 
 
 def _print_precisions(bundle: Bundle) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit.cli import options
-from toolkit.cli.export import described_weights
+from toolkit.cli.export import described_weights, fold_notes, judged_on, own_folds
 from toolkit.cli.terminal import doubts, figure, percent, print_json, print_line, print_table
 from toolkit.cli.train import figures, print_runs
 
@@ -110,6 +110,7 @@ def _show_bundle(bundle: Bundle, as_json: bool) -> None:
                 "Accuracy on held-out photos; logit error: the file's largest difference from "
                 "Keras in float64, as a share of the largest logit; noise floor: that of Keras in "
                 "float32.",
+                *own_folds(bundle),
                 *doubts(
                     {member.name: member.score.doubt for member in bundle.members if member.score}
                 ),
@@ -118,7 +119,7 @@ def _show_bundle(bundle: Bundle, as_json: bool) -> None:
     )
     _print_variants(bundle)
     print_table(
-        f"Voting that was chosen by {bundle.voting[1].metric}, cross-fitted on the held-out photos",
+        f"Voting that was chosen by {bundle.voting[1].metric}, cross-fitted on {judged_on(bundle)}",
         ["views", "<voting", "accuracy", "log-loss", "<weights"],
         [
             (
@@ -131,6 +132,7 @@ def _show_bundle(bundle: Bundle, as_json: bool) -> None:
             for views, table in bundle.voting.items()
             for chosen in [table.alternatives[table.choice]]
         ],
+        note="\n".join(fold_notes(bundle)),
     )
     named = [f"{key} {bundle.names[key]}" if key in bundle.names else key for key in bundle.classes]
     print_line(f"{len(named)} classes: {', '.join(named)}")

@@ -50,6 +50,8 @@ def command_line(call: str) -> str:
     if not isinstance(parsed, ast.Call) or not isinstance(parsed.func, ast.Name):
         raise ValueError(call)
     name = COMMAND_OF.get(parsed.func.id, parsed.func.id)
+    if any(keyword.arg == "backbones" for keyword in parsed.keywords):
+        name = parsed.func.id  # 'train-all' names none.
     positional = [word for value in parsed.args for word in _values(value)]
     options = [
         word

@@ -8,12 +8,15 @@ import importlib.util
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from toolkit.capacity import Capacity
 from toolkit.data.pixels import PixelDefinition
 from toolkit.errors import BundleError, RunError, ToolkitError, UsageError, nearest
+from toolkit.exporting.bags import FoldPolicy, bags_of, has_bags, held_out_by, out_of_fold
 from toolkit.exporting.members import VERSIONED, Photos, export_members
 from toolkit.exporting.memory import refuse_too_little
 from toolkit.exporting.precision import Lowered, lower_members, lower_precisions
@@ -28,21 +31,24 @@ from toolkit.exporting.weights import (
 from toolkit.files import held, replace_folder, sha256_file
 from toolkit.inference.bundle import (
     MANIFEST,
+    OUTSIDE,
     VALIDATION,
     Bundle,
     BundleValidation,
+    Member,
     TrainedOn,
     VotingTable,
     load_bundle,
     save_bundle,
 )
 from toolkit.inference.calls import ModelKey
+from toolkit.inference.manifest import voters_of
 from toolkit.inference.views import VIEWS
-from toolkit.inference.voting import parse_weights
+from toolkit.inference.voting import parse_weights, share_out
 from toolkit.machine import package_versions
 from toolkit.metrics import METRICS, Answers, Metric, have_order, undefined
 from toolkit.progress import SILENT, Reporter
-from toolkit.training.run import Run, Validation
+from toolkit.training.run import PHOTO_DIGITS, Run, Validation
 
 _FITTED = ("accuracy", "fitted", SELECTED)
 _VOTINGS = ("auto", "uniform", *_FITTED)
@@ -59,6 +65,7 @@ class ExportOptions:
         fresh: Replace a bundle that was made from something else.
         precisions: `fp32`, which is always made, and lower ones to try.
         metric: What `auto` chooses voting weights by, one of `toolkit.metrics.METRICS`.
+        fold_policy: How the runs were chosen, where they were trained in folds.
     """
 
     bundle: Path = Path("bundle")
@@ -67,6 +74,7 @@ class ExportOptions:
     fresh: bool = False
     precisions: tuple[str, ...] = ("fp32",)
     metric: str = "log-loss"
+    fold_policy: FoldPolicy = "all"
 
 
 def export(runs: Sequence[Run], options: ExportOptions, reporter: Reporter = SILENT) -> Bundle:
@@ -77,7 +85,8 @@ def export(runs: Sequence[Run], options: ExportOptions, reporter: Reporter = SIL
     Interrupted, the same call goes on with the members that are not done.
 
     Args:
-        runs: The members, all trained on the same split.
+        runs: The members, all trained on the same split; or all folds of some backbones, those of
+            one side by side.
         options: Everything else.
 
     Returns:
@@ -91,8 +100,11 @@ def export(runs: Sequence[Run], options: ExportOptions, reporter: Reporter = SIL
     """
     if importlib.util.find_spec("tf2onnx") is None:
         raise ToolkitError("Exporting needs TensorFlow and tf2onnx: pip install 'toolkit[train]'.")
-    named = list(zip(member_names(runs), runs, strict=True))
-    custom = _custom_weights(options.voting, [name for name, _ in named])
+    names = member_names(runs)
+    named = list(zip(names, runs, strict=True))
+    voting = voters_of(list(zip(names, bags_of(names, runs), strict=True)))
+    custom = _custom_weights(options.voting, [voter.name for voter in voting])
+    held_out = held_out_by(runs)
     lower = lower_precisions(options.precisions)
     if lower and not runs[0].data.validation_photos:
         raise UsageError.of(
@@ -102,11 +114,15 @@ def export(runs: Sequence[Run], options: ExportOptions, reporter: Reporter = SIL
             "precisions by. Pass `precisions='fp32'`.",
         )
     if options.voting in _FITTED:
-        _refuse_unfittable(options.voting, runs[0])
+        _refuse_unfittable(options.voting, runs[0], held_out)
     wanted = _Wanted(
-        options.voting, custom, METRICS[options.metric], have_order(runs[0].data.classes)
+        options.voting,
+        custom,
+        METRICS[options.metric],
+        have_order(runs[0].data.classes),
+        options.fold_policy,
     )
-    _refuse_metric(wanted, runs[0])
+    _refuse_metric(wanted, runs[0], held_out)
     for run in runs:
         run.check_model()
     # What a link leads to: a link could not be replaced by a folder.
@@ -147,12 +163,13 @@ def export(runs: Sequence[Run], options: ExportOptions, reporter: Reporter = SIL
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What was asked for of the voting weights; see `ExportOptions` and `voting_table`."""
+    """What is wanted of the voting weights; see `ExportOptions` and `voting_table`."""
 
     voting: str
     custom: tuple[float, ...] | None
     metric: Metric
     ordered: bool
+    fold_policy: FoldPolicy
 
 
 def _build(
@@ -163,33 +180,63 @@ def _build(
     wanted: _Wanted,
     reporter: Reporter,
 ) -> Bundle:
+    runs = [run for _, run in named]
     exported = export_members(named, photos, building, reporter)
-    lowered = lower_members(exported, lower, photos, building, reporter)
+    lowered = lower_members(exported, runs, lower, photos, building, reporter)
     members = [each.member for each in lowered]
-    first = named[0][1]
-    seen, validation = first.data, first.validation
-    tables = _voting(lowered, validation, building, wanted, reporter)
+    seen = runs[0].data
+    said = _answers(lowered, runs, building)
+    tables = _voting(members, said, wanted, reporter)
+    outside = _outside_answers(lowered, runs, building)
+    for answers, file in ((said, VALIDATION), (outside, OUTSIDE)):
+        if answers is not None:
+            answers.save(building / file)
     return Bundle(
         folder=building,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         versions=package_versions(VERSIONED),
         classes=seen.classes,
         names=photos.names,
-        class_prior=tuple(count / seen.training_photos for count in seen.class_counts),
+        class_prior=_class_prior(runs),
         pixels=PixelDefinition(ranges=seen.pixels.ranges),
-        data=TrainedOn(
-            fingerprint=seen.fingerprint,
-            split_seed=seen.split_seed,
-            validation_fraction=seen.validation_fraction,
-            held_out=seen.held_out,
-            reading=seen.reading,
-            trained_on=first.trained_on,
-        ),
+        data=_trained_on(runs),
         members=tuple(members),
         voting=tables,
         requested_voting=wanted.voting,
-        validation_sha256=sha256_file(building / VALIDATION) if validation else "",
+        validation_sha256=sha256_file(building / VALIDATION) if said else "",
         precisions=tuple(trial for each in lowered for trial in each.trials),
+        outside_sha256=sha256_file(building / OUTSIDE) if outside else "",
+        fold_policy=_policy(runs, wanted.fold_policy),
+    )
+
+
+def _policy(runs: Sequence[Run], chosen: FoldPolicy) -> Literal["", "all", "best"]:
+    if has_bags(runs):
+        return "all"
+    # Where one fold was named nothing was chosen among folds.
+    return "best" if chosen == "best" and runs[0].data.fold else ""
+
+
+def _class_prior(runs: Sequence[Run]) -> tuple[float, ...]:
+    """Return the share of each class among the training photos; of folds, among all of them."""
+    counts = np.sum([run.data.class_counts for run in runs], axis=0)
+    return tuple((counts / counts.sum()).tolist())
+
+
+def _trained_on(runs: Sequence[Run]) -> TrainedOn:
+    seen = runs[0].data
+    hashes = (
+        run.trained_on[start : start + PHOTO_DIGITS]
+        for run in runs
+        for start in range(0, len(run.trained_on), PHOTO_DIGITS)
+    )
+    return TrainedOn(
+        fingerprint=seen.fingerprint,
+        split_seed=seen.split_seed,
+        validation_fraction=float(np.mean([run.data.validation_fraction for run in runs])),
+        held_out=seen.fold.dealt if has_bags(runs) and seen.fold else seen.held_out,
+        reading=seen.reading,
+        trained_on="".join(dict.fromkeys(hashes)),
     )
 
 
@@ -226,44 +273,83 @@ def _tidy(bundle: Bundle) -> None:
     kept = {MANIFEST, *(file for member in bundle.members for file in member.files)}
     if bundle.validation_sha256:
         kept.add(VALIDATION)
+    if bundle.outside_sha256:
+        kept.add(OUTSIDE)
     for path in bundle.folder.iterdir():
         if path.name not in kept:
             path.unlink()
 
 
+def _answers(
+    lowered: Sequence[Lowered], runs: Sequence[Run], building: Path
+) -> BundleValidation | None:
+    """Return what the voters say of the held-out photos; None where there are none."""
+    held_out = held_out_by(runs)
+    if held_out is None:
+        return None
+    variants = {
+        ModelKey(each.member.name, precision): said[: run.data.validation_photos]
+        for each, run in zip(lowered, runs, strict=True)
+        for precision, said in each.answers.items()
+        if not each.member.bag
+    }
+    return BundleValidation(
+        held_out.ids,
+        held_out.labels,
+        held_out.groups,
+        out_of_fold(_probabilities(lowered, building), runs),
+        variants,
+    )
+
+
+def _outside_answers(
+    lowered: Sequence[Lowered], runs: Sequence[Run], building: Path
+) -> BundleValidation | None:
+    """Return what the networks of bags say of photos outside all folds; None without such."""
+    photos = runs[0].outside if has_bags(runs) else None
+    if photos is None:
+        return None
+    count = len(photos.labels)
+    said = [each[-count:] for each in _probabilities(lowered, building)]
+    variants = {
+        ModelKey(each.member.name, precision): answers[-count:]
+        for each in lowered
+        for precision, answers in each.answers.items()
+    }
+    return BundleValidation(photos.ids, photos.labels, photos.groups, np.stack(said), variants)
+
+
+def _probabilities(lowered: Sequence[Lowered], building: Path) -> list[NDArray[np.float32]]:
+    return [np.load(building / f"{each.member.name}.npz")["probabilities"] for each in lowered]
+
+
 def _voting(
-    lowered: Sequence[Lowered],
-    validation: Validation | None,
-    building: Path,
+    members: Sequence[Member],
+    said: BundleValidation | None,
     wanted: _Wanted,
     reporter: Reporter,
 ) -> dict[int, VotingTable]:
-    if validation is None:
-        table = unvalidated_table(len(lowered), wanted.custom, metric=wanted.metric)
+    voters = voters_of([(member.name, member.bag) for member in members])
+    if said is None:
+        table = unvalidated_table(len(voters), wanted.custom, metric=wanted.metric)
         return {views: _chosen(table, wanted.voting) for views in range(1, len(VIEWS) + 1)}
-    names = [each.member.name for each in lowered]
-    probabilities = np.stack([np.load(building / f"{name}.npz")["probabilities"] for name in names])
-    variants = {
-        ModelKey(each.member.name, precision): said
-        for each in lowered
-        for precision, said in each.answers.items()
-    }
-    labels, groups = validation.labels, validation.groups
-    said = BundleValidation(validation.ids, labels, groups, probabilities, variants)
-    said.save(building / VALIDATION)
     tables = {}
     with reporter.track("voting weights", len(VIEWS), "views") as advance:
         for views in range(1, len(VIEWS) + 1):
             table = voting_table(
                 said.averaged(views),
-                labels,
-                groups,
-                names,
+                said.labels,
+                said.groups,
+                [voter.name for voter in voters],
                 wanted.custom,
                 metric=wanted.metric,
                 ordered=wanted.ordered,
             )
-            tables[views] = _chosen(table, wanted.voting)
+            shared = {
+                name: replace(each, weights=share_out(each.weights, voters))
+                for name, each in table.alternatives.items()
+            }
+            tables[views] = _chosen(replace(table, alternatives=shared), wanted.voting)
             advance(1)
     return tables
 
@@ -288,9 +374,8 @@ def _custom_weights(voting: str, names: list[str]) -> tuple[float, ...] | None:
     return None
 
 
-def _refuse_unfittable(voting: str, run: Run) -> None:
+def _refuse_unfittable(voting: str, run: Run, validation: Validation | None) -> None:
     """Refuse weights that would have to be found on photos that there are none of."""
-    validation = run.validation
     if validation is None:
         reason = f"where photos were held out, and {run.label} trained on all"
     elif not can_cross_fit(validation.groups):
@@ -304,7 +389,7 @@ def _refuse_unfittable(voting: str, run: Run) -> None:
     )
 
 
-def _refuse_metric(wanted: _Wanted, run: Run) -> None:
+def _refuse_metric(wanted: _Wanted, run: Run, validation: Validation | None) -> None:
     """Refuse a metric that has no value here, or that weights cannot be found for."""
     metric = wanted.metric
     if wanted.voting == SELECTED and not can_select(metric):
@@ -322,7 +407,6 @@ def _refuse_metric(wanted: _Wanted, run: Run) -> None:
             f"the classes of {run.label} are not numbers, so they have no order. Choose another "
             "metric.",
         )
-    validation = run.validation
     if validation is None:
         return
     answers = Answers.of(validation.probabilities, validation.labels, ordered=wanted.ordered)

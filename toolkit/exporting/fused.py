@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from toolkit.data.pixels import Square, decode
 from toolkit.data.ranges import Ranges
 from toolkit.errors import ParityError, ToolkitError, UsageError
-from toolkit.exporting.members import VERSIONED, Photos
+from toolkit.exporting.members import VERSIONED, Photos, spread
 from toolkit.exporting.rule import MARGIN
 from toolkit.files import written_whole
 from toolkit.inference.bundle import INPUT, OUTPUT, Bundle, Member
@@ -101,12 +101,11 @@ def check_target(target: Path, bundle: Path) -> None:
         raise ToolkitError(f"{target}: cannot be written (its folder is read-only).", path=target)
 
 
-def photos_to_compare(runs: Sequence[Run], data: Path | None, reporter: Reporter) -> list[Path]:
-    """Return up to `PHOTOS` photos, held-out ones where there are any; see `Photos.find`."""
-    photos = Photos.find(runs, data, reporter)
-    count = len(photos.chosen)
-    spread = np.linspace(0, count - 1, min(count, PHOTOS)).round().astype(int)
-    return [photos.paths[photos.chosen[place]] for place in spread]
+def photos_to_compare(run: Run, data: Path | None, reporter: Reporter) -> list[Path]:
+    """Return up to `PHOTOS` photos, held-out ones where there are any; see `Photos.chosen`."""
+    photos = Photos.find([run], data, reporter)
+    chosen = photos.chosen(run)
+    return [photos.paths[chosen[place]] for place in spread(len(chosen), PHOTOS)]
 
 
 def fuse(

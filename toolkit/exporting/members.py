@@ -20,6 +20,7 @@ from toolkit.data.pixels import DECODER_VERSION, PixelDefinition, Square
 from toolkit.data.reading import Reading
 from toolkit.data.survey import survey
 from toolkit.errors import DataError, ToolkitError, listing
+from toolkit.exporting.bags import bags_of
 from toolkit.exporting.memory import export_memory
 from toolkit.files import read_json, sha256_file, sha256_json, write_json, written_whole
 from toolkit.inference.bundle import Member, Parity
@@ -59,14 +60,14 @@ class Photos:
         paths: All labelled photos that the runs saw.
         hashes: SHA-256 of their files.
         pixels: How they become pixels, before they are made square.
-        chosen: Numbers of the held-out ones; without such, of some spread evenly over all.
+        ids: Their ids.
         names: A readable name for some categories.
     """
 
     paths: list[Path]
     hashes: list[str]
     pixels: PixelDefinition
-    chosen: list[int]
+    ids: list[str]
     names: dict[str, str]
 
     @classmethod
@@ -74,7 +75,7 @@ class Photos:
         """Find the photos that runs were trained on.
 
         Args:
-            runs: All of the same split.
+            runs: All of the same split, or folds of the same photos.
             data: The data folder; None takes the one that the runs name.
 
         Raises:
@@ -108,14 +109,19 @@ class Photos:
                 path=folder,
             )
         ids = [photo.id for photo in dataset.photos]
-        validation = runs[0].validation
-        number = {id: index for index, id in enumerate(ids)}
-        chosen = (
-            [number[str(id)] for id in validation.ids]
-            if validation
-            else spread(len(ids), PHOTOS_WITHOUT_VALIDATION)
-        )
-        return cls(paths, hashes, seen.pixels, chosen, dataset.names)
+        return cls(paths, hashes, seen.pixels, ids, dataset.names)
+
+    def chosen(self, run: Run) -> list[int]:
+        """Return the numbers of the photos that a run's network is compared and measured on.
+
+        Those that it held out, then those outside all folds; where it trained on all photos, some
+        spread evenly over all.
+        """
+        known = [each for each in (run.validation, run.outside) if each is not None]
+        if not known:
+            return spread(len(self.ids), PHOTOS_WITHOUT_VALIDATION)
+        number = {id: index for index, id in enumerate(self.ids)}
+        return [number[str(id)] for each in known for id in each.ids]
 
     def decoded(self, square: Square, reporter: Reporter) -> Path:
         """Return the file of all photos as squares of a kind; see `decoded_photos`."""
@@ -131,7 +137,7 @@ def export_members(
         named: Member names and their runs.
         photos: What they are compared on.
         building: The folder to write to: `NAME.onnx`, and `NAME.npz` with the array
-            `probabilities`, float32 of shape (held-out photos, views, classes).
+            `probabilities`, float32 of shape (photos, views, classes), for `Photos.chosen`.
 
     Returns:
         The members in the order given.
@@ -139,7 +145,11 @@ def export_members(
     Raises:
         ToolkitError: A file does not compute what Keras computes; says which and where.
     """
-    works = [_Work(name, run, photos, building) for name, run in named]
+    bags = bags_of([name for name, _ in named], [run for _, run in named])
+    works = [
+        _Work(name, run, bag, photos, building)
+        for (name, run), bag in zip(named, bags, strict=True)
+    ]
     missing = [work for work in works if not work.is_done]
     pixels = {work.square: photos.decoded(work.square, reporter) for work in missing}
     with ThreadPoolExecutor(_at_once(missing)) as pool:
@@ -212,6 +222,7 @@ class _Work:
 
     name: str
     run: Run
+    bag: str
     photos: Photos
     building: Path
 
@@ -264,10 +275,12 @@ class _Work:
             augmentor=self.run.recipe.augmentor,
             score=self.run.score,
             parity=self.read_stamp().parity,
+            bag=self.bag,
+            fold=self.run.data.fold.number if self.run.data.fold else None,
         )
 
     def convert(self, pixels: Path, reporter: Reporter) -> Parity:
-        chosen = self.photos.chosen
+        chosen = self.photos.chosen(self.run)
         photos = counted(len(chosen), "photo")
         reporter.say(f"{self.name}: to ONNX, and compared with Keras on {photos}")
         metadata = {
@@ -295,7 +308,7 @@ class _Work:
     def finish(self, parity: Parity, pixels: Path, reporter: Reporter) -> None:
         if self.run.data.validation_photos:
             session = MemberSession(self.file, choose_device("cpu"), usable_cores(), _BATCH)
-            chosen = self.photos.chosen
+            chosen = self.photos.chosen(self.run)
             answers = answers_to_views(self.name, session, pixels, chosen, reporter)
             with written_whole(self.building / f"{self.name}.npz") as temporary:
                 np.savez_compressed(temporary, probabilities=answers)

@@ -20,6 +20,7 @@ from toolkit.inference.manifest import Precision
 from toolkit.machine import package_versions
 from toolkit.processes import in_own_process
 from toolkit.progress import Reporter
+from toolkit.training.run import Run
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
@@ -37,8 +38,8 @@ class Lowered:
     Attributes:
         member: With the variants that were accepted.
         trials: One for each way that was tried.
-        answers: By accepted precision, what it says to all views of the held-out photos: float32
-            of shape (photos, views, classes).
+        answers: By accepted precision, what it says to all views of the photos that judge:
+            float32 of shape (photos, views, classes).
     """
 
     member: Member
@@ -65,6 +66,7 @@ def lower_precisions(wanted: Sequence[str]) -> tuple[str, ...]:
 
 def lower_members(
     members: Sequence[Member],
+    runs: Sequence[Run],
     precisions: Sequence[str],
     photos: Photos,
     building: Path,
@@ -75,7 +77,8 @@ def lower_members(
     Args:
         members: As `export_members` made them, with their held-out photos' answers.
         precisions: From `lower_precisions`.
-        photos: The held-out ones judge; the others calibrate.
+        runs: That they were exported from.
+        photos: Those that a network did not learn judge it; the others calibrate.
         building: Where the members lie, and where the files of variants are written.
 
     Returns:
@@ -83,11 +86,9 @@ def lower_members(
     """
     if not precisions:
         return [Lowered(member, (), {}) for member in members]
-    held_out = set(photos.chosen)
-    training = [number for number in range(len(photos.paths)) if number not in held_out]
-    calibration = [training[index] for index in spread(len(training), CALIBRATION_PHOTOS)]
     return [
-        _lowered(member, precisions, photos, calibration, building, reporter) for member in members
+        _lowered(member, precisions, photos, photos.chosen(run), building, reporter)
+        for member, run in zip(members, runs, strict=True)
     ]
 
 
@@ -95,17 +96,19 @@ def _lowered(
     member: Member,
     precisions: Sequence[str],
     photos: Photos,
-    calibration: list[int],
+    judging: list[int],
     building: Path,
     reporter: Reporter,
 ) -> Lowered:
+    learned = sorted(set(range(len(photos.paths))).difference(judging))
+    calibration = [learned[index] for index in spread(len(learned), CALIBRATION_PHOTOS)]
     stamp = building / f"{member.name}.precision.json"
     told = building / f"{member.name}.precision.npz"
     made_from = sha256_json(
         {
             "sha256": member.sha256,
             "photos": photos.hashes,
-            "held_out": photos.chosen,
+            "held_out": judging,
             "precisions": list(precisions),
             "versions": package_versions(_VERSIONED),
         }
@@ -114,7 +117,7 @@ def _lowered(
     if known is None or known.made_from != made_from:
         stamp.unlink(missing_ok=True)  # It would vouch for files that are being replaced.
         pixels = photos.decoded(member.square, reporter)
-        bench = Bench(member, building, pixels, photos.chosen, calibration, reporter)
+        bench = Bench(member, building, pixels, judging, calibration, reporter)
         trials, accepted = in_own_process(
             try_precisions, bench, precisions, told, environment=_NO_TELEMETRY
         )

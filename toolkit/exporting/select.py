@@ -8,6 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from toolkit.errors import RunError, UsageError, argument, nearest
+from toolkit.exporting.bags import (
+    FOLD_POLICIES,
+    FoldPolicy,
+    bag_name,
+    best_fold,
+    has_bags,
+    whole_bags,
+)
+from toolkit.metrics import METRICS, Metric
 from toolkit.progress import SILENT, Reporter
 from toolkit.training.registry import BACKBONES
 from toolkit.training.run import Run, finished_runs, load_run
@@ -20,6 +29,8 @@ def choose_runs(
     *,
     set_name: str | None = None,
     name: str | None = None,
+    fold_policy: FoldPolicy = "all",
+    metric: Metric = METRICS["log-loss"],
     reporter: Reporter = SILENT,
 ) -> list[Run]:
     """Choose the runs of a bundle.
@@ -28,14 +39,18 @@ def choose_runs(
         runs: The folder of run folders, or the runs themselves: loaded, or their folders.
         set_name: Recipe set; None takes that of the run finished last.
         name: The runs trained with this `name`; None takes those with held-out photos.
+        fold_policy: Of runs that were trained in folds: `all` folds, or the `best` fold alone.
+        metric: What the best fold is chosen by.
         reporter: Where it is told which earlier runs are left out.
 
     Returns:
-        The latest run of each backbone of the set, in the order of the registry; or the given ones.
+        The latest run of each backbone of the set, in the order of the registry, or all folds of
+        the latest; or the given ones.
 
     Raises:
-        UsageError: A folder is given twice.
-        ToolkitError: There is none, or they were trained on different data or splits.
+        UsageError: A folder is given twice, or a best fold is wanted where there are no folds.
+        ToolkitError: There is none, a fold is missing, or they were trained on different data,
+            splits or folds.
     """
     if not isinstance(runs, str | Path):
         if not runs:
@@ -54,16 +69,56 @@ def choose_runs(
         of_set = [run for run in found if run.recipe.set == last_set]
         latest = {run.recipe.backbone: run for run in of_set}
         # Runs that are trained at the same time finish in any order.
-        chosen = [latest[backbone] for backbone in BACKBONES if backbone in latest]
-        _refuse_unnamed_folds(chosen, name)
+        chosen = [
+            run
+            for backbone in BACKBONES
+            if backbone in latest
+            for run in _with_its_folds(latest[backbone], of_set, name)
+        ]
         for run in of_set:
-            if run is not latest[run.recipe.backbone]:
+            if run not in chosen:
                 reporter.say(
                     f"left out: {run.folder}, because a later run has the same backbone (name all "
                     "that are to vote with `runs=[DIR, DIR]`)"
                 )
-    _refuse_other_splits(chosen)
-    return chosen
+    return _of_folds(
+        chosen,
+        fold_policy,
+        metric,
+        may_be_one=name is not None or not isinstance(runs, str | Path),
+        reporter=reporter,
+    )
+
+
+def _with_its_folds(latest: Run, runs: Sequence[Run], name: str | None) -> list[Run]:
+    """Return the runs of the same bag; the run alone where it is no fold or named for itself."""
+    if latest.data.fold is None or (name is not None and _name(latest) == name):
+        return [latest]
+    return [run for run in runs if run.data.fold is not None and bag_name(run) == bag_name(latest)]
+
+
+def _of_folds(
+    runs: list[Run],
+    policy: FoldPolicy,
+    metric: Metric,
+    *,
+    may_be_one: bool,
+    reporter: Reporter,
+) -> list[Run]:
+    """Apply the policy on folds; refuse runs that cannot be members of one bundle."""
+    if policy not in FOLD_POLICIES:
+        raise UsageError.of("fold_policy", policy, f"Expected {' or '.join(FOLD_POLICIES)}.")
+    if not any(run.data.fold for run in runs):
+        if policy == "best":
+            raise UsageError.of("fold_policy", policy, "Expected with runs trained in folds.")
+        _refuse_other_splits(runs)
+        return runs
+    all_of_folds = all(run.data.fold for run in runs)
+    if policy == "all" and may_be_one and all_of_folds and not has_bags(runs):
+        _refuse_other_splits(runs)
+        return runs
+    whole = whole_bags(runs)
+    return best_fold(whole, metric, reporter) if policy == "best" else whole
 
 
 def member_names(runs: Sequence[Run]) -> list[str]:
@@ -98,18 +153,6 @@ def _given(folder: Path) -> Run:
     return load_run(folder if folder.name.strip(".") else folder.resolve())
 
 
-def _refuse_unnamed_folds(runs: Sequence[Run], name: str | None) -> None:
-    """Refuse to take one fold of several for the whole, which would happen in silence."""
-    for run in runs:
-        if run.data.fold and name is None:
-            raise RunError(
-                f"{run.folder}: holds one of {run.data.fold.count} folds, and a bundle has one "
-                f"network a backbone. Choose a fold with `name='{_name(run)}'`, or runs with "
-                "`runs=[DIR, DIR]`.",
-                path=run.folder,
-            )
-
-
 def _name(run: Run) -> str:
     """Return the name that a run was trained with; empty without one."""
     return run.folder.name.removeprefix(run.recipe.backbone).removeprefix("-")
@@ -119,7 +162,7 @@ def _is_wanted(run: Run, set_name: str | None, name: str | None) -> bool:
     if set_name and run.recipe.set != set_name:
         return False
     if name:
-        return run.folder.name == f"{run.recipe.backbone}-{name}"
+        return name in (_name(run), run.name)
     return run.data.validation_photos > 0
 
 

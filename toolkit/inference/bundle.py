@@ -29,6 +29,7 @@ from toolkit.files import (
 from toolkit.inference.calls import ModelKey
 from toolkit.inference.manifest import (
     MANIFEST,
+    OUTSIDE,
     VALIDATION,
     Alternative,
     BestSingle,
@@ -39,12 +40,14 @@ from toolkit.inference.manifest import (
     QuantizationTrial,
     TrainedOn,
     Variant,
+    Voter,
     VotingTable,
 )
 from toolkit.inference.views import VIEWS
 
 __all__ = [
     "MANIFEST",
+    "OUTSIDE",
     "VALIDATION",
     "Alternative",
     "BestSingle",
@@ -56,13 +59,16 @@ __all__ = [
     "QuantizationTrial",
     "TrainedOn",
     "Variant",
+    "Voter",
     "VotingTable",
     "load_bundle",
+    "load_outside",
+    "load_search_photos",
     "load_validation",
     "save_bundle",
 ]
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 INPUT, OUTPUT = "images", "probabilities"
 
 LARGEST_FILE = 2 * 2**30
@@ -111,6 +117,8 @@ class Bundle(Manifest):
         expected = {file: sha for member in self.members for file, sha in member.files.items()}
         if self.validation_sha256:
             expected[VALIDATION] = self.validation_sha256
+        if self.outside_sha256:
+            expected[OUTSIDE] = self.outside_sha256
         for path in sorted(self.folder.iterdir()):
             # Hidden files, such as macOS leaves in every folder, are nobody's members.
             if path.name not in (*expected, MANIFEST) and not path.name.startswith("."):
@@ -161,13 +169,16 @@ def load_bundle(folder: Path) -> Bundle:
 
 @dataclass(frozen=True)
 class BundleValidation:
-    """What every member says to every view of the held-out photos.
+    """What every voter says to every view of the held-out photos.
+
+    A bag is represented, for each photo, by its one network that did not learn the photo. Of photos
+    outside all folds it holds what each member says.
 
     Attributes:
         ids: Shape (photos,).
         labels: Shape (photos,), class indices.
         groups: Shape (photos,); near-duplicates share a number.
-        probabilities: Shape (members, photos, views, classes), float32.
+        probabilities: Shape (voters or members, photos, views, classes), float32.
         variants: By member and precision, shape (photos, views, classes), float32.
     """
 
@@ -178,7 +189,7 @@ class BundleValidation:
     variants: Mapping[ModelKey, NDArray[np.float32]] = field(default_factory=dict)
 
     def averaged(self, views: int) -> NDArray[np.float64]:
-        """Return each member's mean over the first views, shape (members, photos, classes)."""
+        """Return each one's mean over the first views, shape (voters, photos, classes)."""
         mean: NDArray[np.float64] = self.probabilities[:, :, :views].mean(axis=2, dtype=np.float64)
         return mean
 
@@ -196,18 +207,61 @@ class BundleValidation:
 
 
 def load_validation(bundle: Bundle) -> BundleValidation:
-    """Read the held-out photos' probabilities.
+    """Read what the voters say of the held-out photos.
 
     Raises:
         ToolkitError: The bundle has none, or they were changed.
     """
     if not bundle.validation_sha256:
         raise BundleError(f"{bundle.folder}: its members trained on all photos: no validation.")
-    path = bundle.folder / VALIDATION
-    _check_file(path, bundle.validation_sha256)
+    # Networks of a bag differ in the precisions that they have, and in the photos they held out.
+    variants = [] if bundle.has_bags else bundle.members
+    count = len(bundle.voters)
+    return _load_answers(bundle, VALIDATION, bundle.validation_sha256, count, variants)
+
+
+def load_outside(bundle: Bundle) -> BundleValidation | None:
+    """Read what the members say of the photos outside all folds; None where there are none.
+
+    Raises:
+        ToolkitError: They were changed.
+    """
+    if not bundle.outside_sha256:
+        return None
+    members = bundle.members
+    return _load_answers(bundle, OUTSIDE, bundle.outside_sha256, len(members), members)
+
+
+def load_search_photos(bundle: Bundle) -> BundleValidation:
+    """Read what all members say of photos that none of them learned.
+
+    Raises:
+        ToolkitError: There are no such photos, or they were changed.
+    """
+    if not bundle.has_bags:
+        return load_validation(bundle)
+    outside = load_outside(bundle)
+    if outside is None:
+        raise BundleError(
+            f"{bundle.folder}: each photo was learned by networks of some folds, so none is left "
+            "to search a plan on. Leave `tolerance` out: all labels are then the full ensemble's; "
+            "or train again with `holdout=0.2` beside `folds`.",
+            path=bundle.folder,
+        )
+    return outside
+
+
+def _load_answers(
+    bundle: Bundle, file: str, sha256: str, count: int, with_variants: Sequence[Member]
+) -> BundleValidation:
+    path = bundle.folder / file
+    _check_file(path, sha256)
     named = read_arrays(path, _EXPORT_AGAIN, _VALIDATION_KEYS, BundleError)
     variants = {key: named.pop(key) for key in list(named) if "/" in key}
-    if wrong := _wrong_validation(bundle, named, variants):
+    expected = {
+        f"{member.name}/{each.precision}" for member in with_variants for each in member.variants
+    }
+    if wrong := _wrong_answers(len(bundle.classes), count, named, variants, expected):
         raise BundleError(f"{path}: {wrong}. {_EXPORT_AGAIN}", path=path)
     by_key = {ModelKey(*key.split("/")): array for key, array in variants.items()}
     return BundleValidation(**named, variants=by_key)
@@ -216,22 +270,22 @@ def load_validation(bundle: Bundle) -> BundleValidation:
 _VALIDATION_KEYS = ("ids", "labels", "groups", "probabilities")
 
 
-def _wrong_validation(
-    bundle: Bundle, named: Mapping[str, NDArray[Any]], variants: Mapping[str, NDArray[Any]]
+def _wrong_answers(
+    classes: int,
+    count: int,
+    named: Mapping[str, NDArray[Any]],
+    variants: Mapping[str, NDArray[Any]],
+    expected: set[str],
 ) -> str:
-    """Return what is wrong with the arrays of a validation file; empty where nothing is."""
+    """Return what is wrong with the arrays of a file of answers; empty where nothing is."""
     if unknown := set(named) - set(_VALIDATION_KEYS):
         return f"{min(unknown)}: unknown array"
-    classes = len(bundle.classes)
     ids, labels, groups, probabilities = (named[key] for key in _VALIDATION_KEYS)
     if wrong := check_predictions(ids, labels, groups, classes):
         return wrong
     shape = len(ids), len(VIEWS), classes
-    if wrong := check_probabilities(probabilities, (len(bundle.members), *shape)):
+    if wrong := check_probabilities(probabilities, (count, *shape)):
         return f"probabilities: {wrong}"
-    expected = {
-        f"{member.name}/{each.precision}" for member in bundle.members for each in member.variants
-    }
     if odd := expected.symmetric_difference(variants):
         return f"{min(odd)}: {'the array is missing' if min(odd) in expected else 'unknown array'}"
     for key, array in variants.items():

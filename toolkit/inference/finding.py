@@ -7,7 +7,7 @@ from pathlib import Path
 
 from toolkit.errors import ToolkitError, UsageError, argument
 from toolkit.files import cache_folder, sha256_json
-from toolkit.inference.bundle import load_validation
+from toolkit.inference.bundle import load_search_photos
 from toolkit.inference.calls import Costs
 from toolkit.inference.certificate import Certify, mean_ms, sample_size
 from toolkit.inference.costs import (
@@ -144,7 +144,7 @@ def find_plan(
         ToolkitError: The bundle has no held-out photos, or too few.
     """
     bundle = ensemble.bundle
-    validation = load_validation(bundle)
+    validation = load_search_photos(bundle)
     keys = keys_of(bundle, ensemble.member_names)
     costs = measure_costs(ensemble.sessions, keys, fresh=fresh, reporter=reporter)
     for key, reason in costs.skipped.items():

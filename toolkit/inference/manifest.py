@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -17,6 +18,14 @@ from toolkit.metrics import METRICS, Score
 
 MANIFEST = "bundle.json"
 VALIDATION = "validation.npz"
+OUTSIDE = "outside.npz"
+
+OUT_OF_FOLD = (
+    "Out of fold, each photo is answered by the one network of a bag that did not learn it; the "
+    "bag itself, the mean of its networks, is usually better, and less confident than the "
+    "temperature expects, which these figures do not measure."
+)
+"""What figures of bags on held-out photos do not tell."""
 
 SHARES_TOLERANCE = 1e-6
 """By how much weights and priors may miss a sum of 1."""
@@ -127,6 +136,8 @@ class Member:
         variants: Lower precisions that were accepted, at most one a precision.
         resize: How a photo becomes its input; see `toolkit.data.pixels.Square`.
         store_size: Side in pixels of what its augmentor gets; None takes `image_size`.
+        bag: The bag whose vote it is a part of; empty where it votes alone.
+        fold: Which fold it held out, from 0; None where it was not trained in folds.
     """
 
     name: BareName
@@ -143,9 +154,13 @@ class Member:
     variants: tuple[Variant, ...] = ()
     resize: Resize = "stretch"
     store_size: Side | None = None
+    bag: BareName | Literal[""] = ""
+    fold: Count | None = None
 
     @pydantic.model_validator(mode="after")
     def _fits_together(self) -> Member:
+        if self.bag and self.fold is None:
+            raise ValueError("fold: Expected the number of a fold, as it is part of a bag")
         if not self.file.endswith(".onnx"):
             raise ValueError(f"file: Expected an .onnx file, received '{self.file}'")
         _each_once("variants", [each.precision for each in self.variants])
@@ -276,15 +291,41 @@ class VotingTable:
                 raise ValueError(f"{key}: Expected accuracy and log_loss, received none")
 
 
+@dataclass(frozen=True)
+class Voter:
+    """What has one vote: a member, or a bag of networks of which each held out another fold.
+
+    Attributes:
+        name: Of the member or the bag.
+        members: Indices of its networks, whose mean is its answer.
+    """
+
+    name: str
+    members: tuple[int, ...]
+
+
+def voters_of(bags: Sequence[tuple[str, str]]) -> tuple[Voter, ...]:
+    """Return what votes, in the order of their first networks.
+
+    Args:
+        bags: Of each network its name and the name of its bag, which is empty where it has none.
+    """
+    found: dict[str, list[int]] = {}
+    for index, (name, bag) in enumerate(bags):
+        found.setdefault(bag or name, []).append(index)
+    return tuple(Voter(name, tuple(members)) for name, members in found.items())
+
+
 @artifact
 class TrainedOn:
-    """The photos that the members saw, all the same.
+    """The photos that the members saw: all the same, or those of the folds together.
 
     Attributes:
         fingerprint: Hash of class order, ids and labels.
         split_seed: Seed of the validation split.
-        validation_fraction: Share held out; 0 where they trained on all photos.
-        held_out: Hash of the held-out photos' ids.
+        validation_fraction: Share that a member held out, in the mean of them; 0 where they trained
+            on all photos.
+        held_out: Hash of the held-out photos' ids; of folds, of each photo's fold.
         reading: How the data folder was read, as `toolkit.data.reading.Reading.recorded` says.
         trained_on: The first digits of the hash of each photo that they trained on, joined.
     """
@@ -314,6 +355,9 @@ class Manifest:
         requested_voting: What was requested at export; `auto` leaves the choice to the figures.
         validation_sha256: Of `validation.npz`; empty where the members trained on all photos.
         precisions: What was tried for lower precisions.
+        outside_sha256: Of `outside.npz`; empty where no photos are outside the folds of bags.
+        fold_policy: "all" folds of each backbone as a bag, "best" fold of all backbones, or empty
+            where nothing was chosen among folds.
     """
 
     created: Annotated[str, Field(max_length=40)]
@@ -328,6 +372,22 @@ class Manifest:
     requested_voting: str
     validation_sha256: Sha256 | Literal[""] = ""
     precisions: tuple[QuantizationTrial, ...] = ()
+    outside_sha256: Sha256 | Literal[""] = ""
+    fold_policy: Literal["", "all", "best"] = ""
+
+    @property
+    def has_bags(self) -> bool:
+        """Whether networks of several folds vote together."""
+        return any(member.bag for member in self.members)
+
+    @property
+    def voters(self) -> tuple[Voter, ...]:
+        """What has a vote: the bags, or the members where there are none."""
+        return voters_of([(member.name, member.bag) for member in self.members])
+
+    def by_voter(self, weights: Sequence[float]) -> tuple[float, ...]:
+        """Return the weights of voters, given one a member."""
+        return tuple(sum(weights[index] for index in voter.members) for voter in self.voters)
 
     @pydantic.model_validator(mode="after")
     def _fits_together(self) -> Manifest:
@@ -342,6 +402,11 @@ class Manifest:
         _check_sum("class_prior", self.class_prior)
         _each_once("members", [member.name for member in self.members])
         _each_once("members", [member.file for member in self.members])
+        _each_once("members", [f"{each.bag} {each.fold}" for each in self.members if each.bag])
+        if self.has_bags and not self.validation_sha256:
+            raise ValueError("validation_sha256: Expected a hash, as bags hold photos out")
+        if self.outside_sha256 and not self.has_bags:
+            raise ValueError("outside_sha256: Expected none, as no members form a bag")
         self._check_voting()
         return self
 

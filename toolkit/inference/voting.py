@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from toolkit.errors import UsageError, argument, nearest, suggestion
 
 if TYPE_CHECKING:
-    from toolkit.inference.bundle import Bundle
+    from toolkit.inference.bundle import Bundle, Voter
     from toolkit.inference.calls import ModelCall, Weights
 
 SMALLEST = 1e-9
@@ -43,7 +43,7 @@ def choose_voting(bundle: Bundle, views: int, wanted: str) -> Voting:
         bundle: Its manifest holds the alternatives for each number of views.
         views: Number of views a photo.
         wanted: `auto` for what the export chose, the name of an alternative, or
-            `NAME=W,NAME=W,...` (members not named get 0).
+            `NAME=W,NAME=W,...` of members or bags (members not named get 0).
 
     Returns:
         The weights.
@@ -53,8 +53,7 @@ def choose_voting(bundle: Bundle, views: int, wanted: str) -> Voting:
     """
     alternatives = bundle.voting[views].alternatives
     if "=" in wanted:
-        names = [member.name for member in bundle.members]
-        return Voting("custom", parse_weights(wanted, names))
+        return Voting("custom", _custom(bundle, wanted))
     name = bundle.voting[views].choice if wanted == "auto" else wanted
     if name not in alternatives:
         raise UsageError(
@@ -75,6 +74,25 @@ def voting_on_random_views(bundle: Bundle, views: int, wanted: str) -> Voting:
         return choose_voting(bundle, views, wanted)
     members = len(bundle.members)
     return Voting("uniform, as the others are for fixed views", (1 / members,) * members)
+
+
+def _custom(bundle: Bundle, wanted: str) -> tuple[float, ...]:
+    """Return one weight a member; that of a bag is shared by its networks."""
+    members = [member.name for member in bundle.members]
+    if not bundle.has_bags:
+        return parse_weights(wanted, members)
+    bags = bundle.voters
+    given = parse_weights(wanted, [*members, *(bag.name for bag in bags)])
+    own, of_bags = given[: len(members)], given[len(members) :]
+    return tuple(map(sum, zip(own, share_out(of_bags, bags), strict=True)))
+
+
+def share_out(weights: Sequence[float], voters: Sequence[Voter]) -> tuple[float, ...]:
+    """Return one weight a network, given one a voter: those of a bag vote alike."""
+    shared: dict[int, float] = {}
+    for weight, voter in zip(weights, voters, strict=True):
+        shared |= dict.fromkeys(voter.members, weight / len(voter.members))
+    return tuple(shared[index] for index in sorted(shared))
 
 
 def parse_weights(text: str, members: Sequence[str]) -> tuple[float, ...]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from toolkit.bootstrap import Estimate, difference, estimate
 from toolkit.errors import ToolkitError, UsageError, argument, suggestion
+from toolkit.inference.manifest import OUT_OF_FOLD
 from toolkit.intervals import Difference, Interval, Paired, mean_difference, mean_interval, paired
 from toolkit.metrics import METRICS, Answers, Metric, find_metric, undefined
 from toolkit.progress import SILENT, Reporter
@@ -399,6 +400,9 @@ def _notes(groups: Sequence[_Group], reference: _Group) -> list[str]:
             f"Held out other photos than {name}, so their figures are of other photos too and are "
             f"not compared with it: {', '.join(others)}."
         )
+    bags = [each for each, (first, *_) in groups if first.out_of_fold]
+    if bags:
+        notes.append(f"Out-of-fold figures: {', '.join(bags)}. {OUT_OF_FOLD}")
     unscored = [each for each, (first, *_) in groups if first.held_out is None]
     if unscored:
         notes.append(

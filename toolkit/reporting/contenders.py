@@ -105,6 +105,7 @@ class Contender:
         recipe: Runs of one recipe that differ by name or seed only have the same; empty for others.
         held_out: Its answers; None where no photo was held out.
         cost: What it cost and costs.
+        out_of_fold: Whether single networks of a bag gave its answers.
     """
 
     name: str
@@ -114,6 +115,7 @@ class Contender:
     recipe: str
     held_out: HeldOut | None
     cost: Cost
+    out_of_fold: bool = False
 
 
 def find_contenders(paths: Sequence[Path], reporter: Reporter = SILENT) -> list[Path]:
@@ -278,9 +280,10 @@ def _answers(serving: Serving, wanted: str) -> tuple[BundleValidation, Probabili
     if "=" in wanted or alternative is None or alternative.accuracy is None:
         # Nothing was found on these photos, so nothing has to be found without them.
         seen = list(validation.probabilities[:, :, :views])
-        return validation, vote(seen, chosen.weights, chosen.temperature)
+        weights = bundle.by_voter(chosen.weights)
+        return validation, vote(seen, weights, chosen.temperature)
     mean = validation.averaged(views)
-    custom = chosen.weights if chosen.name == "custom" else None
+    custom = bundle.by_voter(chosen.weights) if chosen.name == "custom" else None
     metric = METRICS[bundle.voting[views].metric]
     fitted = cross_fitting(chosen.name, mean, validation.labels, validation.groups, custom, metric)
     return validation, fitted.judge(mean)
@@ -301,7 +304,8 @@ def _ensemble(
     said = None if answers is None else _held_out(bundle, *answers)
     cost = _made_of(bundle, serving.voters, trained)
     cost = replace(cost, inference_ms=serving.ms(serving.voters, serving.views))
-    return Contender(str(bundle.folder), "bundle", bundle.folder, serving.views, "", said, cost)
+    name, bags = str(bundle.folder), bundle.has_bags
+    return Contender(name, "bundle", bundle.folder, serving.views, "", said, cost, bags)
 
 
 def _members(
@@ -310,16 +314,18 @@ def _members(
     trained: Mapping[str, Contender],
 ) -> list[Contender]:
     bundle, views = serving.bundle, serving.views
-    each: Sequence[HeldOut | None] = [None] * len(bundle.members)
+    each: Sequence[HeldOut | None] = [None] * len(bundle.voters)
     if answers is not None:
         validation = answers[0]
         each = [_held_out(bundle, validation, alone) for alone in validation.averaged(views)]
     found = []
-    for member, said in zip(bundle.members, each, strict=True):
-        cost = _made_of(bundle, [member.name], trained)
-        cost = replace(cost, inference_ms=serving.ms([member.name], views))
-        name = f"{bundle.folder}: {member.name}"
-        found.append(Contender(name, "member", bundle.folder, views, "", said, cost))
+    for voter, said in zip(bundle.voters, each, strict=True):
+        names = [bundle.members[index].name for index in voter.members]
+        cost = _made_of(bundle, names, trained)
+        cost = replace(cost, inference_ms=serving.ms(names, views))
+        name = f"{bundle.folder}: {voter.name}"
+        bags = bundle.has_bags
+        found.append(Contender(name, "member", bundle.folder, views, "", said, cost, bags))
     return found
 
 

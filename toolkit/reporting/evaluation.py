@@ -21,10 +21,11 @@ from toolkit.data.survey import report_notes
 from toolkit.errors import DataError, ToolkitError, UsageError, listing
 from toolkit.files import sha256_file
 from toolkit.inference.bundle import MANIFEST as BUNDLE_MANIFEST
-from toolkit.inference.bundle import load_bundle, load_validation
+from toolkit.inference.bundle import Bundle, load_bundle, load_outside, load_validation
 from toolkit.inference.ensemble import Ensemble
+from toolkit.inference.manifest import OUT_OF_FOLD
 from toolkit.inference.unread import broken_photos
-from toolkit.inference.voting import choose_voting, vote
+from toolkit.inference.voting import Voting, choose_voting, vote
 from toolkit.intervals import Labels
 from toolkit.metrics import (
     Answers,
@@ -260,7 +261,6 @@ def _evaluate_bundle(
 ) -> Evaluation:
     bundle = load_bundle(folder)
     views = settings["tta"]
-    names = [member.name for member in bundle.members]
     if labelled.given:
         dataset = labelled.load(bundle.classes, bundle.data.reading)
         labels = _labels(dataset)
@@ -270,23 +270,14 @@ def _evaluate_bundle(
         for line in ensemble.details:
             reporter.detail(line)
         by_member, mixed = _predicted(ensemble, dataset, reporter)
+        if bundle.has_bags:
+            by_member = _by_voter(bundle, ensemble.voting, by_member)
         where = _described(dataset, bundle.data.trained_on)
     else:
         bundle.check_files()
-        validation = load_validation(bundle)
-        labels = validation.labels
         voting = choose_voting(bundle, views, settings["voting"])
-        averaged = validation.averaged(views)
-        by_member = {
-            name: averaged[index] for index, name in enumerate(names) if voting.weights[index]
-        }
-        seen = list(validation.probabilities[:, :, :views])
-        mixed = vote(seen, voting.weights, voting.temperature)
-        where = (
-            f"{counted(len(labels), 'photo')} held out from training, by what the members said of "
-            "them at export (the weights were found on them: 'toolkit compare' gives cross-fitted "
-            "figures)"
-        )
+        kept = _kept(bundle, voting, views)
+        labels, by_member, mixed, where = kept.labels, kept.by_voter, kept.mixed, kept.photos
     scored = {**by_member, f"ensemble of {len(by_member)}": mixed}
     answers = {name: _answers(each, labels, bundle.classes) for name, each in scored.items()}
     subject = f"{folder}, {counted(views, 'view')}"
@@ -302,6 +293,61 @@ def _evaluate_bundle(
         views=views,
     )
     return replace(found, gain=gain)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What a bundle said of photos at export.
+
+    Attributes:
+        labels: Shape (photos,), true class indices.
+        by_voter: By name of what has a vote, shape (photos, classes).
+        mixed: The ensemble's, of that shape.
+        photos: Which photos they are, and what their figures do not tell.
+    """
+
+    labels: Labels
+    by_voter: dict[str, NDArray[np.floating]]
+    mixed: NDArray[np.float64]
+    photos: str
+
+
+def _kept(bundle: Bundle, voting: Voting, views: int) -> _Kept:
+    outside = load_outside(bundle)
+    if outside is not None:
+        said, weights = outside, voting.weights
+        names = [member.name for member in bundle.members]
+        where = "outside all folds, by what the networks said of them at export"
+    else:
+        said, weights = load_validation(bundle), bundle.by_voter(voting.weights)
+        names = [voter.name for voter in bundle.voters]
+        where = (
+            "held out from training, by what the members said of them at export (the weights were "
+            "found on them: 'toolkit compare' gives cross-fitted figures)"
+        )
+        where += f". {OUT_OF_FOLD}" if bundle.has_bags else ""
+    named = zip(names, said.averaged(views), weights, strict=True)
+    each = {name: probabilities for name, probabilities, weight in named if weight}
+    if outside is not None:
+        each = _by_voter(bundle, voting, each)
+    mixed = vote(list(said.probabilities[:, :, :views]), weights, voting.temperature)
+    return _Kept(said.labels, each, mixed, f"{counted(len(said.labels), 'photo')} {where}")
+
+
+def _by_voter(
+    bundle: Bundle, voting: Voting, by_member: Mapping[str, NDArray[np.floating]]
+) -> dict[str, NDArray[np.floating]]:
+    """Return the mean of each bag's networks by their weights, given those that have a vote."""
+    names = [member.name for member in bundle.members]
+    return {
+        voter.name: np.average(
+            [by_member[names[index]] for index in voter.members if voting.weights[index]],
+            axis=0,
+            weights=[voting.weights[index] for index in voter.members if voting.weights[index]],
+        )
+        for voter in bundle.voters
+        if any(voting.weights[index] for index in voter.members)
+    }
 
 
 def _predicted(

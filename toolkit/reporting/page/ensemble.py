@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from toolkit.exporting.weights import BEST_ALONE, CrossFitted, can_cross_fit, cross_fitting
 from toolkit.inference.bundle import Bundle, BundleValidation
+from toolkit.inference.manifest import OUT_OF_FOLD
 from toolkit.inference.voting import Voting
 from toolkit.intervals import Labels, Paired, agreement, paired
 from toolkit.metrics import (
@@ -116,6 +117,8 @@ class EnsembleSection:
         reliability: Before and after the temperature.
         errors: Calibration error before and after it.
         mistakes: Of the ensemble.
+        networks: How many networks the members are.
+        note: What the figures do not tell; empty where nothing.
     """
 
     photos: int
@@ -133,6 +136,8 @@ class EnsembleSection:
     reliability: Chart
     errors: tuple[float, float]
     mistakes: Mistakes
+    networks: int
+    note: str
 
     @property
     def as_submitted(self) -> bool:
@@ -163,8 +168,9 @@ def judge(
     each = validation.averaged(views)
     table = bundle.voting[views]
     metric = METRICS[table.metric]
-    weights = submitted.weights if submitted else table.alternatives[table.choice].weights
-    known = [name for name, one in table.alternatives.items() if one.weights == weights]
+    of_members = submitted.weights if submitted else table.alternatives[table.choice].weights
+    known = [name for name, one in table.alternatives.items() if one.weights == of_members]
+    weights = bundle.by_voter(of_members)
     if submitted and not known:
         voting, one_fold = AS_SUBMITTED, np.zeros(len(validation.labels), dtype=np.int64)
         fitted = CrossFitted(one_fold, (np.array(weights),), (submitted.temperature,))
@@ -175,7 +181,7 @@ def judge(
         voting=voting,
         metric=metric,
         views=views,
-        members=tuple(member.name for member in bundle.members),
+        members=tuple(voter.name for voter in bundle.voters),
         labels=validation.labels,
         each=each,
         fitted=fitted,
@@ -205,10 +211,10 @@ def ensemble_section(
         if name == judged.voting:
             answers = judged.final
         else:
-            custom = alternatives[name].weights
+            custom = bundle.by_voter(alternatives[name].weights)
             answers = cross_fitting(name, each, labels, groups, custom, judged.metric).judge(each)
         voters.append(voter(name, "voting", answers))
-    weights = {name: one.weights for name, one in alternatives.items()}
+    weights = {name: bundle.by_voter(one.weights) for name, one in alternatives.items()}
     temperatures = {name: one.temperature for name, one in alternatives.items()}
     if judged.voting == AS_SUBMITTED:
         weights[judged.voting] = tuple(judged.fitted.weights[0].tolist())
@@ -235,6 +241,8 @@ def ensemble_section(
         ),
         errors=errors,
         mistakes=mistakes(judged.final.argmax(axis=1), labels, classes),
+        networks=len(bundle.members),
+        note=OUT_OF_FOLD if bundle.has_bags else "",
     )
 
 
