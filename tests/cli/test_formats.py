@@ -521,6 +521,38 @@ class TestReadingBack:
         losses = [math.log(2), math.log(4), math.log(4)]
         assert told["scores"]["s.csv"]["log_loss"] == pytest.approx(np.mean(losses))
 
+    @pytest.mark.parametrize(
+        ("truth", "answers", "said"),
+        [
+            (("p7", "p3"), ("p3.jpg", "p7.jpg"), "ids matched: 2 with a suffix added"),
+            (("p7.jpg", "p3.jpg"), ("p3", "p7"), "ids matched: 2 with a suffix added"),
+            (("test/P7.JPG", "p3.jpg"), ("p3.jpg", "p7.jpg"), "1 as named, 1 by the end of"),
+        ],
+    )
+    def test_ids_and_whole_numbers_may_be_written_in_other_ways(
+        self, toolkit, here: Path, truth: tuple, answers: tuple, said: str
+    ) -> None:
+        write(here / "truth.csv", [["id", "label"], [truth[0], "1.0"], [truth[1], "2.0"]])
+        write(here / "s.csv", [["id", "label"], [answers[0], "2"], [answers[1], "2"]])
+        told = toolkit("evaluate", "s.csv", "--labels", "truth.csv", "--json")
+        assert told.code == 0, told.err
+        assert told.json["scores"]["s.csv"]["accuracy"] == 0.5
+        assert said in told.json["photos"]
+        write(here / "o.csv", [["id", "label"], [truth[0], "1.0"], [truth[1], "2.0"]])
+        told = toolkit("evaluate", "s.csv", "--against", "o.csv", "--labels", "truth.csv")
+        assert told.code == 0, told.err
+        told = toolkit("evaluate", "s.csv", "--against", "o.csv", "--json")
+        assert told.code == 0, told.err
+        assert told.json["agreement"]["differing"] == 1
+        assert "ids matched" in told.json["photos"]
+
+    def test_a_grade_with_a_decimal_stays_as_it_is(self, toolkit, here: Path) -> None:
+        write(here / "truth.csv", [["id", "label"], ["a", "1.0"], ["b", "1.5"]])
+        write(here / "s.csv", [["id", "label"], ["a", "1.0"], ["b", "1.0"]])
+        told = toolkit("evaluate", "s.csv", "--labels", "truth.csv", "--json")
+        assert told.code == 0, told.err
+        assert told.json["scores"]["s.csv"]["accuracy"] == 0.5
+
     def test_two_formats_are_compared_by_the_same_metric(self, toolkit, here: Path) -> None:
         self.write(here, [["id", "cat", "dog", "cow"], *([i, "0.5", "0.3", "0.2"] for i in "abc")])
         write(

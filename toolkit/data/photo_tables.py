@@ -19,9 +19,10 @@ from toolkit.data.labels import (
     letters,
 )
 from toolkit.data.layout import Role, class_folders
+from toolkit.data.names import CLASS_FOLDER, EXACT, SPELLING, SUFFIX
 from toolkit.data.other_formats import unread_formats
 from toolkit.data.reading import WARN_SHARE, Found, Reading
-from toolkit.data.resolver import CLASS_FOLDER, EXACT, SPELLING, SUFFIX, Resolution
+from toolkit.data.resolver import Resolution
 from toolkit.data.source import Source
 from toolkit.data.tables import TEXT_SUFFIXES, Table, read_table, stem
 from toolkit.data.tree import contents
