@@ -74,7 +74,8 @@ def options_of(command: click.Command) -> list[click.Option]:
 
 def _command(name: str) -> Iterator[str]:
     command = command_named(name)
-    pieces = command.collect_usage_pieces(click.Context(command, info_name=name))
+    group = click.Context(cli, **cli.context_settings)
+    pieces = command.collect_usage_pieces(click.Context(command, parent=group, info_name=name))
     yield f"## toolkit {name}"
     yield ""
     yield f"    toolkit {name} {' '.join(pieces)}"

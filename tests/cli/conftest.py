@@ -105,7 +105,7 @@ def home(here: Path, tiny_bundle: Any, draw_photo: Callable[..., Image.Image]) -
     (here / "data" / "test_upload").mkdir()
     for seed, id in enumerate(TEST_IDS):
         draw_photo(seed, (100, 75)).save(here / "data" / "test_upload" / id)
-    sample = [("Id", "Category"), *((id, "0") for id in TEST_IDS)]
+    sample = [("Id", "Category"), *((id, CLASSES[0]) for id in TEST_IDS)]
     write_csv(here / "data" / "sample-submission.csv", sample)
     return here
 

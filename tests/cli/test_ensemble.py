@@ -312,7 +312,7 @@ class TestInterrupted:
         rows = ["Id,Category"]
         for number in range(MANY):
             draw_photo(number, (40, 30)).save(home / "data" / "test_upload" / f"n{number}.png")
-            rows.append(f"n{number}.png,0")
+            rows.append(f"n{number}.png,2")
         sample = home / "data" / "sample-submission.csv"
         sample.write_text("\n".join(rows), encoding="utf-8")
         return home

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from time import monotonic, sleep
 
+import click
 import pytest
 from PIL import Image
 
-from toolkit.cli.main import COMMANDS, GO_ON
+from toolkit.cli.main import COMMANDS, GO_ON, cli
 from toolkit.inference.journal import ROWS
 
 STARTED = "from toolkit.cli.main import main; main()"
@@ -51,7 +52,7 @@ def test_an_interrupted_ensemble_says_how_to_go_on_and_does(
     rows = ["Id,Category"]
     for each in range(200):
         draw_photo(each, (40, 30)).save(home / "data" / "test_upload" / f"n{each}.png")
-        rows.append(f"n{each}.png,0")
+        rows.append(f"n{each}.png,2")
     (home / "data" / "sample-submission.csv").write_text("\n".join(rows), encoding="utf-8")
     command = ("ensemble", "--tta", "8", "--batch", "1", "--device", "cpu", "--quiet")
     written = home / ".submission.csv.partial" / ROWS
@@ -94,12 +95,11 @@ def test_a_drawing_that_was_interrupted_leaves_nothing(here: Path) -> None:
 def test_what_is_said_fits_the_command(
     toolkit, monkeypatch: pytest.MonkeyPatch, command: str, way: str
 ) -> None:
-    def interrupted(*_: object, **named: object) -> None:
+    def interrupted(**_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("toolkit.reporting.doctor.doctor", interrupted)
-    monkeypatch.setattr("toolkit.training.recipe_files.load_set", interrupted)
-    monkeypatch.setattr("toolkit.reporting.reproduction.reproduce", interrupted)
+    found = cli.get_command(click.Context(cli), command)
+    monkeypatch.setattr(found, "callback", interrupted)
     told = toolkit(command)
     assert (told.code, told.out, told.err) == (130, "", f"Interrupted. {way}\n")
 

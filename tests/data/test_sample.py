@@ -100,3 +100,12 @@ def test_what_looks_like_a_sample_and_is_not_used_is_reported(root: Path) -> Non
 @pytest.mark.parametrize("name", ["train.csv", "resample.csv", "labels.csv"])
 def test_other_files_are_no_samples(name: str) -> None:
     assert not looks_like_sample(Path(name))
+
+
+def test_a_class_that_is_called_as_a_photo_is_no_id(root: Path) -> None:
+    """The label column's values are photos, all of them; not all ids are."""
+    (root / "test" / "2.png").write_bytes(b"")
+    rows = ["Id,Category", *(f"{name}.jpg,2" for name in ("a", "gone", "b"))]
+    (root / "sample_submission.csv").write_text("\n".join(rows), encoding="utf-8")
+    sample = sample_of(root)
+    assert (sample.id_column, sample.ids) == ("Id", ("a.jpg", "gone.jpg", "b.jpg"))

@@ -437,7 +437,7 @@ def test_a_download_without_network_names_the_ways_out(monkeypatch: pytest.Monke
     with pytest.raises(
         ToolkitError,
         match=r"`pretrained=DIR` with mobilenetv3small_imagenet_notop"
-        r"\.weights\.h5 in it, or --pretrained none",
+        r"\.weights\.h5 in it, or `pretrained='none'`",
     ):
         load_imagenet(model, find_backbone("mobilenetv3small"), None)
 

@@ -24,17 +24,15 @@ from toolkit.training.run import CHECKPOINTS, HISTORY, MANIFEST, MODEL, PROGRESS
 
 SMALL, TWIN = "mobilenetv3small", "twin"
 
-PROGRAM = f"""
+AT_START = f"""
 import dataclasses
-from toolkit.cli.main import main
 from toolkit.training.registry import BACKBONES
 
-# A second small network. The processes that train import this program too.
+# A second small network, in each process that trains too.
 BACKBONES["{TWIN}"] = dataclasses.replace(BACKBONES["{SMALL}"], name="{TWIN}")
-
-if __name__ == "__main__":
-    main()
 """
+
+PROGRAM = "from toolkit.cli.main import main; main()"
 
 
 @dataclass(frozen=True)
@@ -48,9 +46,18 @@ class Command:
     def runs(self) -> Path:
         return self.folder / "runs" / "two"
 
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": str(self.folder / "at_start")}
+
     def run(self) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.words, cwd=self.folder, check=False, capture_output=True, text=True
+            self.words,
+            cwd=self.folder,
+            env=self.environment,
+            check=False,
+            capture_output=True,
+            text=True,
         )
 
     @contextmanager
@@ -59,6 +66,7 @@ class Command:
         with subprocess.Popen(
             self.words,
             cwd=self.folder,
+            env=self.environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -88,9 +96,10 @@ def command(
 ) -> Callable[..., Command]:
     def make(*options: str) -> Command:
         folder = tmp_path_factory.mktemp("here")
-        (folder / "program.py").write_text(PROGRAM, encoding="utf-8")
+        (folder / "at_start").mkdir()
+        (folder / "at_start" / "sitecustomize.py").write_text(AT_START, encoding="utf-8")
         where = ("--recipes", two_recipes, "--data", demo_data)
-        return Command(folder, (sys.executable, "program.py", "train-all", *where, *options))
+        return Command(folder, (sys.executable, "-c", PROGRAM, "train-all", *where, *options))
 
     return make
 

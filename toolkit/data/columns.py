@@ -100,10 +100,12 @@ def find_id_column(table: Table, name: str | None, is_photo: IsPhoto) -> str | N
     if not found:
         found = [column for column in by_name if shares[column] > 0 and _is_usual_id(column)]
     if found:
-        # Several columns may name the same photo, with its path and without.
+        # Several columns may name the same photo, with its path and without; and a class may be
+        # called as a photo is: '2' where there is a 2.png.
         return max(
             found,
             key=lambda column: (
+                normalised(column) not in LABEL_NAMES,
                 round(shares[column], 1),
                 _is_usual_id(column),
                 table.frame[column].nunique() if not _is_usual_id(column) else 0,
