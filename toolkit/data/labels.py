@@ -50,9 +50,10 @@ class LabelTable:
     Attributes:
         path: Of the table.
         columns: In words, which are taken for what.
-        label_columns: The column of labels, or those of the classes.
         ids: In the order of the rows.
         labels: One an id.
+        id_column: The column of ids.
+        label_columns: The column of labels, or those of the classes.
         groups: Likewise; empty where no column of groups was named.
         parts: Likewise, which part of the data each is for; empty where no column says so.
         for_test: The ids of rows that a column keeps from training.
@@ -64,7 +65,8 @@ class LabelTable:
     columns: str
     ids: tuple[str, ...]
     labels: tuple[str, ...]
-    label_columns: tuple[str, ...] = ()
+    id_column: str
+    label_columns: tuple[str, ...]
     groups: tuple[str, ...] = ()
     parts: tuple[Role, ...] = ()
     for_test: tuple[str, ...] = ()
@@ -168,6 +170,7 @@ def label_table(
         columns=said,
         ids=tuple(unique["id"]),
         labels=tuple(unique["label"]),
+        id_column=id_column,
         label_columns=tuple(label_columns),
         groups=tuple(unique["group"]) if group_column else (),
         parts=tuple(unique["part"]) if splits else (),

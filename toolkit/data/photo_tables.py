@@ -259,7 +259,10 @@ def _dataset(source: Source, tables: Sequence[LabelTable], remarks: Sequence[str
         )
     )
     found = _found(source, tables, resolution, held_out, remarks)
-    return Dataset(source.root, classes, photos, dict(tables[0].names), found)
+    first = tables[0]
+    label_column = first.label_columns[0] if len(first.label_columns) == 1 else ""
+    columns = first.id_column, label_column
+    return Dataset(source.root, classes, photos, dict(first.names), columns, found)
 
 
 def _placed(table: LabelTable, source: Source) -> LabelTable:

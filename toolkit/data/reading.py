@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from toolkit.errors import DataError
+from toolkit.progress import SILENT, Reporter
 
 WARN_SHARE = 0.05
 """Share of photos that are missing or not used from which a user is warned."""
@@ -92,15 +93,36 @@ class Reading:
         paths = {name: root / said[name] for name in _PATHS if name in said}
         return cls(**{**said, **paths})  # type: ignore[arg-type]
 
-    def completed(self, said: Mapping[str, str], root: Path) -> Reading:
+    def absent(self, said: Mapping[str, str], root: Path) -> dict[str, str]:
+        """Return which files that were named for training are not there, and a line for each.
+
+        Args:
+            said: The record that this was made of.
+            root: The data folder.
+        """
+        return {
+            name: f"{root}: has no {said[name]}, which was named for training as the {what}"
+            for name, what in (("labels", "table of labels"), ("sample", "sample submission"))
+            if (path := getattr(self, name)) and not path.exists()
+        }
+
+    def completed(
+        self, said: Mapping[str, str], root: Path, reporter: Reporter = SILENT
+    ) -> Reading:
         """Return the same, completed by what was said when the bundle's networks were trained.
 
         Args:
-            said: As `recorded` returned it; what it names and is not below `root` is left out, and
-                so is the folder of the photos for training.
+            said: As `recorded` returned it; the folder of the photos for training is left out, and
+                so are a file that is not below `root` and the columns of such a table.
             root: The data folder.
+            reporter: Where it is said that a file is left out.
         """
         before = Reading.of_record(said, root)
+        for name, line in before.absent(said, root).items():
+            if getattr(self, name) is None:
+                reporter.say(f"{line}. Instead, what is in the folder is found by itself")
+        if self.labels is None and before.labels is not None and not before.labels.exists():
+            before = replace(before, id_column=None, label_column=None)
         mine = {each.name: getattr(self, each.name) for each in fields(self)}
         for name in ("labels", "id_column", "label_column", "sample"):
             value = getattr(before, name)

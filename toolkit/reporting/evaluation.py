@@ -101,13 +101,16 @@ class LabelledPhotos:
         """Whether any were named."""
         return self.data is not None or self.labels is not None
 
-    def load(self, classes: tuple[str, ...], said: Mapping[str, str]) -> Dataset:
+    def load(
+        self, classes: tuple[str, ...], said: Mapping[str, str], reporter: Reporter
+    ) -> Dataset:
         """Read the index, with labels in the given class order.
 
         Args:
             classes: The class order.
             said: How the data was read for training, as `Reading.recorded` returned it; a data
                 folder without the table that it names is read by itself.
+            reporter: Where a user is warned of the latter.
 
         Raises:
             ToolkitError: A class is not among `classes`.
@@ -117,8 +120,11 @@ class LabelledPhotos:
         if self.data is None:
             raise UsageError("Expected `data=DIR` or `labels=FILE`.")
         reading = Reading.of_record(said, self.data)
-        known = reading.labels is None or reading.labels.exists()
-        found = load_labelled(self.data, reading if known else AUTO)
+        lost = reading.absent(said, self.data).get("labels")
+        found = load_labelled(self.data, AUTO if lost else reading, reporter)
+        if lost:
+            how = "; ".join(f"{what}: {how}" for what, how in found.found.rows[:2])
+            reporter.warn(f"{lost}. Read instead: {how}")
         unknown = set(found.classes) - set(classes)
         if unknown:
             raise DataError(
@@ -230,7 +236,7 @@ def _evaluate_run(
     if labelled.given or run.model_path.exists():
         run.check_model()
     if labelled.given:
-        dataset = labelled.load(run.data.classes, run.data.reading)
+        dataset = labelled.load(run.data.classes, run.data.reading, reporter)
         labels = _labels(dataset)
         paths = [photo.path for photo in dataset.photos]
         try:
@@ -262,7 +268,7 @@ def _evaluate_bundle(
     views = settings["tta"]
     names = [member.name for member in bundle.members]
     if labelled.given:
-        dataset = labelled.load(bundle.classes, bundle.data.reading)
+        dataset = labelled.load(bundle.classes, bundle.data.reading, reporter)
         labels = _labels(dataset)
         ensemble = Ensemble.load(bundle, **settings)
         for note in ensemble.notes:

@@ -112,7 +112,7 @@ def submit(
             "`tta_views`: Expected fixed views with `tolerance` or `plan`.", argument="tta_views"
         )
     manifest = load_bundle(bundle)
-    reading = reading.completed(manifest.data.reading, data)
+    reading = reading.completed(manifest.data.reading, data, reporter)
     request = load_request(data, reading, reporter)
     wanted = choose_format(request, manifest.classes, manifest.names, answer)
     why_full = _why_full(wanted, probabilities)

@@ -189,7 +189,7 @@ def gather(sources: Sources, reporter: Reporter = SILENT) -> Artifacts:
     if folder is None:
         missing["data"] = "No data/ here. Name the data folder with `data=DIR`."
     said = runs[0].data.reading if runs else {}
-    reading = AUTO.completed(said, folder) if folder else AUTO
+    reading = AUTO.completed(said, folder, reporter) if folder else AUTO
     photos = overview(folder, reading, reporter) if folder else None
     if not (photos or runs or bundle or submission):
         raise ToolkitError(
