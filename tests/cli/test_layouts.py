@@ -851,6 +851,73 @@ LAYOUTS = {
         AB,
         warned=("1 of 5 photos in train/: without a label",),
     ),
+    "remarks above the header": Layout(
+        lambda: {**TRAIN, "train.csv": table("# made by us", "# in 2020", "id,label", *BARE)},
+        AB,
+        ("id 'id', label 'label'",),
+    ),
+    "a header that begins as a remark does": Layout(
+        lambda: {**TRAIN, "train.csv": table("#id,label", *BARE)},
+        AB,
+        ("id '#id', label 'label'",),
+    ),
+    "labels for an empty value": Layout(
+        lambda: {**TRAIN, "train.csv": table("id,label", "1,a", "2,a", "3,NaN", "4,NaN")},
+        {"NaN": 2, "a": 2},
+        warned=("'NaN' is taken as a class; remove its photos",),
+    ),
+    "labels in other case": Layout(
+        lambda: {**TRAIN, "train.csv": table("id,label", "1,Cat", "2,cat", "3,dog", "4,Dog")},
+        {"Cat": 1, "Dog": 1, "cat": 1, "dog": 1},
+        warned=("taken as different: 'Cat' and 'cat' and 1 more",),
+    ),
+    "folders of classes in other case": Layout(
+        lambda: photos("train/Cat/1.png", "train/cat/2.png", "train/dog/3.png"),
+        {"Cat": 1, "cat": 1, "dog": 1},
+        warned=("taken as different: 'Cat' and 'cat'",),
+    ),
+    "parts below classes": Layout(
+        lambda: photos("a/train/1.png", "a/test/2.png", "b/train/3.png", "b/test/4.png"),
+        AB,
+        warned=("2 folders 'test' below those of classes: their photos are trained on too",),
+    ),
+    "classes as False and True": Layout(
+        lambda: {
+            **TRAIN,
+            "train.csv": table(
+                "id,a,b", "1,True,False", "2,True,False", *("3,F,T", "4,F,T")
+            ).replace(b"F,T", b"False,TRUE"),
+        },
+        AB,
+        ("one column a class (2)",),
+    ),
+    "a sample as text": Layout(
+        lambda: {
+            **TRAIN,
+            **photos("test/9.png"),
+            "train.csv": table("id,label", *BARE),
+            "sample_submission.txt": table("id,label", "9,a"),
+        },
+        AB,
+        ("sample_submission.txt: id 'id', 1 rows",),
+        1,
+    ),
+    "a sample that is not read": Layout(
+        lambda: {
+            **TRAIN,
+            **photos("test/9.png"),
+            "train.csv": table("id,label", *BARE),
+            "sample_submission.xlsx": "PK",
+        },
+        AB,
+        to_predict=1,
+        warned=("sample_submission.xlsx: looks like a sample submission, not used",),
+    ),
+    "files that Excel keeps open": Layout(
+        lambda: {**TRAIN, "train.csv": table("id,label", *BARE), "~$train.csv": b"\0\0"},
+        AB,
+        ("train.csv",),
+    ),
     "unlabelled photos among labelled ones": Layout(
         lambda: {
             **numbered("images/{}.png", 1, 2, 3, 4, 8, 9),
@@ -1044,6 +1111,17 @@ REFUSED: dict[str, tuple[Callable[[], Files], tuple[str, ...]]] = {
             ("train.rar", "Rar!", "a RAR archive"),
             ("train.zip.001", "PK", "a RAR archive, or a part of a split one; extract it"),
             ("x.npz", "PK", "a file of arrays"),
+            ("train-labels-idx1-ubyte.gz", "", "a file of arrays"),
+            ("train.tar.zst", "", "an archive of a kind that is not extracted; extract it"),
+            ("train.feather", "ARROW1", "a table in a format of its own; save it as CSV"),
+            ("labels.sqlite", "SQLite", "a database; save its table as CSV"),
+            ("clips/a/1.mp4", "", "a video; save frames of it"),
+            ("a/1.svg", "<svg/>", "a drawing or a document; save it as PNG"),
+            ("a/1.cr2", "", "a camera's raw photo; convert it to JPEG"),
+            ("mnist.csv", table("label,pixel0,pixel1", "1,0,9"), "holds the pixels of photos"),
+            ("fer.csv", table("emotion,pixels,Usage", "0,70 80,Train"), "holds the pixels of"),
+            ("train.csv", table("url,label", "https://x.org/7?a=b,a"), "none of its columns (url"),
+            ("labels.csv", table("id,a,b", "1,.9,.1", "2,.3,.7"), "none of its columns (a, b)"),
             ("a.xml", "<a/>", "XML, as of Pascal VOC"),
             (
                 "train-0.parquet",
@@ -1070,6 +1148,37 @@ REFUSED: dict[str, tuple[Callable[[], Files], tuple[str, ...]]] = {
             "train.csv": table("patient,label", "0,a", "1,b", "2,a", "3,b"),
         },
         ("the column 'patient' names folders of photos, such as '0'", "--group-column"),
+    ),
+    "a table of folders, the only column of ids": (
+        lambda: {
+            **photos(*(f"train/{n}/image.png" for n in range(4))),
+            "train.csv": table("id,label", "0,a", "1,b", "2,a", "3,b"),
+        },
+        ("the column 'id' names folders of photos, such as '0'",),
+    ),
+    "masks beside photos": (
+        lambda: {
+            **numbered("images/{}.png", 1, 2, 3, 4),
+            **numbered("masks/{}.png", 1, 2, 3, 4),
+            "train.csv": table("id,label", *BARE),
+        },
+        ("the id '1' fits 2 files", "masks/1.png", "--photos DIR"),
+    ),
+    "names of files in several folders": (
+        lambda: {
+            **numbered("train/x/{}.png", 1, 2),
+            **numbered("train/y/{}.png", 1, 2),
+            "train.csv": table("folder,file,label", *("x,1.png,a", "x,2.png,a"), "y,1.png,b"),
+        },
+        ("1 ids stand in several rows", "or write the paths of different photos"),
+    ),
+    "a web page in place of a table": (
+        lambda: {**TRAIN, "train.csv": "<!DOCTYPE html>\n<html><title>Log in, please</title>"},
+        ("train.csv: is a web page or XML, not a table. Download",),
+    ),
+    "a pointer of Git LFS": (
+        lambda: {**TRAIN, "train.csv": "version https://git-lfs.github.com/spec/v1\noid x\n"},
+        ("train.csv: is a pointer of Git LFS", "'git lfs pull'"),
     ),
     "an empty label": (
         lambda: {**TRAIN, "train.csv": table("id,label", "1,a", "2,", "3,b", "4,")},
@@ -1128,6 +1237,10 @@ def test_a_wrong_option_names_what_there_is(toolkit, here: Path) -> None:
     told = toolkit("data", "--label-column", "lable")
     assert (told.code, told.out) == (1, "")
     assert "no column 'lable' (--label-column B). Did you mean 'label'?" in told.err
+    told = toolkit("data", "--id-column", "id", "--label-column", "id")
+    assert "the column 'id' cannot hold both the labels and the ids" in told.err
+    told = toolkit("data", "--labels", "train/1.png")
+    assert "1.png: is a photo, not a table" in told.err
     told = toolkit("data", "--labels", "nowhere.csv")
     assert told.err.startswith("error: nowhere.csv: no such file or folder (--labels FILE)")
 

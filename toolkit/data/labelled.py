@@ -12,10 +12,11 @@ from toolkit.data.columns import MOSTLY, SAMPLED
 from toolkit.data.dataset import Dataset, Photo
 from toolkit.data.labels import read_labels
 from toolkit.data.photo_tables import dataset_of_tables
-from toolkit.data.reading import AUTO, Reading
+from toolkit.data.reading import AUTO, Found, Reading
 from toolkit.data.resolver import Resolver
 from toolkit.data.source import Source
 from toolkit.data.tables import Table, read_table
+from toolkit.data.targets import doubtful_classes
 from toolkit.data.tree import check_folder, scan
 from toolkit.data.unpacking import Unpacked, unpacked
 from toolkit.errors import DataError, ToolkitError
@@ -44,6 +45,8 @@ def load_labelled(root: Path, reading: Reading = AUTO, reporter: Reporter = SILE
     here = unpacked(root, reporter)
     source = Source.of(root, here, reading)
     dataset = dataset_of_tables(source, reading) or dataset_of_folders(source)
+    doubts = Found(warnings=tuple(doubtful_classes(dataset.classes)))
+    dataset = replace(dataset, found=dataset.found.joined(doubts))
     return dataset if dataset.names else _with_names(dataset, source)
 
 

@@ -128,13 +128,16 @@ def label_table(
         )
     group = reading.group_column
     group_column = chosen_column(table, group, "group_column") if group else None
-    taken = (id_column, group_column, reading.label_column)
+    named = reading.label_column
+    label_column = chosen_column(table, named, "label_column") if named else None
+    _refuse_same(table, id_column, label_column, group_column)
+    taken = (id_column, group_column, label_column)
     # Where the photos are not at hand, the labels of all of them are wanted.
     splits = split_columns(table, taken) if are_classes else []
     rest = [name for name in table.columns if name not in (id_column, group_column, *splits)]
     frame = table.frame
-    if reading.label_column is not None:
-        label_columns = [chosen_column(table, reading.label_column, "label_column")]
+    if label_column is not None:
+        label_columns = [label_column]
     else:
         label_columns = _label_columns(table, id_column, rest, wanted)
     said = f"id '{id_column}', label '{label_columns[0]}'"
@@ -178,6 +181,18 @@ def label_table(
         names=names,
         remarks=tuple(f"{table.path.name}: {remark}" for remark in remarks),
     )
+
+
+def _refuse_same(
+    table: Table, id_column: str, label_column: str | None, group_column: str | None
+) -> None:
+    if label_column is not None and label_column in (id_column, group_column):
+        role = "ids" if label_column == id_column else "groups"
+        raise DataError(
+            f"{table.path}: the column '{label_column}' cannot hold both the labels and the "
+            f"{role}. Expected two of: {', '.join(table.columns[:8])}.",
+            path=table.path,
+        )
 
 
 def _label_columns(
@@ -346,14 +361,16 @@ def _unique(path: Path, chosen: pd.DataFrame, *, are_classes: bool) -> pd.DataFr
     if are_classes and len(lines) > max(1, SEVERAL_LABELS * chosen["id"].nunique()):
         raise DataError(
             f"{path}: {len(lines)} of {chosen['id'].nunique()} ids have rows with different "
-            "labels: several labels per photo. This toolkit learns one class per photo:\n"
+            "labels: several labels per photo. This toolkit learns one class per photo. Where "
+            "these are different photos of one name, write their paths as ids:\n"
             f"{listing(lines)}",
             path=path,
         )
     further = f"; {equal} further rows repeat an id with its label, which does no harm"
     raise DataError(
         f"{path}: {len(lines)} ids stand in several rows with different labels"
-        f"{further if equal else ''}. Keep one row of each:\n{listing(lines, len(lines))}",
+        f"{further if equal else ''}. Keep one row of each, or write the paths of different "
+        f"photos:\n{listing(lines, len(lines))}",
         path=path,
     )
 

@@ -110,7 +110,9 @@ def _candidates(
         try:
             yield label_table(table, reading, share, *_wanted(source, reading))
         except NoLabelsError as error:
-            _refuse_folder_names(table, source)
+            for name in table.columns:
+                rest = [list(frame[other]) for other in table.columns if other != name]
+                _refuse_folder_names(path, name, list(frame[name]), rest, source)
             remarks.append(str(error))
         except AmbiguousColumnError as error:
             unclear.append(error)
@@ -120,26 +122,25 @@ def _candidates(
             remarks.append(str(error))
 
 
-def _refuse_folder_names(table: Table, source: Source) -> None:
+def _refuse_folder_names(
+    path: Path, column: str, values: Sequence[str], others: Sequence[Sequence[str]], source: Source
+) -> None:
     """Refuse a table that gives a label to each folder of photos, whose names are no classes.
 
     Raises:
         ToolkitError: It is such a table.
     """
     folders = {each.name for top in source.folders for each in class_folders(top)}
-    for name in table.columns:
-        values = list(table.frame[name])
-        rest = [other for other in table.columns if other != name]
-        # Of classes each folder would have a label of its own.
-        is_shared = any(1 < table.frame[other].nunique() < len(values) for other in rest)
-        if is_shared and len(folders & set(values)) > MOSTLY * len(folders):
-            raise DataError(
-                f"{table.path}: the column '{name}' names folders of photos, such as "
-                f"'{values[0]}', not photos. Write a row for each photo, with its path, such as "
-                f"'{values[0]}/1.jpg', beside the label; a column with the folder's name keeps its "
-                "photos together where `group_column=NAME` names it.",
-                path=table.path,
-            )
+    # Of classes each folder would have a label of its own.
+    is_shared = any(1 < len(set(other)) < len(values) for other in others)
+    if is_shared and len(folders & set(values)) > MOSTLY * len(folders):
+        raise DataError(
+            f"{path}: the column '{column}' names folders of photos, such as '{values[0]}', not "
+            "photos. Write a row for each photo, with its path, such as "
+            f"'{values[0]}/1.jpg', beside the label; a column with the folder's name keeps its "
+            "photos together where `group_column=NAME` names it.",
+            path=path,
+        )
 
 
 def _telling(table: LabelTable | AmbiguousColumnError) -> int:
@@ -243,6 +244,7 @@ def _dataset(source: Source, tables: Sequence[LabelTable], remarks: Sequence[str
     resolution = source.resolver.resolve(ids, labels)
     names = " and ".join(str(table.path) for table in tables)
     if resolution.missing == len(ids):
+        _refuse_folder_names(tables[0].path, tables[0].id_column, ids, [labels], source)
         raise DataError(
             f"{names}: names {counted(len(ids), 'photo')}, such as '{ids[0]}', and none of them is "
             f"in {source.tree.path} ({contents(source.tree)}). Name their folder with "

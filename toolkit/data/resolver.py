@@ -76,7 +76,8 @@ class Resolver:
             if len(places) > 1:
                 raise AmbiguousIdError(
                     f"{self._tree.path}: the id '{id}' fits {len(places)} files. Write the path of "
-                    f"the right one into the table:\n{listing(places)}",
+                    "the right one into the table, or name the folder of the photos with "
+                    f"`photos=DIR`:\n{listing(places)}",
                     path=self._tree.path,
                 )
             if places:

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from toolkit.data.other_formats import other_format
+from toolkit.data.tree import PHOTO_SUFFIXES
 from toolkit.errors import DataError
 from toolkit.files import regular_file
 
@@ -94,6 +95,8 @@ def read_table(path: Path) -> Table:
     if path.is_file() and other_format(path.name):
         raise DataError(f"{path}: {other_format(path.name)}.", path=path)
     regular_file(path, LARGEST_TABLE)
+    if path.name.lower().endswith(PHOTO_SUFFIXES):
+        raise DataError(f"{path}: is a photo, not a table.", path=path)
     try:
         name, content = _content(path)
     except _UNREADABLE as error:
@@ -181,8 +184,9 @@ def _from_text(path: Path, name: str, content: bytes) -> Table:
             "'iconv -f CP1252 -t UTF-8' if a spreadsheet of Windows wrote it.",
             path=path,
         ) from None
+    _refuse_other_text(path, text)
     lines = text.splitlines()
-    blank = len(list(takewhile(lambda line: not line.strip(), lines)))
+    blank = _above_header(lines)
     if blank == len(lines):
         raise DataError(f"{path}: cannot be read as CSV (the file is empty).", path=path)
     # Lists for older tools are lines such as 'images/1.jpg 3'.
@@ -222,6 +226,40 @@ def _from_text(path: Path, name: str, content: bytes) -> Table:
     is_blank = (frame == "").all(axis=1)
     frame = frame.loc[~is_blank]
     return Table(path, _without_index_column(frame), lines[blank].strip(), between)
+
+
+def _refuse_other_text(path: Path, text: str) -> None:
+    """Refuse what stands in place of a table where a download went wrong.
+
+    Raises:
+        ToolkitError: Says what it is.
+    """
+    start = text[:100].lstrip().lower()
+    if start.startswith(("<!doctype html", "<html", "<?xml")):
+        raise DataError(
+            f"{path}: is a web page or XML, not a table. Download the table again, signed in where "
+            "its site wants that.",
+            path=path,
+        )
+    if start.startswith("version https://git-lfs"):
+        raise DataError(
+            f"{path}: is a pointer of Git LFS, not the table itself. Fetch it with 'git lfs pull'.",
+            path=path,
+        )
+
+
+def _above_header(lines: Sequence[str]) -> int:
+    """Return how many lines are above the header: blank ones, and remarks that begin with '#'."""
+    above = len(list(takewhile(lambda line: not line.strip() or line.startswith("#"), lines)))
+    remarks = [number for number in range(above) if lines[number].startswith("#")]
+    if not remarks:
+        return above
+    # A header may begin with '#' too; then it has as many columns as the line below.
+    below = lines[above : above + _SNIFFED_LINES]
+    between = separator(below)
+    widths = next(csv.reader(below[:1], delimiter=between), [])
+    last = next(csv.reader([lines[remarks[-1]]], delimiter=between))
+    return remarks[-1] if len(last) == len(widths) else above
 
 
 def separator(lines: Sequence[str], known: Sequence[str] = SEPARATORS) -> str:

@@ -17,6 +17,9 @@ PHOTO_SUFFIXES = (
 """What is taken for a photo; one that cannot be read is reported as broken, not passed over."""
 
 _JUNK = ("__MACOSX",)
+_HIDDEN = (".", "~$")
+"""How hidden names begin, and those of files that a program of Microsoft Office keeps open."""
+
 _JUNK_FILES = ("thumbs.db", "desktop.ini")
 
 
@@ -142,7 +145,7 @@ def _scan(
         with os.scandir(path) as entries:
             for entry in entries:
                 name = entry.name
-                if name.startswith(".") or name in _JUNK or name.lower() in _JUNK_FILES:
+                if name.startswith(_HIDDEN) or name in _JUNK or name.lower() in _JUNK_FILES:
                     continue
                 if entry.is_dir():
                     folders[name] = path / name
