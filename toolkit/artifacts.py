@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
+from toolkit.console import printable
 from toolkit.errors import ToolkitError
 from toolkit.files import regular_file
 
@@ -92,7 +93,8 @@ def read_artifact(
 def explain(error: pydantic.ValidationError) -> str:
     """Return the first thing that is wrong with an artifact, as one sentence."""
     first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in first["loc"])
+    # A key may be a stranger's text: no line ends, and nothing that steers a terminal.
+    key = printable(".".join(str(part) for part in first["loc"])).replace("\n", "\\n")
     where = f"{key}: " if key else ""
     match first["type"]:
         case "extra_forbidden" | "unexpected_keyword_argument":

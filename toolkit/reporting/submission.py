@@ -12,7 +12,7 @@ import toolkit
 from toolkit.data.pixels import DECODER_VERSION
 from toolkit.data.request import Request
 from toolkit.errors import UsageError, argument
-from toolkit.files import sha256_file, written_whole
+from toolkit.files import refuse_other_than_file, refuse_undecodable, sha256_file, written_whole
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.predict import Predictions
 from toolkit.machine import package_versions
@@ -48,6 +48,7 @@ def check_paths(out: Path, probabilities: Path | None, plan: Path | None = None)
     Raises:
         UsageError: A suffix is not known, two files would be written under one name, or one over
             the plan.
+        ToolkitError: A folder, device, named pipe or socket stands under one of the names.
     """
     if probabilities and probabilities.suffix.lower() not in PROBABILITY_SUFFIXES:
         raise UsageError(
@@ -60,6 +61,9 @@ def check_paths(out: Path, probabilities: Path | None, plan: Path | None = None)
         latency_path(out),
         *([probabilities] if probabilities else []),
     ]
+    for path in written:
+        refuse_undecodable(path)
+        refuse_other_than_file(path)
     absolute = [path.absolute() for path in written]
     if plan and plan.absolute() in absolute:
         raise UsageError(
