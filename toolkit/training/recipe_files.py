@@ -101,9 +101,17 @@ def copy_set(name: str, target: Path) -> str:
     source = set_folder(name)
     if target.exists():
         raise RecipeError(f"{target}: exists already. Name a new folder.", path=target)
-    target.mkdir(parents=True)
-    for path in sorted(source.glob("*.yaml")):
-        shutil.copyfile(path, target / path.name)
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        for path in sorted(source.glob("*.yaml")):
+            shutil.copyfile(path, partial / path.name)
+        partial.rename(target)
+    except OSError as error:
+        raise RecipeError(f"{target}: cannot be written ({error.strerror}).", path=target) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return f"./{target}" if str(target) in shipped_sets() else str(target)
 
 
