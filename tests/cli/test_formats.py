@@ -617,10 +617,10 @@ def test_the_manifest_says_what_the_file_holds(toolkit, folder: Path, bundle_of)
     bundle_of(folder / "bundle", BREEDS)
     dog_breeds(folder)
     toolkit("ensemble", "--quiet")
-    said = json.loads((folder / "submission.json").read_text(encoding="utf-8"))["format"]
-    assert said["kind"] == "probabilities"
-    assert said["classes"] == list(reversed(BREEDS))
-    assert said["all_classes"] == list(BREEDS)
+    said = json.loads((folder / "submission.json").read_text(encoding="utf-8"))
+    assert said["format"]["kind"] == "probabilities"
+    assert said["format"]["classes"] == list(reversed(BREEDS))
+    assert said["classes"] == list(BREEDS)
 
 
 # From raw data to the file that a server takes, with no option but the recipe set.

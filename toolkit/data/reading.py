@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Literal, get_args
 
 from toolkit.errors import DataError
 from toolkit.progress import SILENT, Reporter
@@ -13,6 +13,12 @@ WARN_SHARE = 0.05
 """Share of photos that are missing or not used from which a user is warned."""
 
 _PATHS = ("labels", "photos", "sample")
+
+ReadingName = Literal["labels", "id_column", "label_column", "photos", "sample", "group_column"]
+ReadingRecord = dict[ReadingName, str]
+"""What was said of a data folder, as it is kept with runs, bundles and submissions."""
+
+READINGS: tuple[ReadingName, ...] = get_args(ReadingName)
 
 
 @dataclass(frozen=True)
@@ -65,25 +71,25 @@ class Reading:
         """The same for the photos to predict, where `photos` is the folder of labelled ones."""
         return replace(self, photos=None)
 
-    def recorded(self, root: Path) -> dict[str, str]:
+    def recorded(self, root: Path) -> ReadingRecord:
         """Return what was said, to be kept with a run: paths from `root` where they lead below it.
 
         Args:
             root: The data folder.
         """
-        said: dict[str, str] = {}
-        for field in fields(self):
-            value = getattr(self.below(root), field.name)
+        said: ReadingRecord = {}
+        for name in READINGS:
+            value = getattr(self.below(root), name)
             if isinstance(value, Path):
                 absolute, base = value.absolute(), root.absolute()
                 inside = absolute.is_relative_to(base)
-                said[field.name] = (absolute.relative_to(base) if inside else absolute).as_posix()
+                said[name] = (absolute.relative_to(base) if inside else absolute).as_posix()
             elif value is not None:
-                said[field.name] = value
+                said[name] = value
         return said
 
     @classmethod
-    def of_record(cls, said: Mapping[str, str], root: Path) -> Reading:
+    def of_record(cls, said: ReadingRecord, root: Path) -> Reading:
         """Return what `recorded` returned, for a data folder that may have moved.
 
         Args:
@@ -93,7 +99,7 @@ class Reading:
         paths = {name: root / said[name] for name in _PATHS if name in said}
         return cls(**{**said, **paths})  # type: ignore[arg-type]
 
-    def absent(self, said: Mapping[str, str], root: Path) -> dict[str, str]:
+    def absent(self, said: ReadingRecord, root: Path) -> dict[str, str]:
         """Return which files that were named for training are not there, and a line for each.
 
         Args:
@@ -102,13 +108,11 @@ class Reading:
         """
         return {
             name: f"{root}: has no {said[name]}, which was named for training as the {what}"
-            for name, what in (("labels", "table of labels"), ("sample", "sample submission"))
+            for name, what in _TABLES.items()
             if (path := getattr(self, name)) and not path.exists()
         }
 
-    def completed(
-        self, said: Mapping[str, str], root: Path, reporter: Reporter = SILENT
-    ) -> Reading:
+    def completed(self, said: ReadingRecord, root: Path, reporter: Reporter = SILENT) -> Reading:
         """Return the same, completed by what was said when the bundle's networks were trained.
 
         Args:
@@ -130,6 +134,11 @@ class Reading:
                 mine[name] = value
         return Reading(**mine)
 
+
+_TABLES: dict[Literal["labels", "sample"], str] = {
+    "labels": "table of labels",
+    "sample": "sample submission",
+}
 
 _METAVARS = {"labels": "FILE", "photos": "DIR", "sample": "FILE"}
 

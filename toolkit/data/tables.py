@@ -29,6 +29,9 @@ PACKED_SUFFIXES = (".zip", ".gz")
 LARGEST_TABLE = 2 * 2**30
 """Bytes of a table that are read, unpacked: ten million rows have some hundred million."""
 
+LARGEST_RATIO, RATIO_FROM = 200, 64 * 2**20
+"""Of a packed table's bytes to those of its file, where it unpacks to at least so many bytes."""
+
 MOST_COLUMNS = 100_000
 """Of a table: a sample file has one for each class."""
 
@@ -112,7 +115,7 @@ def _content(path: Path) -> tuple[str, bytes]:
     suffix = path.suffix.lower()
     if suffix == ".gz":
         with gzip.open(path) as packed:
-            content = packed.read(LARGEST_TABLE + 1)
+            content = packed.read(_most_unpacked(path) + 1)
         _check_unpacked(path, len(content))
         return path.stem, content
     if suffix != ".zip":
@@ -130,11 +133,18 @@ def _content(path: Path) -> tuple[str, bytes]:
 
 
 def _check_unpacked(path: Path, size: int) -> None:
-    if size > LARGEST_TABLE:
+    if size > _most_unpacked(path):
+        packed, most = path.stat().st_size / 2**20, _most_unpacked(path) / 2**20
         raise DataError(
-            f"{path}: unpacks to more than {LARGEST_TABLE / 2**30:.0f} GiB, and larger tables are "
-            "not read."
+            f"{path}: its {packed:.1f} MiB unpack to more than {most:,.0f}, and larger tables are "
+            "not read. Unpack it yourself if you trust it.",
+            path=path,
         )
+
+
+def _most_unpacked(path: Path) -> int:
+    """Return how many bytes a packed table may have: text shrinks to a twentieth, zeros more."""
+    return min(LARGEST_TABLE, max(RATIO_FROM, LARGEST_RATIO * path.stat().st_size))
 
 
 def _from_parquet(path: Path, content: bytes) -> Table:

@@ -17,10 +17,11 @@ from toolkit.data.sample import Sample, sample_of
 from toolkit.data.tables import read_table
 from toolkit.data.targets import whole_numbers
 from toolkit.errors import ToolkitError, listing
-from toolkit.files import read_json, sha256_file
+from toolkit.files import sha256_file
 from toolkit.reporting.class_columns import match_classes
 from toolkit.reporting.format_choice import choose_format
 from toolkit.reporting.formats import AnswerFormat, FormatOptions
+from toolkit.reporting.manifest import Made
 
 RESCALED = 1e-3
 """How far a row of probabilities may sum to something else than 1 before it is said."""
@@ -130,16 +131,13 @@ def _each_id_once(path: Path, sample: Sample) -> Sample:
 
 def _recorded(path: Path, sample: Sample) -> tuple[tuple[str, ...], AnswerFormat] | None:
     """Return classes and format that the manifest beside a submission tells; None without one."""
-    manifest = path.with_suffix(".json")
-    if not manifest.is_file():
+    made = Made.beside(path)
+    if made is None:
         return None
-    try:
-        content = read_json(manifest)
-        same = content["submission"]["sha256"] == sha256_file(path)
-        found, classes = AnswerFormat.of_record(content["format"])
-    except (ToolkitError, KeyError, TypeError, AttributeError):
-        return None  # Some other file of that name.
-    return (classes, found) if same and found.columns == sample.columns else None
+    manifest = made.manifest
+    same = manifest.submission.sha256 == sha256_file(path)
+    found = manifest.format
+    return (manifest.classes, found) if same and found.columns == sample.columns else None
 
 
 def _recognised(

@@ -16,7 +16,7 @@ from toolkit.data.labelled import load_labelled, load_labels
 from toolkit.data.photo_file import photo_sha256
 from toolkit.data.pixels import BrokenPhotoError
 from toolkit.data.ranges import Ranges
-from toolkit.data.reading import AUTO, Reading
+from toolkit.data.reading import AUTO, Reading, ReadingRecord
 from toolkit.data.survey import report_notes
 from toolkit.errors import DataError, ToolkitError, UsageError, listing
 from toolkit.files import sha256_file
@@ -101,9 +101,7 @@ class LabelledPhotos:
         """Whether any were named."""
         return self.data is not None or self.labels is not None
 
-    def load(
-        self, classes: tuple[str, ...], said: Mapping[str, str], reporter: Reporter
-    ) -> Dataset:
+    def load(self, classes: tuple[str, ...], said: ReadingRecord, reporter: Reporter) -> Dataset:
         """Read the index, with labels in the given class order.
 
         Args:
