@@ -19,7 +19,7 @@ from toolkit.data.columns import (
 )
 from toolkit.data.layout import Role
 from toolkit.data.reading import AUTO, Reading
-from toolkit.data.row_parts import row_parts, split_columns
+from toolkit.data.row_parts import row_parts, split_columns, unclear_splits
 from toolkit.data.tables import Table, read_table
 from toolkit.data.targets import (
     is_one_hot,
@@ -59,6 +59,7 @@ class LabelTable:
         for_test: The ids of rows that a column keeps from training.
         names: A readable name for some labels, from a column that says the same in other words.
         remarks: What was not used, or is used once where it stands twice.
+        warnings: What may be a mistake.
     """
 
     path: Path
@@ -72,6 +73,7 @@ class LabelTable:
     for_test: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def read_labels(path: Path, reading: Reading = AUTO) -> dict[str, str]:
@@ -180,6 +182,10 @@ def label_table(
         for_test=for_test,
         names=names,
         remarks=tuple(f"{table.path.name}: {remark}" for remark in remarks),
+        warnings=tuple(
+            f"{table.path.name}: {line}"
+            for line in unclear_splits(table, (*taken, *label_columns, *splits))
+        ),
     )
 
 

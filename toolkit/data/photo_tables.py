@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from toolkit.data.catalogue import is_telling
-from toolkit.data.columns import MOSTLY, SAMPLED
+from toolkit.data.columns import LABEL_NAMES, MOSTLY, SAMPLED, normalised
 from toolkit.data.dataset import Dataset, Photo, class_order
 from toolkit.data.labels import (
     AmbiguousColumnError,
@@ -28,6 +28,9 @@ from toolkit.data.tables import TEXT_SUFFIXES, Table, read_table, stem
 from toolkit.data.tree import contents
 from toolkit.errors import DataError, ToolkitError, listing
 from toolkit.progress import counted
+
+_SHOWN = 3
+"""Tables that are named where there are more."""
 
 
 def dataset_of_tables(source: Source, reading: Reading) -> Dataset | None:
@@ -58,12 +61,13 @@ def dataset_of_tables(source: Source, reading: Reading) -> Dataset | None:
             raise unclear[0]
         if not found:
             continue
-        chosen = _chosen(found, source, wanted)
+        one_each = _one_a_folder(found, source)
+        chosen = one_each or [_chosen(found, source, wanted)]
         given = list(_candidates(catalogue.validation, source, reading, remarks, unclear))
-        others = [table.path for table in found if table is not chosen]
+        others = [table.path for table in found if table not in chosen]
         others += [each.path for each in unclear if each.path]
         remarks += [f"{_below(path, source)}: has labels too, not used" for path in others]
-        return _dataset(source, [chosen, *map(_for_validation, given[:1])], remarks)
+        return _dataset(source, [*chosen, *map(_for_validation, given[:1])], remarks)
     if lost:
         return _dataset(source, lost[:1], remarks)  # Which says that its photos are not here.
     if reading.label_column or reading.id_column or reading.group_column:
@@ -206,6 +210,24 @@ def _chosen(found: Sequence[LabelTable], source: Source, wanted: Sequence[str] =
     return _largest_first(found)[0]
 
 
+def _one_a_folder(found: Sequence[LabelTable], source: Source) -> list[LabelTable]:
+    """Return tables that belong together: each beside its own photos, with the same columns.
+
+    The German traffic signs have one in the folder of each class, for example.
+
+    Returns:
+        All of them; none where they are something else.
+    """
+    folders = {table.path.parent for table in found}
+    is_same = len({table.columns for table in found}) == 1
+    is_usual = all(normalised(table.label_columns[0]) in LABEL_NAMES for table in found)
+    belong = len(folders) == len(found) > 1 and is_same and is_usual
+    if not belong or _agree(found):
+        return []
+    are_beside = all(_placed(table, source) is not table for table in found)
+    return list(found) if are_beside else []
+
+
 def _largest_first(tables: Sequence[LabelTable]) -> list[LabelTable]:
     return sorted(tables, key=lambda table: (-len(table.ids), len(table.path.name)))
 
@@ -304,10 +326,12 @@ def _found(
     remarks: Sequence[str],
 ) -> Found:
     several = len(tables) > 1
-    labels = ", ".join(
+    shown = [
         f"{_below(table.path, source) if several else table.path.name} ({table.columns})"
-        for table in tables
-    )
+        for table in tables[:_SHOWN]
+    ]
+    more = len(tables) - len(shown)
+    labels = ", ".join(shown) + (f" and {counted(more, 'table')} more" if more else "")
     rows = [("labels", labels), ("photos", source.said), ("ids to files", resolution.described)]
     if any(held_out):
         rows.append(("validation", f"{sum(held_out):,} photos, as the data says"))
@@ -315,7 +339,7 @@ def _found(
     if groups:
         rows.append(("groups", f"{len(groups):,}"))
     passed_over = [*remarks, *(remark for table in tables for remark in table.remarks)]
-    warnings = []
+    warnings = [line for table in tables for line in table.warnings]
     count = len(resolution.paths)
     there = sum(folder.count for folder in source.folders)
     elsewhere = source.elsewhere(source.folders)
