@@ -80,6 +80,11 @@ def stem(path: Path) -> str:
     return Path(unpacked_name(path)).stem
 
 
+def letters(path: Path) -> str:
+    """Return a table's name as people mean it: its letters, in lower case, without any suffix."""
+    return re.sub(r"[^a-z]", "", stem(path).lower())
+
+
 def read_table(path: Path) -> Table:
     """Read a table: CSV of any usual separator and encoding, or Parquet, also packed.
 
