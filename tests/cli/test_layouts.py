@@ -909,6 +909,19 @@ LAYOUTS = {
         {"Cat": 1, "cat": 1, "dog": 1},
         warned=("taken as different: 'Cat' and 'cat'",),
     ),
+    "a folder of unlabelled photos among classes": Layout(
+        lambda: photos("train/a/1.png", "train/b/2.png", "train/unlabeled/3.png"),
+        {"a": 1, "b": 1, "unlabeled": 1},
+        warned=("'unlabeled' is taken as a class; remove its photos if",),
+    ),
+    "predictions in place of labels": Layout(
+        lambda: {
+            **photos("train/a/1.png", "train/a/2.png", "train/b/3.png", "train/b/4.png"),
+            "predictions.csv": table("id,label", "1,b", "2,b", "3,a", "4,a"),
+        },
+        AB,
+        warned=("4 photos lie in the folder of another class than the table says",),
+    ),
     "parts below classes": Layout(
         lambda: photos("a/train/1.png", "a/test/2.png", "b/train/3.png", "b/test/4.png"),
         AB,
@@ -1154,6 +1167,7 @@ REFUSED: dict[str, tuple[Callable[[], Files], tuple[str, ...]]] = {
             ("x.npz", "PK", "a file of arrays"),
             ("train-labels-idx1-ubyte.gz", "", "a file of arrays"),
             ("train.tar.zst", "", "an archive of a kind that is not extracted; extract it"),
+            ("train.csv.xz", "", "a table that is packed otherwise; unpack it"),
             ("train.feather", "ARROW1", "a table in a format of its own; save it as CSV"),
             ("labels.sqlite", "SQLite", "a database; save its table as CSV"),
             ("clips/a/1.mp4", "", "a video; save frames of it"),

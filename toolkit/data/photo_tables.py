@@ -306,10 +306,11 @@ def _found(
 
 def _contradictions(tables: Sequence[LabelTable], resolution: Resolution) -> list[str]:
     """Return the photos that lie in the folder of another class."""
-    if CLASS_FOLDER not in resolution.rules:
-        return []
     labels = [label for table in tables for label in table.labels]
     classes = set(labels)
+    folders = {path.parent.name for path in resolution.paths if path is not None}
+    if CLASS_FOLDER not in resolution.rules and not folders <= classes:
+        return []  # The folders are no classes.
     return [
         f"{path} ('{label}')"
         for path, label in zip(resolution.paths, labels, strict=True)

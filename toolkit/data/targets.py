@@ -25,8 +25,8 @@ _QUANTITIES = re.compile(
 _HOT = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "false": 0.0, "true": 1.0}
 """What a column of a class holds, in lower case."""
 
-_EMPTY = {"nan", "na", "n/a", "#n/a", "<na>", "null"}
-"""How programs write that there is no value, in lower case."""
+_EMPTY = {"nan", "na", "n/a", "#n/a", "<na>", "null", "unlabeled", "unlabelled"}
+"""How people and programs write that there is no label, in lower case."""
 
 _LIST = re.compile(r"[\[{(].*[\]})]", re.DOTALL)
 _BOXES = re.compile(r"\S*[^\s\d]\S*(\s+-?\d+(\.\d+)?){4}(\s.*)?", re.DOTALL)
@@ -146,7 +146,7 @@ def doubtful_classes(classes: Sequence[str]) -> list[str]:
         ]
     empty = [name for name in classes if name.lower() in _EMPTY]
     return lines + [
-        f"'{name}' is taken as a class; remove its photos if it stands for an empty value"
+        f"'{name}' is taken as a class; remove its photos if it means that they have none"
         for name in empty
     ]
 
