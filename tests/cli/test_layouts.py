@@ -861,6 +861,39 @@ LAYOUTS = {
         AB,
         ("id '#id', label 'label'",),
     ),
+    "labels with zeros before": Layout(
+        lambda: {**TRAIN, "train.csv": table("id,label", "1,01", "2,1", "3,x", "4,x")},
+        {"01": 1, "1": 1, "x": 2},
+        warned=("in case, spaces or zeros alone are taken as different: '01' and '1'",),
+    ),
+    "a column split of numbers": Layout(
+        lambda: {**TRAIN, "train.csv": table("id,label,split", "1,a,0", "2,a,1", "3,b,0", "4,b,2")},
+        AB,
+        warned=("'split' is named as if it says what to train on, but its values (0, 1, 2) do",),
+    ),
+    "traffic signs, a table in the folder of each class": Layout(
+        lambda: {
+            **photos("train/00000/1.ppm", "train/00000/2.ppm", "train/00001/1.ppm"),
+            "train/00000/GT-00000.csv": table("Filename;Width;ClassId", "1.ppm;5;0", "2.ppm;6;0"),
+            "train/00001/GT-00001.csv": table("Filename;Width;ClassId", "1.ppm;5;1"),
+        },
+        {"0": 2, "1": 1},
+        ("train/00000/GT-00000.csv", "train/00001/GT-00001.csv", "3 as named"),
+    ),
+    **{
+        f"photos to predict in {name}": Layout(
+            lambda name=name: photos("train/a/1.png", "train/b/2.png", f"{name}/3.png"),
+            {"a": 1, "b": 1},
+            (f"{name}/ (all 1",),
+            1,
+        )
+        for name in ("test_stg1", "holdout", "test1")
+    },
+    "photos held out in eval": Layout(
+        lambda: photos("train/a/1.png", "train/b/2.png", "eval/a/3.png", "eval/b/4.png"),
+        AB,
+        ("validation: 2 photos, as the data says",),
+    ),
     "labels for an empty value": Layout(
         lambda: {**TRAIN, "train.csv": table("id,label", "1,a", "2,a", "3,NaN", "4,NaN")},
         {"NaN": 2, "a": 2},
@@ -875,6 +908,19 @@ LAYOUTS = {
         lambda: photos("train/Cat/1.png", "train/cat/2.png", "train/dog/3.png"),
         {"Cat": 1, "cat": 1, "dog": 1},
         warned=("taken as different: 'Cat' and 'cat'",),
+    ),
+    "a folder of unlabelled photos among classes": Layout(
+        lambda: photos("train/a/1.png", "train/b/2.png", "train/unlabeled/3.png"),
+        {"a": 1, "b": 1, "unlabeled": 1},
+        warned=("'unlabeled' is taken as a class; remove its photos if",),
+    ),
+    "predictions in place of labels": Layout(
+        lambda: {
+            **photos("train/a/1.png", "train/a/2.png", "train/b/3.png", "train/b/4.png"),
+            "predictions.csv": table("id,label", "1,b", "2,b", "3,a", "4,a"),
+        },
+        AB,
+        warned=("4 photos lie in the folder of another class than the table says",),
     ),
     "parts below classes": Layout(
         lambda: photos("a/train/1.png", "a/test/2.png", "b/train/3.png", "b/test/4.png"),
@@ -998,6 +1044,14 @@ REFUSED: dict[str, tuple[Callable[[], Files], tuple[str, ...]]] = {
             "--photos DIR",
         ),
     ),
+    "two tables of one name": (
+        lambda: {
+            **TRAIN,
+            "v1/labels.csv": table("id,label", *BARE),
+            "v2/labels.csv": table("id,label", "1,x", "2,x", "3,y", "4,y"),
+        },
+        ("2 tables have labels", "v1/labels.csv: id 'id'", "--labels FILE"),
+    ),
     "an id of two files": (
         lambda: {**TRAIN, **photos("train/1.jpg"), "train.csv": table("id,label", *BARE)},
         ("the id '1' fits 2 files", "train/1.jpg", "train/1.png"),
@@ -1113,6 +1167,7 @@ REFUSED: dict[str, tuple[Callable[[], Files], tuple[str, ...]]] = {
             ("x.npz", "PK", "a file of arrays"),
             ("train-labels-idx1-ubyte.gz", "", "a file of arrays"),
             ("train.tar.zst", "", "an archive of a kind that is not extracted; extract it"),
+            ("train.csv.xz", "", "a table that is packed otherwise; unpack it"),
             ("train.feather", "ARROW1", "a table in a format of its own; save it as CSV"),
             ("labels.sqlite", "SQLite", "a database; save its table as CSV"),
             ("clips/a/1.mp4", "", "a video; save frames of it"),
@@ -1175,6 +1230,23 @@ REFUSED: dict[str, tuple[Callable[[], Files], tuple[str, ...]]] = {
     "a web page in place of a table": (
         lambda: {**TRAIN, "train.csv": "<!DOCTYPE html>\n<html><title>Log in, please</title>"},
         ("train.csv: is a web page or XML, not a table. Download",),
+    ),
+    "a zero byte": (
+        lambda: {**TRAIN, "train.csv": table("id,label", "1,a", "2,a\0", "3,b")},
+        ("train.csv: line 3: holds a zero byte. The file is damaged",),
+    ),
+    "a quote without end": (
+        lambda: {**TRAIN, "train.csv": table("id,label", '1,"a', "2,a", "3,b")},
+        ('train.csv: cannot be read as CSV (a quote " is opened and never closed)',),
+    ),
+    "boxes in photos": (
+        lambda: {
+            **TRAIN,
+            "train.csv": table(
+                "id,PredictionString", "1,n1 5 5 9 9", "2,n1 5 6 9 9 n1 1 1 2 2", "3,n2 1 2 3 4"
+            ),
+        },
+        ("the column 'PredictionString' has boxes in photos, such as 'n1 5 5 9 9'",),
     ),
     "a pointer of Git LFS": (
         lambda: {**TRAIN, "train.csv": "version https://git-lfs.github.com/spec/v1\noid x\n"},

@@ -2,45 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
-from toolkit.data.columns import (
-    LABEL_NAMES,
-    WEAK_LABEL_NAMES,
-    IsPhoto,
-    chosen_column,
-    find_id_column,
-    normalised,
-)
+from toolkit.data.columns import IsPhoto, chosen_column, find_id_column, normalised
+from toolkit.data.label_columns import NoLabelsError, find_label_columns, names_beside
 from toolkit.data.layout import Role
 from toolkit.data.reading import AUTO, Reading
-from toolkit.data.row_parts import row_parts, split_columns
+from toolkit.data.row_parts import row_parts, split_columns, unclear_splits
 from toolkit.data.tables import Table, read_table
-from toolkit.data.targets import (
-    is_one_hot,
-    one_hot_columns,
-    one_hot_labels,
-    refuse_no_classes,
-    whole_numbers,
-)
+from toolkit.data.targets import one_hot_labels, refuse_no_classes, whole_numbers
 from toolkit.errors import DataError, listing
 from toolkit.progress import counted
 
 SEVERAL_LABELS = 0.05
 """Share of ids with different labels from which they are several labels per photo, no mistakes."""
-
-
-class AmbiguousColumnError(DataError):
-    """More than one column may be the one of labels."""
-
-
-class NoLabelsError(DataError):
-    """A table without a column of ids or one of labels."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +38,7 @@ class LabelTable:
         for_test: The ids of rows that a column keeps from training.
         names: A readable name for some labels, from a column that says the same in other words.
         remarks: What was not used, or is used once where it stands twice.
+        warnings: What may be a mistake.
     """
 
     path: Path
@@ -72,6 +52,7 @@ class LabelTable:
     for_test: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def read_labels(path: Path, reading: Reading = AUTO) -> dict[str, str]:
@@ -139,7 +120,7 @@ def label_table(
     if label_column is not None:
         label_columns = [label_column]
     else:
-        label_columns = _label_columns(table, id_column, rest, wanted)
+        label_columns = find_label_columns(table, id_column, rest, wanted)
     said = f"id '{id_column}', label '{label_columns[0]}'"
     labels = frame[label_columns[0]]
     if len(label_columns) > 1:
@@ -166,7 +147,7 @@ def label_table(
     unused = [name for name in rest if name not in label_columns]
     names: dict[str, str] = {}
     if are_classes and len(label_columns) == 1:
-        names = _names_beside(frame, label_columns[0], unused)
+        names = names_beside(frame, label_columns[0], unused)
     remarks += _remarks(for_test, splits, label_columns, chosen, unique, unused)
     return LabelTable(
         path=table.path,
@@ -180,6 +161,10 @@ def label_table(
         for_test=for_test,
         names=names,
         remarks=tuple(f"{table.path.name}: {remark}" for remark in remarks),
+        warnings=tuple(
+            f"{table.path.name}: {line}"
+            for line in unclear_splits(table, (*taken, *label_columns, *splits))
+        ),
     )
 
 
@@ -193,98 +178,6 @@ def _refuse_same(
             f"{role}. Expected two of: {', '.join(table.columns[:8])}.",
             path=table.path,
         )
-
-
-def _label_columns(
-    table: Table, id_column: str, rest: Sequence[str], wanted: Sequence[str]
-) -> list[str]:
-    """Return the column of labels, or those of the classes where each class has one."""
-    frame = table.frame
-    if not rest:
-        raise NoLabelsError(
-            f"{table.path}: has no column beside the ids '{id_column}', and so no labels.",
-            path=table.path,
-        )
-    asked = [name for name in wanted if name in rest]
-    if len(wanted) == 1 and asked:
-        return asked
-    # A sample with one column a class says what the labels are.
-    fitting = [name for name in rest if len(wanted) > 1 and set(frame[name]) <= set(wanted)]
-    if fitting:
-        return _one_of(table, id_column, fitting)
-    by_name = _by_name(table, id_column, rest, LABEL_NAMES)
-    if by_name:
-        return by_name
-    binary = one_hot_columns(frame, asked if len(asked) > 1 else rest)
-    if binary and (len(binary) == len(rest) or is_one_hot(frame, binary)):
-        return binary
-    by_name = _by_name(table, id_column, rest, WEAK_LABEL_NAMES)
-    if by_name or len(rest) == 1:
-        return by_name or list(rest)
-    likely = [name for name in rest if _may_be_classes(frame[name])]
-    if not likely:
-        raise NoLabelsError(
-            f"{table.path}: none of its columns ({', '.join(rest[:8])}) looks like labels. Name "
-            "the right one with `label_column=B`.",
-            path=table.path,
-        )
-    return _one_of(table, id_column, likely)
-
-
-def _by_name(
-    table: Table, id_column: str, columns: Sequence[str], names: Sequence[str]
-) -> list[str]:
-    usual = [name for name in columns if normalised(name) in names]
-    usual.sort(key=lambda name: names.index(normalised(name)))
-    return _one_of(table, id_column, usual) if usual else []
-
-
-def _one_of(table: Table, id_column: str, columns: Sequence[str]) -> list[str]:
-    """Return the first of columns that say the same.
-
-    Raises:
-        AmbiguousColumnError: They do not.
-    """
-    if not all(_say_the_same(table.frame, columns[0], name) for name in columns[1:]):
-        _refuse_ambiguous(table, id_column, columns)
-    return [columns[0]]
-
-
-def _refuse_ambiguous(table: Table, id_column: str, columns: Sequence[str]) -> None:
-    readings = []
-    for name in columns:
-        values = list(dict.fromkeys(table.frame[name]))
-        shown = ", ".join(values[:4]) + (", ..." if len(values) > 4 else "")
-        readings.append(f"id '{id_column}', label '{name}' ({len(values)} values: {shown})")
-    raise AmbiguousColumnError(
-        f"{table.path}: {len(readings)} readings are possible. Name the right one with "
-        f"`label_column=B`, and `id_column=A` where the ids are not in '{id_column}':\n"
-        f"{listing(readings)}",
-        path=table.path,
-    )
-
-
-def _may_be_classes(values: pd.Series) -> bool:
-    """Return whether values recur as classes do: they differ, and most stand in several rows."""
-    different = values.nunique()
-    numbers = pd.to_numeric(values, errors="coerce")
-    is_fraction = bool(numbers.notna().all() and (numbers % 1 != 0).any())
-    return 1 < different <= max(2, len(values) / 2) and not is_fraction
-
-
-def _say_the_same(frame: pd.DataFrame, first: str, second: str) -> bool:
-    """Return whether each value of one column goes with one of the other."""
-    pairs = frame[[first, second]].drop_duplicates()
-    return len(pairs) == frame[first].nunique() == frame[second].nunique()
-
-
-def _names_beside(frame: pd.DataFrame, label: str, others: Sequence[str]) -> dict[str, str]:
-    for name in others:
-        if normalised(name) in LABEL_NAMES and _say_the_same(frame, label, name):
-            pairs = frame[[label, name]].drop_duplicates()
-            if not pd.to_numeric(pairs[name], errors="coerce").notna().all():
-                return dict(zip(whole_numbers(list(pairs[label])), pairs[name], strict=True))
-    return {}
 
 
 def _rewritten(before: Sequence[str], after: Sequence[str]) -> list[str]:
@@ -373,8 +266,3 @@ def _unique(path: Path, chosen: pd.DataFrame, *, are_classes: bool) -> pd.DataFr
         f"photos:\n{listing(lines, len(lines))}",
         path=path,
     )
-
-
-def letters(name: str) -> str:
-    """Return a file's name as people mean it: its letters, in lower case."""
-    return re.sub(r"[^a-z]", "", name.lower())

@@ -23,6 +23,7 @@ _OTHERS = {
     (".zst", ".lz4", ".lzma", ".lz", ".z", ".ace", ".arj"): (
         "an archive of a kind that is not extracted; extract it"
     ),
+    (".csv.bz2", ".csv.xz", ".tsv.bz2", ".tsv.xz"): "a table that is packed otherwise; unpack it",
     (".feather", ".arrow", ".orc", ".avro"): "a table in a format of its own; save it as CSV",
     (".sqlite", ".sqlite3", ".db"): "a database; save its table as CSV",
     (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg"): (

@@ -83,6 +83,11 @@ def stem(path: Path) -> str:
     return Path(unpacked_name(path)).stem
 
 
+def letters(path: Path) -> str:
+    """Return a table's name as people mean it: its letters, in lower case, without any suffix."""
+    return re.sub(r"[^a-z]", "", stem(path).lower())
+
+
 def read_table(path: Path) -> Table:
     """Read a table: CSV of any usual separator and encoding, or Parquet, also packed.
 
@@ -195,6 +200,9 @@ def _from_text(path: Path, name: str, content: bytes) -> Table:
             path=path,
         ) from None
     _refuse_other_text(path, text)
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise DataError(f"{path}: line {line}: holds a zero byte. The file is damaged.", path=path)
     lines = text.splitlines()
     blank = _above_header(lines)
     if blank == len(lines):
@@ -221,6 +229,8 @@ def _from_text(path: Path, name: str, content: bytes) -> Table:
         )
     except (ValueError, csv.Error) as error:
         reason = str(error).strip().splitlines()[0]
+        if "EOF inside string" in reason:
+            reason = 'a quote " is opened and never closed'
         raise DataError(f"{path}: cannot be read as CSV ({reason}).", path=path) from None
     if len(frame) and not isinstance(frame.index, pd.RangeIndex):
         # pandas takes the first column for row names where all rows have a value too many.

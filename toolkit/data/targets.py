@@ -25,10 +25,13 @@ _QUANTITIES = re.compile(
 _HOT = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "false": 0.0, "true": 1.0}
 """What a column of a class holds, in lower case."""
 
-_EMPTY = {"nan", "na", "n/a", "#n/a", "<na>", "null"}
-"""How programs write that there is no value, in lower case."""
+_EMPTY = {"nan", "na", "n/a", "#n/a", "<na>", "null", "unlabeled", "unlabelled"}
+"""How people and programs write that there is no label, in lower case."""
 
 _LIST = re.compile(r"[\[{(].*[\]})]", re.DOTALL)
+_BOXES = re.compile(r"\S*[^\s\d]\S*(\s+-?\d+(\.\d+)?){4}(\s.*)?", re.DOTALL)
+"""A class and the four sides of a box, perhaps with more of these."""
+
 _WHOLE = re.compile(r"([+-]?\d+)\.0+")
 _SEPARATORS = ("|", ";", ",", " ")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -56,6 +59,12 @@ def refuse_no_classes(
         raise DataError(
             f"{where} has {len(counts)} different numbers ({shown}, ...){also}: a scale, of which "
             "this toolkit learns nothing, because it classifies. Put them into ranges first."
+        )
+    boxes = [value for value in counts if _BOXES.fullmatch(value)]
+    if len(boxes) > len(counts) / 2:
+        raise DataError(
+            f"{where} has boxes in photos, such as '{boxes[0]}'. This toolkit learns one class per "
+            "photo. Write the class alone."
         )
     lists = [value for value in counts if _LIST.fullmatch(value)]
     several = [value for value in lists if _length(value) != 1]
@@ -125,17 +134,19 @@ def doubtful_classes(classes: Sequence[str]) -> list[str]:
     """
     by_letters: dict[str, list[str]] = {}
     for name in classes:
-        by_letters.setdefault(" ".join(name.lower().split()), []).append(name)
+        key = str(float(name)) if _NUMBER.fullmatch(name) else " ".join(name.lower().split())
+        by_letters.setdefault(key, []).append(name)
     alike = [" and ".join(map(repr, names)) for names in by_letters.values() if len(names) > 1]
     lines = []
     if alike:
         more = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
         lines = [
-            f"classes that differ in case or spaces alone are taken as different: {alike[0]}{more}"
+            "classes that differ in case, spaces or zeros alone are taken as different: "
+            f"{alike[0]}{more}"
         ]
     empty = [name for name in classes if name.lower() in _EMPTY]
     return lines + [
-        f"'{name}' is taken as a class; remove its photos if it stands for an empty value"
+        f"'{name}' is taken as a class; remove its photos if it means that they have none"
         for name in empty
     ]
 
