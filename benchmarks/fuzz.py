@@ -31,6 +31,7 @@ import numpy as np
 from hypothesis import strategies as st
 from PIL import Image
 
+from toolkit.artifacts import dump_artifact
 from toolkit.errors import ToolkitError
 from toolkit.files import sha256_json
 from toolkit.machine import processor_name, usable_cores
@@ -342,6 +343,71 @@ def plans() -> Target:
     return Target(seeds, read, is_json=True)
 
 
+def submissions() -> Target:
+    """Manifests of submissions, read with what a page does with them."""
+    from toolkit.inference.calls import ModelKey
+    from toolkit.inference.exits import settling_steps
+    from toolkit.inference.plan import CascadePlan, PlanVoting, Voter
+    from toolkit.reporting import manifest as module
+    from toolkit.reporting.formats import AnswerFormat, FormatOptions
+
+    voters = tuple(Voter(member=name, precision="fp32", weight=0.5) for name in "ab")
+    voting = PlanVoting(name="uniform", members=voters, temperature=1.0)
+    costs = dict.fromkeys((ModelKey("a", "fp32"), ModelKey("b", "fp32")), 2.0)
+    rest = settling_steps((), voting.weights, 2, costs)
+    digest = "0" * 64
+    made = module.SubmissionManifest(
+        created="2026-01-01T00:00:00+00:00",
+        submission=module.WrittenFile("submission.csv", digest),
+        format=AnswerFormat("probabilities", ("id", "x", "y"), "id", ("x", "y"), ("1", "2")),
+        classes=("1", "2"),
+        latency=module.WrittenFile("latency.json", digest),
+        bundle=module.UsedBundle("bundle", digest),
+        options=module.Options(
+            data="data",
+            reading={"sample": "sample.csv"},
+            skip_broken=False,
+            answer=FormatOptions(),
+            skipping=module.SkippingRecord(full=False, plan=None, certify="test", budget_ms=None),
+            tta=2,
+            tta_views="fixed",
+            voting="auto",
+            device="auto",
+            batch=16,
+            threads=None,
+            seed=0,
+        ),
+        typed_in=".",
+        request=module.RequestRecord(digest, digest, "01234567"),
+        plan=CascadePlan(bundle=digest, views=2, voting=voting, rest=rest),
+        probabilities=module.ProbabilitiesRecord(digest, None, None),
+        voting=module.VotingRecord("uniform", {"a": 0.5, "b": 0.5}, 1.0),
+        method="label-exact",
+        guarantee="every label is the full ensemble's",
+        photos=1,
+        answered_with_class_prior={},
+        device=module.UsedDevice("CPUExecutionProvider", "x"),
+        threads=2,
+        notes=(),
+        versions={"numpy": "2"},
+    )
+    seed = json.dumps(dump_artifact(made)).encode()
+
+    def read(folder: Path, content: bytes) -> object:
+        from toolkit.data.reading import Reading
+        from toolkit.reporting.answered import read_answers
+
+        (folder / "submission.json").write_bytes(content)
+        (folder / "submission.csv").write_text("id,x,y\na,0.25,0.75\n", encoding="utf-8")
+        answers = read_answers(folder / "submission.csv", labels=("x", "y"))
+        found = module.Made.load(folder / "submission.json")
+        options = found.manifest.options
+        Reading.of_record(options.reading, found.found(options.data))
+        return answers, found.submission, found.found(found.manifest.bundle.folder).is_dir()
+
+    return Target([seed], read, is_json=True)
+
+
 def arrays() -> Target:
     """Held-out predictions."""
     from toolkit.training.run import DataSeen, Validation
@@ -391,6 +457,7 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "recipes": recipes,
     "bundles": bundles,
     "plans": plans,
+    "submissions": submissions,
     "arrays": arrays,
     "networks": networks,
 }
@@ -450,14 +517,14 @@ def in_own_process(name: str, seed: int) -> dict[str, Any]:
 def summary(rounds: list[dict[str, Any]]) -> str:
     """Return the table of what came of the rounds."""
     kinds = ("results", "errors of one line", "errors with a list")
-    lines = [f"{'target':<10}{'rounds':>7}" + "".join(f"{each:>20}" for each in kinds)]
+    lines = [f"{'target':<12}{'rounds':>7}" + "".join(f"{each:>20}" for each in kinds)]
     lines[0] += f"{'slowest, s':>12}{'failures':>10}"
     for name in TARGETS:
         own = [each for each in rounds if each["target"] == name]
         counted = "".join(f"{sum(each.get(kind, 0) for each in own):>20,}" for kind in kinds)
         slowest = max((each["slowest_s"] for each in own), default=0.0)
         failures = sum(bool(each["failure"]) for each in own)
-        lines.append(f"{name:<10}{len(own):>7}{counted}{slowest:>12.2f}{failures:>10}")
+        lines.append(f"{name:<12}{len(own):>7}{counted}{slowest:>12.2f}{failures:>10}")
     return "\n".join(lines)
 
 

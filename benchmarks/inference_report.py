@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.stats import binomtest
 
+from toolkit.artifacts import dump_artifact
 from toolkit.machine import usable_cores
 
 if TYPE_CHECKING:
@@ -71,11 +72,11 @@ def described(sample: Sample) -> dict[str, Any]:
         **(
             {
                 "call_seconds": sample.call_seconds,
-                "calls_a_photo": latency["inference"]["calls_a_photo"],
-                "load_ms": latency["load_ms"],
-                "threads": latency["threads"],
-                "provider": latency["provider"],
-                "cascade": latency["cascade"],
+                "calls_a_photo": latency.inference.calls_a_photo,
+                "load_ms": latency.load_ms,
+                "threads": latency.threads,
+                "provider": latency.provider,
+                "cascade": dump_artifact(latency.cascade) if latency.cascade else None,
             }
             if latency
             else {}
@@ -103,8 +104,8 @@ def side_report(
         "against_full": compare(exact, last.labels, truth),
         "samples": [described(each) for each in samples],
     }
-    if last.latency and last.latency["cascade"]:
-        found["guarantee"] = last.latency["guarantee"]
+    if last.latency and last.latency.cascade:
+        found["guarantee"] = last.latency.guarantee
     return found
 
 

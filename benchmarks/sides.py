@@ -32,6 +32,7 @@ from toolkit.inference.views import VIEWS
 from toolkit.inference.voting import Voting
 from toolkit.progress import Advance, Reporter
 from toolkit.reporting.job import submit
+from toolkit.reporting.latency import LatencyReport
 
 Answers = NDArray[np.floating]
 
@@ -105,7 +106,7 @@ class Sample:
     inference_seconds: float
     labels: Mapping[str, str]
     call_seconds: float | None = None
-    latency: Mapping[str, Any] | None = None
+    latency: LatencyReport | None = None
 
     @property
     def rate(self) -> float:
@@ -353,8 +354,8 @@ class SubmitSide:
         latency = done.latency
         return Sample(
             photos=done.rows,
-            seconds=latency["end_to_end"]["seconds"] + ended - reporter.ends[-1],
-            inference_seconds=latency["inference"]["seconds"],
+            seconds=latency.end_to_end.seconds + ended - reporter.ends[-1],
+            inference_seconds=latency.inference.seconds,
             labels=read_labels(out),
             call_seconds=ended - started,
             latency=latency,

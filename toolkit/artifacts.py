@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
+from toolkit.console import printable
 from toolkit.errors import ToolkitError
 from toolkit.files import regular_file
 
@@ -43,6 +44,7 @@ BareName = Annotated[str, Field(max_length=255), AfterValidator(_is_bare)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
+Temperature = Annotated[float, Field(ge=0.01, le=100)]
 Json = pydantic.JsonValue
 
 
@@ -54,6 +56,12 @@ def artifact(cls: type[T]) -> type[T]:
     """
     config = ConfigDict(extra="forbid", allow_inf_nan=False)
     return cast("type[T]", pydantic_dataclass(frozen=True, config=config)(cls))
+
+
+def dump_artifact(made: Any) -> dict[str, Any]:
+    """Return an artifact as JSON can hold it; `read_artifact` reads it back."""
+    content: dict[str, Any] = pydantic.TypeAdapter(type(made)).dump_python(made, mode="json")
+    return content
 
 
 def read_artifact(
@@ -85,7 +93,8 @@ def read_artifact(
 def explain(error: pydantic.ValidationError) -> str:
     """Return the first thing that is wrong with an artifact, as one sentence."""
     first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in first["loc"])
+    # A key may be a stranger's text: no line ends, and nothing that steers a terminal.
+    key = printable(".".join(str(part) for part in first["loc"])).replace("\n", "\\n")
     where = f"{key}: " if key else ""
     match first["type"]:
         case "extra_forbidden" | "unexpected_keyword_argument":
@@ -189,6 +198,20 @@ def check_predictions(
     if labels.min() < 0 or labels.max() >= classes:
         return f"labels: Expected 0 to {classes - 1}, received {labels.min()} to {labels.max()}"
     return ""
+
+
+SHARES_TOLERANCE = 1e-6
+"""By how much weights and priors may miss a sum of 1."""
+
+
+def check_sum(key: str, shares: Sequence[float]) -> None:
+    """Refuse shares that do not sum to 1.
+
+    Raises:
+        ValueError: They do not; names `key`.
+    """
+    if abs(sum(shares) - 1) > SHARES_TOLERANCE:
+        raise ValueError(f"{key}: Expected numbers that sum to 1, received a sum of {sum(shares)}")
 
 
 ROW_SUM_TOLERANCE = 0.01

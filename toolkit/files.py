@@ -113,6 +113,21 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def refuse_undecodable(path: Path) -> None:
+    """Refuse a path that is not UTF-8: no JSON or CSV file could name it.
+
+    Raises:
+        ToolkitError: It is not, or the working folder that it goes on from is not.
+    """
+    try:
+        str(path.absolute()).encode("utf-8")
+    except UnicodeEncodeError:
+        shown = os.fsencode(path.absolute()).decode("utf-8", "backslashreplace")
+        raise ToolkitError(
+            f"{shown}: the name is not UTF-8. Rename it, as with 'convmv -f latin1 -t utf-8'."
+        ) from None
+
+
 LARGEST_JSON = 512 * 2**20
 """Bytes of a JSON file that is read; a manifest of a million photos has 20 million."""
 

@@ -378,7 +378,7 @@ class TestInterrupted:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patched:
-            patched.setattr(reporting_job, "write_manifest", interrupt)
+            patched.setattr(reporting_job, "submission_manifest", interrupt)
             assert toolkit("ensemble", "--voting", "alpha=1").code == 130
         assert "submission.json" not in made(home)
         told = toolkit("ensemble", "--voting", "alpha=1", "--json")

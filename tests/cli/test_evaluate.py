@@ -37,6 +37,29 @@ class TestEvaluate:
         # The other column has the classes in the opposite order.
         assert as_trained["confusion"] == by_itself["confusion"][::-1] != by_itself["confusion"]
 
+    def test_a_table_of_the_training_that_is_gone_is_named_with_what_is_read_instead(
+        self, toolkit, home: Path
+    ) -> None:
+        bundle = load_bundle(home / "bundle")
+        said = {"labels": "tables/v2.csv", "label_column": "kind"}
+        save_bundle(replace(bundle, data=replace(bundle.data, reading=said)))
+        lost = "data: has no tables/v2.csv, which was named for training as the table of labels. "
+        told = toolkit("evaluate", "--data", "data", "--json", "--quiet")
+        assert told.code == 0, told.err
+        assert told.err == (
+            f"warning: {lost}Read instead: labels: train.csv (id 'Id', label 'Category'); photos: "
+            "train/\n"
+        )
+        told = toolkit("ensemble")
+        assert told.code == 0, told.err
+        assert f"{lost}Instead, what is in the folder is found by itself\n" in told.err
+        table = (home / "data" / "train.csv").read_text(encoding="utf-8")
+        (home / "data" / "one.csv").write_text(table.replace(",2", ",10"), encoding="utf-8")
+        (home / "data" / "train.csv").rename(home / "data" / "two.csv")
+        told = toolkit("evaluate", "--data", "data")
+        assert (told.code, told.out) == (1, "")
+        assert "2 tables have labels of photos here, and they differ" in told.err
+
     def test_a_bundle_on_a_data_folder(self, toolkit, home: Path) -> None:
         told = toolkit("evaluate", "--data", "data", "--json", "--quiet")
         assert (told.code, told.err) == (0, "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -426,6 +427,47 @@ class TestWithoutASample:
             assert BREEDS[int(np.argmax([float(value) for value in values]))] == name
 
     @pytest.mark.parametrize(
+        ("table", "tested", "header"),
+        [
+            (["image_id", "label"], None, ["image_id", "label"]),
+            (["foto", "Art"], None, ["foto", "Art"]),
+            (["image", "breed"], "file", ["file", "breed"]),
+            (["Image", "Id"], "Id", ["Id", "Category"]),
+            (["id", *BREEDS], None, ["id", "Category"]),
+        ],
+    )
+    def test_the_columns_are_called_as_in_the_table_of_labels(
+        self,
+        toolkit,
+        folder: Path,
+        bundle_of,
+        table: list[str],
+        tested: str | None,
+        header: list[str],
+    ) -> None:
+        bundle_of(folder / "bundle", BREEDS)
+        shutil.copytree(folder / "data" / "test", folder / "data" / "train")
+        rows = [
+            [id, BREEDS[n % 3]] if len(table) == 2 else [id, *(str(int(n == k)) for k in range(6))]
+            for n, id in enumerate(PHOTOS)
+        ]
+        write(folder / "data" / "train.csv", [table, *rows])
+        if tested:
+            write(folder / "data" / "test.csv", [[tested], *([id] for id in PHOTOS)])
+        told = toolkit("ensemble")
+        assert told.code == 0, told.err
+        assert f"answer: columns '{header[0]}' and '{header[1]}'" in told.err
+        found, *answers = read(folder / "submission.csv")
+        assert found == header
+        write(folder / "truth.csv", [["id", "label"], *answers])
+        for manifest in (True, False):
+            if not manifest:
+                (folder / "submission.json").unlink()
+            told = toolkit("evaluate", "submission.csv", "--labels", "truth.csv", "--json")
+            assert told.code == 0, told.err
+            assert told.json["scores"]["submission.csv"]["accuracy"] == 1.0
+
+    @pytest.mark.parametrize(
         ("arguments", "complaint"),
         [
             (["--positive", "pug"], "Expected data of two classes, received 6"),
@@ -521,6 +563,38 @@ class TestReadingBack:
         losses = [math.log(2), math.log(4), math.log(4)]
         assert told["scores"]["s.csv"]["log_loss"] == pytest.approx(np.mean(losses))
 
+    @pytest.mark.parametrize(
+        ("truth", "answers", "said"),
+        [
+            (("p7", "p3"), ("p3.jpg", "p7.jpg"), "ids matched: 2 with a suffix added"),
+            (("p7.jpg", "p3.jpg"), ("p3", "p7"), "ids matched: 2 with a suffix added"),
+            (("test/P7.JPG", "p3.jpg"), ("p3.jpg", "p7.jpg"), "1 as named, 1 by the end of"),
+        ],
+    )
+    def test_ids_and_whole_numbers_may_be_written_in_other_ways(
+        self, toolkit, here: Path, truth: tuple, answers: tuple, said: str
+    ) -> None:
+        write(here / "truth.csv", [["id", "label"], [truth[0], "1.0"], [truth[1], "2.0"]])
+        write(here / "s.csv", [["id", "label"], [answers[0], "2"], [answers[1], "2"]])
+        told = toolkit("evaluate", "s.csv", "--labels", "truth.csv", "--json")
+        assert told.code == 0, told.err
+        assert told.json["scores"]["s.csv"]["accuracy"] == 0.5
+        assert said in told.json["photos"]
+        write(here / "o.csv", [["id", "label"], [truth[0], "1.0"], [truth[1], "2.0"]])
+        told = toolkit("evaluate", "s.csv", "--against", "o.csv", "--labels", "truth.csv")
+        assert told.code == 0, told.err
+        told = toolkit("evaluate", "s.csv", "--against", "o.csv", "--json")
+        assert told.code == 0, told.err
+        assert told.json["agreement"]["differing"] == 1
+        assert "ids matched" in told.json["photos"]
+
+    def test_a_grade_with_a_decimal_stays_as_it_is(self, toolkit, here: Path) -> None:
+        write(here / "truth.csv", [["id", "label"], ["a", "1.0"], ["b", "1.5"]])
+        write(here / "s.csv", [["id", "label"], ["a", "1.0"], ["b", "1.0"]])
+        told = toolkit("evaluate", "s.csv", "--labels", "truth.csv", "--json")
+        assert told.code == 0, told.err
+        assert told.json["scores"]["s.csv"]["accuracy"] == 0.5
+
     def test_two_formats_are_compared_by_the_same_metric(self, toolkit, here: Path) -> None:
         self.write(here, [["id", "cat", "dog", "cow"], *([i, "0.5", "0.3", "0.2"] for i in "abc")])
         write(
@@ -543,7 +617,128 @@ def test_the_manifest_says_what_the_file_holds(toolkit, folder: Path, bundle_of)
     bundle_of(folder / "bundle", BREEDS)
     dog_breeds(folder)
     toolkit("ensemble", "--quiet")
-    said = json.loads((folder / "submission.json").read_text(encoding="utf-8"))["format"]
-    assert said["kind"] == "probabilities"
-    assert said["classes"] == list(reversed(BREEDS))
-    assert said["all_classes"] == list(BREEDS)
+    said = json.loads((folder / "submission.json").read_text(encoding="utf-8"))
+    assert said["format"]["kind"] == "probabilities"
+    assert said["format"]["classes"] == list(reversed(BREEDS))
+    assert said["classes"] == list(BREEDS)
+
+
+# From raw data to the file that a server takes, with no option but the recipe set.
+
+
+def photo_files(folder: Path, names: Sequence[str], draw: Callable[..., Image.Image]) -> None:
+    for seed, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draw(500 + seed, (40, 32)).save(path)
+
+
+def numbered_labels(classes: Sequence[str], count: int = 12) -> dict[str, str]:
+    return {f"a{number}": classes[number % len(classes)] for number in range(count)}
+
+
+TO_PREDICT = ("z9", "z2", "z11")
+"""The order of the sample's rows, which is neither that of text nor that of numbers."""
+
+
+def raw_dog_breeds(data: Path, draw: Callable[..., Image.Image]) -> None:
+    labels = numbered_labels(("pug", "basset", "Great Dane"))
+    photo_files(data, [f"train/{id}.jpg" for id in labels], draw)
+    photo_files(data, [f"test/{id}.jpg" for id in TO_PREDICT], draw)
+    write(data / "labels.csv", [["id", "breed"], *labels.items()])
+    header = ["id", "pug", "great_dane", "basset"]
+    write(data / "sample_submission.csv", [header, *([id, *[".333"] * 3] for id in TO_PREDICT)])
+
+
+def raw_cassava(data: Path, draw: Callable[..., Image.Image]) -> None:
+    labels = numbered_labels(("0", "2", "10"))
+    photo_files(data, [f"train_images/{id}.jpg" for id in labels], draw)
+    photo_files(data, [f"test_images/{id}.jpg" for id in TO_PREDICT], draw)
+    rows = [[f"{id}.jpg", label] for id, label in labels.items()]
+    write(data / "train.csv", [["image_id", "label"], *rows])
+    rows = [[f"{id}.jpg", "4"] for id in TO_PREDICT]
+    write(data / "sample_submission.csv", [["image_id", "label"], *rows])
+
+
+def raw_tree(data: Path, draw: Callable[..., Image.Image]) -> None:
+    photo_files(data, [f"train/{name}/{n}.png" for name in ("red", "blue") for n in range(5)], draw)
+    photo_files(data, [f"val/{name}/{n}.png" for name in ("red", "blue") for n in range(2)], draw)
+    photo_files(data, [f"test/{id}.png" for id in TO_PREDICT], draw)
+
+
+def raw_two_classes(data: Path, draw: Callable[..., Image.Image]) -> None:
+    labels = numbered_labels(("0", "1"))
+    photo_files(data, [f"train/{id}.png" for id in labels], draw)
+    photo_files(data, [f"test/{id}.png" for id in TO_PREDICT], draw)
+    write(data / "train.csv", [["id", "has_cactus"], *((f"{i}.png", n) for i, n in labels.items())])
+    rows = [[f"{id}.png", "0.5"] for id in TO_PREDICT]
+    write(data / "sample_submission.csv", [["id", "has_cactus"], *rows])
+
+
+def raw_original(data: Path, draw: Callable[..., Image.Image]) -> None:
+    labels = numbered_labels(("2", "10", "7"))
+    photo_files(data, [f"train/{label}/{id}.jpg" for id, label in labels.items()], draw)
+    photo_files(data, [f"test_upload/{id}.jpg" for id in TO_PREDICT], draw)
+    rows = [[f"{id}.jpg", label] for id, label in labels.items()]
+    write(data / "train.csv", [["Id", "Category"], *rows])
+    rows = [[f"{id}.jpg", "2"] for id in TO_PREDICT]
+    write(data / "sample-submission.csv", [["Id", "Category"], *rows])
+
+
+def check_dog_breeds(here: Path) -> None:
+    found = Checker(here / "data" / "sample_submission.csv", here / "submission.csv")
+    found.kept("id").probabilities(("pug", "great_dane", "basset"))
+
+
+def check_cassava(here: Path) -> None:
+    found = Checker(here / "data" / "sample_submission.csv", here / "submission.csv")
+    found.kept("image_id").labels("label", ("0", "2", "10"))
+
+
+def check_tree(here: Path) -> None:
+    # No sample: what a server would want has the ids in natural order.
+    rows = [["Id", "Category"], *([f"{id}.png", ""] for id in ("z2", "z9", "z11"))]
+    found = Checker(write(here / "wanted.csv", rows), here / "submission.csv")
+    found.kept("Id").labels("Category", ("red", "blue"))
+
+
+def check_two_classes(here: Path) -> None:
+    found = Checker(here / "data" / "sample_submission.csv", here / "submission.csv")
+    found.kept("id").shares("has_cactus")
+    said = json.loads((here / "submission.json").read_text(encoding="utf-8"))["format"]
+    assert (said["kind"], said["classes"]) == ("positive", ["1"])
+
+
+def check_original(here: Path) -> None:
+    found = Checker(here / "data" / "sample-submission.csv", here / "submission.csv")
+    found.kept("Id").labels("Category", ("2", "10", "7"))
+
+
+@pytest.mark.parametrize(
+    ("make", "check"),
+    [
+        pytest.param(raw_dog_breeds, check_dog_breeds, id="dog breeds"),
+        pytest.param(raw_cassava, check_cassava, id="cassava"),
+        pytest.param(raw_tree, check_tree, id="train, val and test"),
+        pytest.param(raw_two_classes, check_two_classes, id="P(class)"),
+        pytest.param(raw_original, check_original, id="original"),
+    ],
+)
+def test_raw_photos_become_the_file_without_an_option(
+    toolkit,
+    here: Path,
+    small_recipes: Path,
+    draw_photo: Callable[..., Image.Image],
+    make: Callable[[Path, Callable[..., Image.Image]], None],
+    check: Callable[[Path], None],
+) -> None:
+    pytest.importorskip("tf2onnx")
+    make(here / "data", draw_photo)
+    recipes = here / "recipes"
+    shutil.copytree(small_recipes, recipes)
+    settings = (recipes / "set.yaml").read_text(encoding="utf-8")
+    (recipes / "set.yaml").write_text(settings.replace("epochs: 6", "epochs: 1"), encoding="utf-8")
+    for command in (["train-all", "--recipes", recipes], ["export"], ["ensemble"]):
+        told = toolkit(*command)
+        assert told.code == 0, told.err
+    check(here)

@@ -851,6 +851,119 @@ LAYOUTS = {
         AB,
         warned=("1 of 5 photos in train/: without a label",),
     ),
+    "remarks above the header": Layout(
+        lambda: {**TRAIN, "train.csv": table("# made by us", "# in 2020", "id,label", *BARE)},
+        AB,
+        ("id 'id', label 'label'",),
+    ),
+    "a header that begins as a remark does": Layout(
+        lambda: {**TRAIN, "train.csv": table("#id,label", *BARE)},
+        AB,
+        ("id '#id', label 'label'",),
+    ),
+    "labels with zeros before": Layout(
+        lambda: {**TRAIN, "train.csv": table("id,label", "1,01", "2,1", "3,x", "4,x")},
+        {"01": 1, "1": 1, "x": 2},
+        warned=("in case, spaces or zeros alone are taken as different: '01' and '1'",),
+    ),
+    "a column split of numbers": Layout(
+        lambda: {**TRAIN, "train.csv": table("id,label,split", "1,a,0", "2,a,1", "3,b,0", "4,b,2")},
+        AB,
+        warned=("'split' is named as if it says what to train on, but its values (0, 1, 2) do",),
+    ),
+    "traffic signs, a table in the folder of each class": Layout(
+        lambda: {
+            **photos("train/00000/1.ppm", "train/00000/2.ppm", "train/00001/1.ppm"),
+            "train/00000/GT-00000.csv": table("Filename;Width;ClassId", "1.ppm;5;0", "2.ppm;6;0"),
+            "train/00001/GT-00001.csv": table("Filename;Width;ClassId", "1.ppm;5;1"),
+        },
+        {"0": 2, "1": 1},
+        ("train/00000/GT-00000.csv", "train/00001/GT-00001.csv", "3 as named"),
+    ),
+    **{
+        f"photos to predict in {name}": Layout(
+            lambda name=name: photos("train/a/1.png", "train/b/2.png", f"{name}/3.png"),
+            {"a": 1, "b": 1},
+            (f"{name}/ (all 1",),
+            1,
+        )
+        for name in ("test_stg1", "holdout", "test1")
+    },
+    "photos held out in eval": Layout(
+        lambda: photos("train/a/1.png", "train/b/2.png", "eval/a/3.png", "eval/b/4.png"),
+        AB,
+        ("validation: 2 photos, as the data says",),
+    ),
+    "labels for an empty value": Layout(
+        lambda: {**TRAIN, "train.csv": table("id,label", "1,a", "2,a", "3,NaN", "4,NaN")},
+        {"NaN": 2, "a": 2},
+        warned=("'NaN' is taken as a class; remove its photos",),
+    ),
+    "labels in other case": Layout(
+        lambda: {**TRAIN, "train.csv": table("id,label", "1,Cat", "2,cat", "3,dog", "4,Dog")},
+        {"Cat": 1, "Dog": 1, "cat": 1, "dog": 1},
+        warned=("taken as different: 'Cat' and 'cat' and 1 more",),
+    ),
+    "folders of classes in other case": Layout(
+        lambda: photos("train/Cat/1.png", "train/cat/2.png", "train/dog/3.png"),
+        {"Cat": 1, "cat": 1, "dog": 1},
+        warned=("taken as different: 'Cat' and 'cat'",),
+    ),
+    "a folder of unlabelled photos among classes": Layout(
+        lambda: photos("train/a/1.png", "train/b/2.png", "train/unlabeled/3.png"),
+        {"a": 1, "b": 1, "unlabeled": 1},
+        warned=("'unlabeled' is taken as a class; remove its photos if",),
+    ),
+    "predictions in place of labels": Layout(
+        lambda: {
+            **photos("train/a/1.png", "train/a/2.png", "train/b/3.png", "train/b/4.png"),
+            "predictions.csv": table("id,label", "1,b", "2,b", "3,a", "4,a"),
+        },
+        AB,
+        warned=("4 photos lie in the folder of another class than the table says",),
+    ),
+    "parts below classes": Layout(
+        lambda: photos("a/train/1.png", "a/test/2.png", "b/train/3.png", "b/test/4.png"),
+        AB,
+        warned=("2 folders 'test' below those of classes: their photos are trained on too",),
+    ),
+    "classes as False and True": Layout(
+        lambda: {
+            **TRAIN,
+            "train.csv": table(
+                "id,a,b", "1,True,False", "2,True,False", *("3,F,T", "4,F,T")
+            ).replace(b"F,T", b"False,TRUE"),
+        },
+        AB,
+        ("one column a class (2)",),
+    ),
+    "a sample as text": Layout(
+        lambda: {
+            **TRAIN,
+            **photos("test/9.png"),
+            "train.csv": table("id,label", *BARE),
+            "sample_submission.txt": table("id,label", "9,a"),
+        },
+        AB,
+        ("sample_submission.txt: id 'id', 1 rows",),
+        1,
+    ),
+    "a sample that is not read": Layout(
+        lambda: {
+            **TRAIN,
+            **photos("test/9.png"),
+            "train.csv": table("id,label", *BARE),
+            "sample_submission.xlsx": "PK",
+        },
+        AB,
+        to_predict=1,
+        warned=("sample_submission.xlsx: looks like a sample submission, not used",),
+    ),
+    "files that Excel keeps open": Layout(
+        lambda: {**TRAIN, "train.csv": table("id,label", *BARE), "~$train.csv": b"\0\0"},
+        AB,
+        ("train.csv",),
+    ),
     "unlabelled photos among labelled ones": Layout(
         lambda: {
             **numbered("images/{}.png", 1, 2, 3, 4, 8, 9),
@@ -930,6 +1043,14 @@ REFUSED: dict[str, tuple[Callable[[], Files], tuple[str, ...]]] = {
             "--labels FILE",
             "--photos DIR",
         ),
+    ),
+    "two tables of one name": (
+        lambda: {
+            **TRAIN,
+            "v1/labels.csv": table("id,label", *BARE),
+            "v2/labels.csv": table("id,label", "1,x", "2,x", "3,y", "4,y"),
+        },
+        ("2 tables have labels", "v1/labels.csv: id 'id'", "--labels FILE"),
     ),
     "an id of two files": (
         lambda: {**TRAIN, **photos("train/1.jpg"), "train.csv": table("id,label", *BARE)},
@@ -1044,6 +1165,18 @@ REFUSED: dict[str, tuple[Callable[[], Files], tuple[str, ...]]] = {
             ("train.rar", "Rar!", "a RAR archive"),
             ("train.zip.001", "PK", "a RAR archive, or a part of a split one; extract it"),
             ("x.npz", "PK", "a file of arrays"),
+            ("train-labels-idx1-ubyte.gz", "", "a file of arrays"),
+            ("train.tar.zst", "", "an archive of a kind that is not extracted; extract it"),
+            ("train.csv.xz", "", "a table that is packed otherwise; unpack it"),
+            ("train.feather", "ARROW1", "a table in a format of its own; save it as CSV"),
+            ("labels.sqlite", "SQLite", "a database; save its table as CSV"),
+            ("clips/a/1.mp4", "", "a video; save frames of it"),
+            ("a/1.svg", "<svg/>", "a drawing or a document; save it as PNG"),
+            ("a/1.cr2", "", "a camera's raw photo; convert it to JPEG"),
+            ("mnist.csv", table("label,pixel0,pixel1", "1,0,9"), "holds the pixels of photos"),
+            ("fer.csv", table("emotion,pixels,Usage", "0,70 80,Train"), "holds the pixels of"),
+            ("train.csv", table("url,label", "https://x.org/7?a=b,a"), "none of its columns (url"),
+            ("labels.csv", table("id,a,b", "1,.9,.1", "2,.3,.7"), "none of its columns (a, b)"),
             ("a.xml", "<a/>", "XML, as of Pascal VOC"),
             (
                 "train-0.parquet",
@@ -1070,6 +1203,54 @@ REFUSED: dict[str, tuple[Callable[[], Files], tuple[str, ...]]] = {
             "train.csv": table("patient,label", "0,a", "1,b", "2,a", "3,b"),
         },
         ("the column 'patient' names folders of photos, such as '0'", "--group-column"),
+    ),
+    "a table of folders, the only column of ids": (
+        lambda: {
+            **photos(*(f"train/{n}/image.png" for n in range(4))),
+            "train.csv": table("id,label", "0,a", "1,b", "2,a", "3,b"),
+        },
+        ("the column 'id' names folders of photos, such as '0'",),
+    ),
+    "masks beside photos": (
+        lambda: {
+            **numbered("images/{}.png", 1, 2, 3, 4),
+            **numbered("masks/{}.png", 1, 2, 3, 4),
+            "train.csv": table("id,label", *BARE),
+        },
+        ("the id '1' fits 2 files", "masks/1.png", "--photos DIR"),
+    ),
+    "names of files in several folders": (
+        lambda: {
+            **numbered("train/x/{}.png", 1, 2),
+            **numbered("train/y/{}.png", 1, 2),
+            "train.csv": table("folder,file,label", *("x,1.png,a", "x,2.png,a"), "y,1.png,b"),
+        },
+        ("1 ids stand in several rows", "or write the paths of different photos"),
+    ),
+    "a web page in place of a table": (
+        lambda: {**TRAIN, "train.csv": "<!DOCTYPE html>\n<html><title>Log in, please</title>"},
+        ("train.csv: is a web page or XML, not a table. Download",),
+    ),
+    "a zero byte": (
+        lambda: {**TRAIN, "train.csv": table("id,label", "1,a", "2,a\0", "3,b")},
+        ("train.csv: line 3: holds a zero byte. The file is damaged",),
+    ),
+    "a quote without end": (
+        lambda: {**TRAIN, "train.csv": table("id,label", '1,"a', "2,a", "3,b")},
+        ('train.csv: cannot be read as CSV (a quote " is opened and never closed)',),
+    ),
+    "boxes in photos": (
+        lambda: {
+            **TRAIN,
+            "train.csv": table(
+                "id,PredictionString", "1,n1 5 5 9 9", "2,n1 5 6 9 9 n1 1 1 2 2", "3,n2 1 2 3 4"
+            ),
+        },
+        ("the column 'PredictionString' has boxes in photos, such as 'n1 5 5 9 9'",),
+    ),
+    "a pointer of Git LFS": (
+        lambda: {**TRAIN, "train.csv": "version https://git-lfs.github.com/spec/v1\noid x\n"},
+        ("train.csv: is a pointer of Git LFS", "'git lfs pull'"),
     ),
     "an empty label": (
         lambda: {**TRAIN, "train.csv": table("id,label", "1,a", "2,", "3,b", "4,")},
@@ -1128,6 +1309,10 @@ def test_a_wrong_option_names_what_there_is(toolkit, here: Path) -> None:
     told = toolkit("data", "--label-column", "lable")
     assert (told.code, told.out) == (1, "")
     assert "no column 'lable' (--label-column B). Did you mean 'label'?" in told.err
+    told = toolkit("data", "--id-column", "id", "--label-column", "id")
+    assert "the column 'id' cannot hold both the labels and the ids" in told.err
+    told = toolkit("data", "--labels", "train/1.png")
+    assert "1.png: is a photo, not a table" in told.err
     told = toolkit("data", "--labels", "nowhere.csv")
     assert told.err.startswith("error: nowhere.csv: no such file or folder (--labels FILE)")
 

@@ -247,7 +247,11 @@ class TestMistakes:
     def test_a_file_that_the_system_refuses_is_one_line(self, toolkit, here: Path) -> None:
         (here / "file").write_text("no folder", encoding="utf-8")
         told = toolkit("recipes", "demo", "--copy", "file/mine")
-        assert (told.code, told.out, told.err) == (1, "", "error: file/mine: Not a directory\n")
+        assert (told.code, told.out, told.err) == (
+            1,
+            "",
+            "error: file/mine: cannot be written (Not a directory).\n",
+        )
 
     @pytest.mark.parametrize(
         ("command", "named"),

@@ -146,3 +146,76 @@ class TestPhotosOfMoreThanEightBits:
         told = toolkit("ensemble")
         assert told.code == 1
         assert "5.png: has floating-point grey values up to 0.5, and no photo" in told.err
+
+
+def test_a_link_that_leads_to_itself_is_a_broken_photo(toolkit, home: Path) -> None:
+    path = home / "data" / "test_upload" / "5.png"
+    path.unlink()
+    path.symlink_to(path.name)
+    told = toolkit("ensemble")
+    assert told.code == 1
+    assert "5.png: cannot be read (Too many levels of symbolic links)" in told.err
+
+
+@pytest.mark.parametrize(
+    "name", ["dataset", "images", "labels.json", "class_names.csv", "x.zip", "x.tar.gz", "x.7z"]
+)
+def test_a_pipe_under_a_name_that_is_looked_at_is_not_waited_for(
+    toolkit, home: Path, name: str
+) -> None:
+    os.mkfifo(home / "data" / name)
+    assert toolkit("data").code == 0
+
+
+@pytest.mark.parametrize("name", ["train.zip", "train.tar.gz", "train.7z"])
+def test_a_pipe_in_the_place_of_an_archive_is_named(toolkit, home: Path, name: str) -> None:
+    (home / "data" / "train").rename(home / "elsewhere")
+    shutil.rmtree(home / "data" / "test_upload")
+    os.mkfifo(home / "data" / name)
+    told = toolkit("data")
+    assert told.code == 1
+    assert f"{name}: is a named pipe, not a file" in told.err
+
+
+@pytest.mark.parametrize("name", ["mine.json", "mine-latency.json"])
+def test_what_is_written_beside_a_submission_replaces_no_pipe(
+    toolkit, home: Path, name: str
+) -> None:
+    os.mkfifo(home / name)
+    told = toolkit("ensemble", "--out", "mine.csv")
+    assert told.code == 1
+    assert f"{name}: is a named pipe" in told.err
+    assert (home / name).is_fifo()
+    assert not (home / "mine.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("ensemble", "--out"),
+        ("ensemble", "--data"),
+        ("ensemble", "--bundle"),
+        ("ensemble", "--probabilities"),
+        ("train-all", "--runs"),
+        ("report", "--out"),
+        ("plan", "--out"),
+        ("data", "--pictures"),
+    ],
+)
+def test_a_path_that_is_not_utf8_is_refused_before_any_work(
+    toolkit, home: Path, command: str, option: str
+) -> None:
+    before = sorted(home.iterdir())
+    told = toolkit(command, option, "caf\udce9.csv")
+    assert told.code == 2
+    assert option in told.err
+    assert r"caf\xe9.csv: the name is not UTF-8" in told.err
+    assert sorted(home.iterdir()) == before
+
+
+def test_a_folder_that_is_not_utf8_is_refused_from_python(home: Path) -> None:
+    from toolkit.errors import ToolkitError
+    from toolkit.reporting.submission import check_paths
+
+    with pytest.raises(ToolkitError, match="not UTF-8"):
+        check_paths(Path("caf\udce9/submission.csv"), None)

@@ -15,7 +15,7 @@ def test_a_prediction_is_that_of_the_command(toolkit, home: Path) -> None:
 
     assert (home / "mine.csv").read_bytes() == (home / "submission.csv").read_bytes()
     assert (written.rows, written.method) == (9, "label-exact")
-    assert written.latency["inference"]["ms_a_photo"] > 0
+    assert written.latency.inference.ms_a_photo > 0
     assert reproduce("mine.json").equal
 
 

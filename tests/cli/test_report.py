@@ -71,7 +71,7 @@ def test_a_gain_that_is_not_one_is_refused(toolkit, job: Path) -> None:
     (job / "gain.json").write_text('{"bundle": 3}', encoding="utf-8")
     told = toolkit("report")
     assert (told.code, told.out) == (1, "")
-    assert "gain.json: is not as 'toolkit evaluate' writes it" in told.err
+    assert "Write it again with 'toolkit evaluate'" in told.err
 
 
 @pytest.mark.parametrize(

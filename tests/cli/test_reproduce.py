@@ -291,7 +291,8 @@ class TestRefused:
             (None, "submission.json: no such file"),
             ("{", "cannot be read as JSON"),
             ("{}", "is no manifest of a submission"),
-            ('{"submission": {}, "options": {}}', "recorded too little"),
+            ('{"submission": {}, "options": {}}', "is no manifest of a submission"),
+            ('{"submission": {}, "options": {}, "format": {}}', "the key is missing"),
         ],
     )
     def test_a_manifest_that_is_none(
@@ -301,12 +302,42 @@ class TestRefused:
             (here / "submission.json").write_text(content, encoding="utf-8")
         assert complaint in self.refused(toolkit)
 
-    def test_a_manifest_with_a_hole(self, toolkit, submitted: Path) -> None:
-        edited(submitted / "submission.json", lambda content: content["options"].pop("tta"))
-        assert "is no whole manifest: 'options.tta' is missing" in self.refused(toolkit)
-        edited(submitted / "submission.json", lambda content: content.pop("versions"))
-        edited(submitted / "submission.json", lambda content: content["options"].update(tta=2))
-        assert "is no whole manifest: 'versions' is missing" in self.refused(toolkit)
+    @pytest.mark.parametrize(
+        ("change", "complaint"),
+        [
+            (lambda content: content["options"].pop("tta"), "options.tta: the key is missing"),
+            (lambda content: content.pop("versions"), "versions: the key is missing"),
+            (lambda content: content["options"].update(tta=9), "options.tta: Input should be less"),
+            (lambda content: content["options"].update(tta="2"), "options.tta: Input should be"),
+            (lambda content: content["options"].update(mine=1), "options.mine: unknown key"),
+            (
+                lambda content: content["options"]["reading"].update(mine="x"),
+                "options.reading.mine",
+            ),
+            (lambda content: content["options"]["answer"].update(top="x"), "options.answer.top"),
+            (
+                lambda content: content["submission"].update(file="../../s.csv"),
+                "submission.file: Expected the name of a file, without folders",
+            ),
+            (lambda content: content["submission"].update(sha256="00"), "submission.sha256"),
+            (lambda content: content["plan"].update(views=0), "plan"),
+            (lambda content: content["voting"].update(weights={"alpha": 2.0}), "voting.weights"),
+            (lambda content: content["format"].update(answers=["none"]), "format: answers"),
+            (lambda content: content.update(photos=-1), "photos: Input should be"),
+        ],
+    )
+    def test_a_damaged_manifest_names_the_key(
+        self,
+        toolkit,
+        submitted: Path,
+        change: Callable[[dict[str, Any]], object],
+        complaint: str,
+    ) -> None:
+        edited(submitted / "submission.json", change)
+        told = self.refused(toolkit)
+        assert complaint in told
+        assert "submission.json" in told
+        assert len(told.splitlines()) == 1
 
 
 class TestPlan:
@@ -357,7 +388,7 @@ class TestPlan:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patched:
-            patched.setattr(job, "write_manifest", interrupt)
+            patched.setattr(job, "submission_manifest", interrupt)
             assert toolkit("reproduce", "out/cascade.json", "--keep", "again").code == 130
         assert (prepared / "again" / "cascade.csv").is_file()
         told = toolkit("reproduce", "out/cascade.json", "--keep", "again")

@@ -484,3 +484,18 @@ def grey_line(augmentor: Augmentor, seed: int) -> tuple[float, float]:
     out = augmentor(ramp, seed)[:, 0, 0].astype(float)
     slope, intercept = np.polyfit(levels, out, 1)
     return float(slope), float(intercept / 255)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"FDA": {"p": 1}},
+        {"Downscale": {"scale_range": [1e-9, 1e-9], "p": 1}},
+        {"RandomCropNearBBox": {"p": 1}},
+        {"MixUp": {}},
+    ],
+)
+def test_a_step_that_cannot_change_a_photo_is_refused_in_a_line(step: dict[str, Any]) -> None:
+    with pytest.raises(ToolkitError, match="augmentor: ") as told:
+        Augmentor([step]).check(32)
+    assert "\n" not in str(told.value)

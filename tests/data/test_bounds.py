@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.data import tables
+from toolkit.data import archives, tables
 from toolkit.data.archives import extract
 from toolkit.data.tables import read_table
+from toolkit.data.unpacking import unpacked
 from toolkit.errors import DataError, ToolkitError
 
 MEGABYTE = bytes(10**6)
@@ -66,8 +67,44 @@ class TestArchives:
             extract(tmp_path / "a.tar", tmp_path / "out")
         assert "\n" not in str(told.value)
 
+    @pytest.mark.parametrize("place", ["one/train.zip", "a/b/train.zip", "train.zip"])
+    def test_archives_in_an_archive_count_with_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+    ) -> None:
+        monkeypatch.setattr(archives, "RATIO_FROM", 5 * 10**6)
+        packed(tmp_path / "inner.zip", 1, 3)
+        (tmp_path / "data").mkdir()
+        with zipfile.ZipFile(tmp_path / "data" / "all.zip", "w") as outer:
+            for number in range(3):
+                outer.write(tmp_path / "inner.zip", f"{number}/{place}")
+        with pytest.raises(DataError, match="with the archives in it, the outermost's"):
+            unpacked(tmp_path / "data")
+        # Nor does what was extracted before count for nothing.
+        with pytest.raises(DataError, match="more than 200 times as many"):
+            unpacked(tmp_path / "data")
+
+    def test_a_pipe_among_the_entries_is_refused(self, tmp_path: Path) -> None:
+        with tarfile.open(tmp_path / "a.tar", "w") as tar:
+            entry = tarfile.TarInfo("train/1.jpg")
+            entry.type = tarfile.FIFOTYPE
+            tar.addfile(entry)
+        with pytest.raises(DataError, match="is a link, or no regular file"):
+            extract(tmp_path / "a.tar", tmp_path / "a")
+
 
 class TestTables:
+    @pytest.mark.parametrize("suffix", [".gz", ".zip"])
+    def test_a_packed_one_that_becomes_hundreds_of_times_as_large_is_refused(
+        self, tmp_path: Path, suffix: str
+    ) -> None:
+        path, content = tmp_path / f"train.csv{suffix}", b"Id,Category\n" + 70 * MEGABYTE
+        if suffix == ".gz":
+            path.write_bytes(gzip.compress(content, 1))
+        else:
+            with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as opened:
+                opened.writestr("train.csv", content)
+        assert "larger tables are not read" in refusal(path)
+
     def test_a_file_too_large_is_not_read(self, tmp_path: Path) -> None:
         with (tmp_path / "train.csv").open("wb") as file:
             file.truncate(tables.LARGEST_TABLE + 1)  # A sparse file: it takes no room.
@@ -83,7 +120,7 @@ class TestTables:
         content = path.read_bytes()
         at = content.rindex(b"PK\x01\x02") + 24  # Size unpacked, in the directory.
         path.write_bytes(content[:at] + (2**32 - 2).to_bytes(4, "little") + content[at + 4 :])
-        assert "unpacks to more than 2 GiB" in refusal(path)
+        assert "unpack to more than 64, and larger tables are not read" in refusal(path)
 
     @pytest.mark.parametrize("separator", [",", ";", "|"])
     def test_too_many_columns(self, tmp_path: Path, separator: str) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 
 import toolkit
 from toolkit.data.request import Request
-from toolkit.errors import UsageError
+from toolkit.errors import ToolkitError, UsageError
 from toolkit.files import sha256_file
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.journal import Journal
@@ -24,12 +24,14 @@ from toolkit.inference.predict import PredictionJob, Predictions, predict_reques
 from toolkit.machine import usable_cores
 from toolkit.reporting.answer_files import write_answers
 from toolkit.reporting.format_choice import choose_format
-from toolkit.reporting.formats import AnswerFormat
+from toolkit.reporting.formats import AnswerFormat, FormatOptions
+from toolkit.reporting.latency import LatencyReport, latency_report
+from toolkit.reporting.manifest import Made, Options, SkippingRecord, UsedBundle, VotingRecord
+from toolkit.reporting.provenance import described_request, recorded
 from toolkit.reporting.submission import (
     check_paths,
     latency_path,
-    latency_report,
-    write_manifest,
+    submission_manifest,
     write_probabilities,
 )
 
@@ -134,73 +136,104 @@ class TestPaths:
 
 
 class TestManifest:
+    OPTIONS = Options(
+        data="data",
+        reading={},
+        skip_broken=False,
+        answer=FormatOptions(),
+        skipping=SkippingRecord(full=True, plan=None, certify="test", budget_ms=None),
+        tta=2,
+        tta_views="fixed",
+        voting="auto",
+        device="cpu",
+        batch=2,
+        threads=None,
+        seed=0,
+    )
+
+    def made(self, predicted: Predicted, outcome: Predictions, folder: Path) -> Made:
+        out, path = folder / "submission.csv", folder / "submission.json"
+        wanted = write_labels(out, predicted.request, outcome.probabilities)
+        latency_report(predicted.ensemble, outcome).save(folder / "latency.json")
+        inputs = recorded(path, described_request(predicted.request), outcome, probabilities=None)
+        submission_manifest(out, predicted.ensemble, outcome, self.OPTIONS, inputs, wanted).save(
+            path
+        )
+        return Made.load(path)
+
     def test_it_tells_what_made_the_submission(self, predicted: Predicted, tmp_path: Path) -> None:
-        out, path = tmp_path / "submission.csv", tmp_path / "submission.json"
-        wanted = write_labels(out, predicted.request, predicted.outcome.probabilities)
-        (tmp_path / "latency.json").write_text("{}", encoding="utf-8")
-        options = {"tta": 2, "data": "data", "threads": None}
-        inputs = {"plan": None}
-        write_manifest(path, out, predicted.ensemble, predicted.outcome, options, inputs, wanted)
-        content = json.loads(path.read_text(encoding="utf-8"))
-        bundle = predicted.ensemble.bundle
-        assert content["submission"] == {"file": "submission.csv", "sha256": sha256_file(out)}
-        latency = {"file": "latency.json", "sha256": sha256_file(tmp_path / "latency.json")}
-        assert content["latency"] == latency
-        assert content["bundle"] == {"folder": str(bundle.folder), "sha256": bundle.sha256}
-        assert content["options"] == options
-        assert content["plan"] is None
-        assert AnswerFormat.of_record(content["format"]) == (wanted, CLASSES)
-        assert content["voting"] == {
-            "name": "fitted",
-            "weights": {"alpha": 0.75, "beta": 0.25, "gamma": 0.0},
-            "temperature": 1.5,
-        }
-        assert content["photos"] == 5
-        assert content["answered_with_class_prior"] == {}
-        assert content["device"]["provider"] == "CPUExecutionProvider"
-        assert content["versions"]["toolkit"] == toolkit.__version__
-        assert content["versions"]["numpy"] == np.__version__
+        made = self.made(predicted, predicted.outcome, tmp_path)
+        found, bundle = made.manifest, predicted.ensemble.bundle
+        assert made.submission == tmp_path / "submission.csv"
+        for written in (found.submission, found.latency):
+            assert written.sha256 == sha256_file(tmp_path / written.file)
+        assert found.bundle == UsedBundle(str(bundle.folder), bundle.sha256)
+        assert found.options == self.OPTIONS
+        assert found.plan == predicted.outcome.plan
+        assert found.format == choose_format(predicted.request, CLASSES)
+        assert found.classes == CLASSES
+        assert found.voting == VotingRecord(
+            "fitted", {"alpha": 0.75, "beta": 0.25, "gamma": 0.0}, 1.5
+        )
+        assert found.photos == 5
+        assert found.answered_with_class_prior == {}
+        assert found.device.provider == "CPUExecutionProvider"
+        assert found.versions["toolkit"] == toolkit.__version__
+        assert found.versions["numpy"] == np.__version__
 
     def test_it_names_photos_that_were_not_read(self, predicted: Predicted, tmp_path: Path) -> None:
-        out, path = tmp_path / "submission.csv", tmp_path / "submission.json"
         broken = replace(predicted.outcome, broken={"9.png": "the file is empty"})
-        wanted = write_labels(out, predicted.request, broken.probabilities)
-        (tmp_path / "latency.json").write_text("{}", encoding="utf-8")
-        write_manifest(path, out, predicted.ensemble, broken, {}, {}, wanted)
-        content = json.loads(path.read_text(encoding="utf-8"))
-        assert content["answered_with_class_prior"] == {"9.png": "the file is empty"}
+        found = self.made(predicted, broken, tmp_path).manifest
+        assert found.answered_with_class_prior == {"9.png": "the file is empty"}
+
+    @pytest.mark.parametrize("name", ["plan.json", "none.json"])
+    def test_another_file_of_its_name_is_no_manifest(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / "plan.json").write_text('{"steps": []}', encoding="utf-8")
+        assert Made.beside((tmp_path / name).with_suffix(".csv")) is None
 
 
 class TestLatencyReport:
-    def report(self, predicted: Predicted) -> dict:
+    def report(self, predicted: Predicted) -> LatencyReport:
         return latency_report(predicted.ensemble, predicted.outcome)
 
-    def test_it_is_json_and_names_its_conditions(self, predicted: Predicted) -> None:
+    def test_it_is_read_back_as_it_was(self, predicted: Predicted, tmp_path: Path) -> None:
         report = self.report(predicted)
-        assert json.loads(json.dumps(report)) == report
-        told = {key: report[key] for key in ("provider", "threads", "batch", "views", "notes")}
-        assert told == {
-            "provider": predicted.ensemble.provider,
-            "threads": usable_cores(),
-            "batch": 2,
-            "views": 2,
-            "notes": [],
-        }
+        report.save(tmp_path / "latency.json")
+        assert LatencyReport.load(tmp_path / "latency.json") == report
+
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [("photos", -1), ("views", 9), ("threads", "two"), ("stages", []), ("mine", 1)],
+    )
+    def test_another_value_is_refused_by_its_key(
+        self, predicted: Predicted, tmp_path: Path, key: str, value: object
+    ) -> None:
+        path = tmp_path / "latency.json"
+        self.report(predicted).save(path)
+        content = json.loads(path.read_text(encoding="utf-8")) | {key: value}
+        path.write_text(json.dumps(content), encoding="utf-8")
+        with pytest.raises(ToolkitError, match=rf"latency\.json: {key}: "):
+            LatencyReport.load(path)
+
+    def test_it_names_its_conditions(self, predicted: Predicted) -> None:
+        report = self.report(predicted)
+        told = (report.provider, report.threads, report.batch, report.views, report.notes)
+        assert told == (predicted.ensemble.provider, usable_cores(), 2, 2, ())
 
     def test_only_the_precision_of_voting_members_is_told(self, predicted: Predicted) -> None:
         """gamma computes in int8 and has no vote here."""
-        assert self.report(predicted)["precision"] == ["fp32"]
+        assert self.report(predicted).precision == ("fp32",)
 
     def test_resumed_photos_do_not_count(self, predicted: Predicted) -> None:
         report = self.report(predicted)
-        assert (report["photos"], report["resumed_photos"]) == (4, 1)
-        assert report["end_to_end"]["photos_per_second"] == pytest.approx(
+        assert (report.photos, report.resumed_photos) == (4, 1)
+        assert report.end_to_end.photos_per_second == pytest.approx(
             4 / predicted.outcome.seconds, rel=1e-3
         )
 
     def test_n_is_what_was_really_measured(self, predicted: Predicted) -> None:
-        stages = self.report(predicted)["stages"]
-        counted = {work: (stage["n"], stage["unit"]) for work, stage in stages.items()}
+        stages = self.report(predicted).stages
+        counted = {work: (stage.n, stage.unit) for work, stage in stages.items()}
         an_image = "ms an image, by runs"
         assert counted == {
             "decode": (4, "ms a photo"),
@@ -212,32 +245,32 @@ class TestLatencyReport:
 
     def test_load_and_first_run_are_apart(self, predicted: Predicted) -> None:
         report = self.report(predicted)
-        for part in ("load_ms", "first_run_ms"):
-            assert set(report[part]) == {"alpha fp32", "beta fp32"}
-            assert all(value > 0 for value in report[part].values())
+        for part in (report.load_ms, report.first_run_ms):
+            assert set(part) == {"alpha fp32", "beta fp32"}
+            assert all(value > 0 for value in part.values())
 
     def test_percentiles_wait_for_samples_and_raw_samples_are_kept(
         self, predicted: Predicted
     ) -> None:
-        few = self.report(predicted)["stages"]["decode"]
-        assert few["p50"] is not None
-        assert few["p90"] is few["p99"] is None
-        assert few["short_run"]
+        few = self.report(predicted).stages["decode"]
+        assert few.p50 is not None
+        assert few.p90 is few.p99 is None
+        assert few.short_run
         for number in range(500):
             predicted.ensemble.timings.add("decode", float(number))
         report = self.report(predicted)
-        many = report["stages"]["decode"]
-        assert many["n"] == 504
-        assert None not in (many["p90"], many["p99"])
-        assert not many["short_run"]
-        assert report["samples_ms"]["decode"][4:] == list(range(500))
-        assert len(report["samples_ms"]["voting"]) == 2
+        many = report.stages["decode"]
+        assert many.n == 504
+        assert None not in (many.p90, many.p99)
+        assert not many.short_run
+        assert report.samples_ms["decode"][4:] == tuple(range(500))
+        assert len(report.samples_ms["voting"]) == 2
 
     def test_nothing_left_to_do_has_no_rate(self, predicted: Predicted) -> None:
         idle = replace(predicted.outcome, resumed=5, seconds=0.0)
         report = latency_report(predicted.ensemble, idle)
-        assert report["photos"] == 0
-        assert report["end_to_end"]["photos_per_second"] is None
+        assert report.photos == 0
+        assert report.end_to_end.photos_per_second is None
 
     def test_memory_is_that_of_the_process(self, predicted: Predicted) -> None:
-        assert 2**24 < self.report(predicted)["peak_memory_bytes"] < 2**36
+        assert 2**24 < (self.report(predicted).peak_memory_bytes or 0) < 2**36

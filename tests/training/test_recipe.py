@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -396,3 +397,26 @@ def test_a_spoilt_resolved_recipe_is_named(
     with pytest.raises(ToolkitError, match=message) as caught:
         recipe_from_yaml(path)
     assert str(caught.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    "content", ["[" * 50_000, "{a: " * 50_000, "- " * 50_000, "a: &x [*x]\n" + "[" * 50_000]
+)
+def test_yaml_that_is_nested_too_deeply_is_refused_in_a_line(tmp_path: Path, content: str) -> None:
+    mine = tmp_path / "mine"
+    copy_set("improved", mine)
+    (mine / "xception.yaml").write_text(content, encoding="utf-8")
+    with pytest.raises(ToolkitError, match=r"xception\.yaml: .*cannot be read as YAML") as told:
+        load_set(str(mine))
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs the files of Unix")
+@pytest.mark.parametrize("name", ["xception.yaml", "augmentor.yaml"])
+def test_a_pipe_is_no_recipe(tmp_path: Path, name: str) -> None:
+    mine = tmp_path / "mine"
+    copy_set("improved", mine)
+    (mine / name).unlink()
+    os.mkfifo(mine / name)
+    with pytest.raises(ToolkitError, match=f"{name}: is a named pipe"):
+        load_set(str(mine))

@@ -62,8 +62,10 @@ def command(
     if scenario == "single-stream":
         settings["batch"] = 1
     ensemble = Ensemble.load(bundle, **settings)
-    reading = AUTO.completed(ensemble.bundle.data.reading, data)
-    photos = load_request(data, reading, reporter).paths
+    reading = AUTO.completed(ensemble.bundle.data.reading, data, reporter)
+    request = load_request(data, reading, reporter)
+    photos = request.paths
+    reporter.say(f"{data}: {request.found.line}")
     for note in ensemble.notes:
         reporter.say(note)
     for line in ensemble.details:

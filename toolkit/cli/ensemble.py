@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from toolkit.inference.certificate import Certify
     from toolkit.progress import Reporter
     from toolkit.reporting.job import Submitted
+    from toolkit.reporting.latency import CascadeReport, LatencyReport
 
 
 @click.command("ensemble")
@@ -151,6 +151,9 @@ def command(
 
 def _figures(written: Submitted) -> dict[str, Any]:
     """Return what was written, in short, and the latency report without its raw samples."""
+    from toolkit.artifacts import dump_artifact
+
+    latency = dump_artifact(written.latency)
     return {
         "files": {name: str(path) for name, path in written.files.items()},
         "rows": written.rows,
@@ -158,66 +161,66 @@ def _figures(written: Submitted) -> dict[str, Any]:
         "guarantee": written.guarantee,
         "answer": asdict(written.answer),
         "answered_with_class_prior": dict(written.broken),
-        **{key: value for key, value in written.latency.items() if key != "samples_ms"},
+        **{key: value for key, value in latency.items() if key != "samples_ms"},
     }
 
 
-def print_method(report: Mapping[str, Any]) -> None:
+def print_method(report: LatencyReport) -> None:
     """Print how many model calls were made, and what is guaranteed of the labels."""
     from toolkit.progress import counted
 
-    cascade, inference = report["cascade"], report["inference"]
-    if cascade and cascade["steps"]:
+    cascade, inference = report.cascade, report.inference
+    if cascade and cascade.steps:
         _print_exits(cascade)
-    resumed = " without resumed ones" if report["resumed_photos"] else ""
+    resumed = " without resumed ones" if report.resumed_photos else ""
     measured = (
-        f" (the full ensemble: {figure(cascade['full_ms_a_photo'], 2)} ms, as measured alone for "
+        f" (the full ensemble: {figure(cascade.full_ms_a_photo, 2)} ms, as measured alone for "
         "the plan)"
         if cascade
         else ""
     )
-    if report["method"] != "full":
+    if report.method != "full":
         print_line(
-            f"{figure(inference['calls_a_photo'], 2)} of {inference['full_calls_a_photo']} model "
-            f"calls and {figure(inference['ms_a_photo'], 2)} ms of inference a photo over "
-            f"{counted(report['photos'], 'photo')}{resumed}{measured}"
+            f"{figure(inference.calls_a_photo, 2)} of {inference.full_calls_a_photo} model "
+            f"calls and {figure(inference.ms_a_photo, 2)} ms of inference a photo over "
+            f"{counted(report.photos, 'photo')}{resumed}{measured}"
         )
-        print_line(f"guarantee: {report['guarantee']}")
+        print_line(f"guarantee: {report.guarantee}")
 
 
-def _print_exits(cascade: Mapping[str, Any]) -> None:
+def _print_exits(cascade: CascadeReport) -> None:
     rows = [
-        (str(number), "; ".join(step["calls"]), step["photos"], figure(100 * step["share"], 1))
-        for number, step in enumerate(cascade["steps"], start=1)
+        (str(number), "; ".join(step.calls), step.photos, figure(100 * step.share, 1))
+        for number, step in enumerate(cascade.steps, start=1)
     ]
-    if cascade["sampled"]:
-        share = 100 * cascade["sampled"] / cascade["certificate"]["photos"]
+    if cascade.sampled:
+        share = 100 * cascade.sampled / cascade.certificate.photos
         sampled = figure(share, 1)
-        rows.append(("sample", "the full ensemble, and the steps", cascade["sampled"], sampled))
-    full = cascade["full"]
-    rest = figure(100 * full["share"], 1)
-    rows.append(("rest", "until no call can change the label", full["photos"], rest))
+        rows.append(("sample", "the full ensemble, and the steps", cascade.sampled, sampled))
+    full = cascade.full
+    rest = figure(100 * full.share, 1)
+    rows.append(("rest", "until no call can change the label", full.photos, rest))
     print_table("Where photos exit", ["<step", "<calls", "photos", "%"], rows)
 
 
-def print_latency(report: Mapping[str, Any]) -> None:
+def print_latency(report: LatencyReport) -> None:
     """Print a latency report as tables."""
     from toolkit.inference.timing import SAMPLES_FOR_P90, SAMPLES_FOR_P99
     from toolkit.progress import counted
 
     print_table(
-        f"Cost on {report['provider']} ({report['device']}), "
-        f"{counted(report['threads'], 'thread')}, batch {report['batch']}, "
-        f"{', '.join(report['precision'])}",
+        f"Cost on {report.provider} ({report.device}), "
+        f"{counted(report.threads, 'thread')}, batch {report.batch}, "
+        f"{', '.join(report.precision)}",
         ["<stage", "<unit", "p50", "p90", "p99", "n"],
         [
             (
                 work,
-                stage["unit"],
-                *(figure(stage[key], 2) for key in ("p50", "p90", "p99")),
-                stage["n"],
+                stage.unit,
+                *(figure(each, 2) for each in (stage.p50, stage.p90, stage.p99)),
+                stage.n,
             )
-            for work, stage in report["stages"].items()
+            for work, stage in report.stages.items()
         ],
         note=f"A dash: too few samples for that percentile (p90 wants {SAMPLES_FOR_P90}, p99 "
         f"{SAMPLES_FOR_P99}). Load and first run are apart:",
@@ -226,16 +229,16 @@ def print_latency(report: Mapping[str, Any]) -> None:
         "",
         ["<member", "load ms", "first run ms"],
         [
-            (name, figure(load, 0), figure(report["first_run_ms"].get(name), 0))
-            for name, load in report["load_ms"].items()
+            (name, figure(load, 0), figure(report.first_run_ms.get(name), 0))
+            for name, load in report.load_ms.items()
         ],
     )
-    rate = report["end_to_end"]["photos_per_second"]
-    memory = report["peak_memory_bytes"]
-    resumed = report["resumed_photos"]
+    rate = report.end_to_end.photos_per_second
+    memory = report.peak_memory_bytes
+    resumed = report.resumed_photos
     earlier = f" (without {counted(resumed, 'resumed photo')})" if resumed else ""
     used = f", peak memory {memory / 2**20:.0f} MiB" if memory else ""
     print_line(
         f"end to end: {figure(rate, 2)} photos a second over "
-        f"{counted(report['photos'], 'photo')}{earlier}{used}"
+        f"{counted(report.photos, 'photo')}{earlier}{used}"
     )

@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from toolkit.cli import complete
-from toolkit.errors import nearest
-from toolkit.files import irregularity
+from toolkit.errors import ToolkitError, nearest
+from toolkit.files import irregularity, refuse_undecodable
 
 
 class Choice(click.Choice[str]):
@@ -43,14 +43,26 @@ def numbers(
         ) from None
 
 
-FOLDER = click.Path(path_type=Path, file_okay=False)
-
-
-class _File(click.Path):
-    """The path of a file to read or write; what else stands there is refused before any work."""
+class _Path(click.Path):
+    """A path; one that is not UTF-8 is refused, because no result could name it."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        try:
+            refuse_undecodable(path)
+        except ToolkitError as error:
+            self.fail(str(error), param, ctx)
+        return path
+
+
+FOLDER = _Path(path_type=Path, file_okay=False)
+
+
+class _File(_Path):
+    """The path of a file to read or write; what else stands there is refused before any work."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = super().convert(value, param, ctx)
         try:
             other = irregularity(path.stat())
         except (OSError, ValueError):
@@ -61,7 +73,7 @@ class _File(click.Path):
 
 
 FILE = _File(path_type=Path)
-EITHER = click.Path(path_type=Path)
+EITHER = _Path(path_type=Path)
 
 data = click.option("--data", type=FOLDER, default="data", show_default=True, help="Data folder.")
 runs = click.option("--runs", type=FOLDER, default="runs", show_default=True, help="Run folders.")

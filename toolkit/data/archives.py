@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
 from toolkit.errors import DataError, ToolkitError
-from toolkit.files import held
+from toolkit.files import held, regular_file
 from toolkit.progress import SILENT, Reporter
 
 TAR_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar")
@@ -70,27 +70,51 @@ def archive_stem(name: str) -> str | None:
     return None
 
 
-def extract(archive: Path, folder: Path, reporter: Reporter = SILENT) -> None:
+@dataclass
+class Unpacking:
+    """What has come out of an archive, with the archives in it.
+
+    Attributes:
+        packed: Bytes of the outermost archive.
+        bytes: That were extracted from it, and from the archives in it.
+    """
+
+    packed: int
+    bytes: int = 0
+
+
+def extract(
+    archive: Path, folder: Path, reporter: Reporter = SILENT, within: Unpacking | None = None
+) -> Unpacking:
     """Extract an archive into a folder, unless it exists.
 
     Args:
         archive: A zip, tar or 7z file.
         folder: Where its content shall stand. It appears only when all is extracted.
         reporter: Where progress is told.
+        within: What has come out of the archive that this one lies in; None where it lies in none.
+
+    Returns:
+        The same, this archive included.
 
     Raises:
-        ToolkitError: The archive is broken, is encrypted, does not fit on the disk, or holds a
-            link or a name that leads outside `folder`; or another process is extracting it.
+        ToolkitError: The archive is no regular file, is broken, is encrypted, does not fit on the
+            disk, or holds a link or a name that leads outside `folder`; or another process is
+            extracting it.
     """
     busy = f"{archive}: another process is extracting it. Wait for it."
     with held(folder.with_name(f".{folder.name}.lock"), busy):
+        regular_file(archive)
+        within = within or Unpacking(archive.stat().st_size)
         if not folder.is_dir():
-            _extract(archive, folder, reporter)
+            _extract(archive, folder, reporter, within)
+        return within
 
 
 def names_in(archive: Path) -> list[str]:
     """Return the names of the files in an archive; none where it cannot be read."""
     try:
+        regular_file(archive)
         with _opened(archive) as (entries, _):
             return [entry.name for entry in entries]
     except (ToolkitError, OSError, *_BROKEN_ARCHIVE):
@@ -103,14 +127,14 @@ def is_inside(name: str) -> bool:
     return bool(path.parts) and not path.anchor and ".." not in path.parts
 
 
-def _extract(archive: Path, folder: Path, reporter: Reporter) -> None:
+def _extract(archive: Path, folder: Path, reporter: Reporter, within: Unpacking) -> None:
     partial = folder.with_name(f".{folder.name}.extracting")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         with _opened(archive) as (entries, extract_all):
             for entry in entries:
                 _check(archive, entry)
-            _check_space(archive, folder.parent, entries)
+            _check_space(archive, folder.parent, entries, within)
             partial.mkdir(parents=True)
             with reporter.track(f"extracting {archive.name}", len(entries), "files") as advance:
                 if extract_all:
@@ -120,6 +144,7 @@ def _extract(archive: Path, folder: Path, reporter: Reporter) -> None:
                     _copy(entry, partial)
                     advance(1)
         partial.rename(folder)
+        within.bytes += sum(entry.size for entry in entries)
     except _BROKEN_ARCHIVE as error:
         raise DataError(
             f"{archive}: not a readable archive ({_in_one_line(error)}).", path=archive
@@ -260,23 +285,25 @@ def _is_wanted(name: str) -> bool:
 
 def _check(archive: Path, entry: Entry) -> None:
     if entry.is_link or not is_inside(entry.name):
-        why = "is a link" if entry.is_link else "leads outside the data folder"
+        why = "is a link, or no regular file" if entry.is_link else "leads outside the data folder"
         raise DataError(
             f"{archive}: the entry '{entry.name}' {why}; nothing was extracted.", path=archive
         )
 
 
-def _check_space(archive: Path, folder: Path, entries: list[Entry]) -> None:
-    needed, packed = sum(entry.size for entry in entries), archive.stat().st_size
+def _check_space(archive: Path, folder: Path, entries: list[Entry], within: Unpacking) -> None:
+    needed = sum(entry.size for entry in entries)
+    total, packed = within.bytes + needed, within.packed
     if len(entries) > MOST_ENTRIES:
         raise DataError(
             f"{archive}: holds {len(entries):,} files, and at most {MOST_ENTRIES:,} are "
             "extracted. Extract it yourself if you trust it."
         )
-    if needed > RATIO_FROM and needed > LARGEST_RATIO * packed:
+    if total > RATIO_FROM and total > LARGEST_RATIO * packed:
+        whose = "with the archives in it, the outermost's" if within.bytes else "its"
         raise DataError(
-            f"{archive}: its {packed / 1e6:.1f} MB become {needed / 1e9:.1f} GB, more than "
-            f"{LARGEST_RATIO} times as many; nothing was extracted. Extract it yourself if you "
+            f"{archive}: {whose} {packed / 1e6:.1f} MB become {total / 1e9:.1f} GB, more than "
+            f"{LARGEST_RATIO} times as many; it was not extracted. Extract it yourself if you "
             "trust it."
         )
     folder.mkdir(parents=True, exist_ok=True)

@@ -32,6 +32,18 @@ MOST_TRANSFORMS = 1000
 Step = Mapping[str, Mapping[str, Any] | None]
 """One step: albumentations' name of the transform, and its parameters by its own names."""
 
+_REFUSED = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    cv2.error,
+)
+"""What transforms raise where their parameters do not fit a photo."""
+
 _CHECKS = 8
 """Steps may be taken or not; so many draws show most of what they leave."""
 
@@ -71,13 +83,21 @@ class Augmentor:
             large as it came, it is brought to `size` as photos are: bilinear, antialiased.
 
         Raises:
-            ToolkitError: The last step leaves another shape or dtype.
+            ToolkitError: A step cannot change the photo, or the last one leaves another shape or
+                dtype.
         """
         pipeline = self._pipeline()
         # albumentations' own set_random_seed gives every step the same numbers, so that steps of
         # equal p would always be taken together.
         pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        changed: Pixels = pipeline(image=pixels)["image"]
+        try:
+            changed: Pixels = pipeline(image=pixels)["image"]
+        except _REFUSED as error:
+            height, width = pixels.shape[:2]
+            raise RecipeError(
+                f"augmentor: a step cannot change a photo of {width} x {height} pixels "
+                f"({_reason(error)})."
+            ) from None
         size = self._size or len(pixels)
         if changed.dtype != np.uint8 or changed.shape not in (pixels.shape, (size, size, 3)):
             allowed = " or ".join(str((side, side, 3)) for side in sorted({size, len(pixels)}))
@@ -159,7 +179,7 @@ def _transform(step: Step) -> Any:
 def _reason(error: Exception) -> str:
     cause = error.__cause__
     if not isinstance(cause, pydantic.ValidationError):
-        return " ".join(str(error).split())
+        return " ".join(str(error).split()) or type(error).__name__
     first = cause.errors()[0]
     message = first["msg"].removeprefix("Value error, ")
     return f"{first['loc'][0]}: {message}, received {first['input']!r}."

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.data.layout import Role, role_of
+from toolkit.data.other_formats import other_format
 from toolkit.data.sample import looks_like_sample, may_be_sample
 from toolkit.data.tables import TEXT_SUFFIXES, is_table, stem
 from toolkit.data.tree import Folder
@@ -56,6 +57,8 @@ class Catalogue:
             json += [folder.path / name for name in folder.others if name.lower().endswith(".json")]
             for path in _tables(folder, here):
                 found.setdefault(_use(path) or _use_by_place(folder), []).append(path)
+            unread = [folder.path / name for name in folder.others if other_format(name)]
+            found.setdefault("doubtful", []).extend(filter(looks_like_sample, unread))
         others = sorted(found.get("", []), key=lambda path: not is_telling(path))
         uses = ("sample", "doubtful", "train", "validation", "test")
         samples, doubtful, train, validation, test = (tuple(found.get(use, [])) for use in uses)
@@ -126,4 +129,5 @@ def _tables(folder: Folder, here: Unpacked) -> list[Path]:
 def _is_open_table(path: Path) -> bool:
     # A text file beside photos is a read-me more often than a table.
     is_text = path.suffix.lower() == TEXT_SUFFIXES[-1]
-    return is_table(path) and path.suffix.lower() != ".zip" and (not is_text or bool(part_of(path)))
+    is_meant = not is_text or bool(part_of(path)) or looks_like_sample(path)
+    return is_table(path) and path.suffix.lower() != ".zip" and is_meant

@@ -8,13 +8,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from toolkit.data.dataset import Dataset, Photo, class_order
-from toolkit.data.layout import class_folders, unwrapped
+from toolkit.data.labels import label_table
+from toolkit.data.layout import class_folders, role_of, unwrapped
 from toolkit.data.other_formats import unread_formats
-from toolkit.data.reading import WARN_SHARE, Found
+from toolkit.data.reading import AUTO, WARN_SHARE, Found
 from toolkit.data.source import Source
 from toolkit.data.tables import read_table
 from toolkit.data.tree import Folder, contents
 from toolkit.errors import DataError
+from toolkit.progress import counted
 
 
 def dataset_of_folders(source: Source) -> Dataset:
@@ -99,6 +101,19 @@ def _found_in_folders(
         passed_over.append(line)
         if stray > WARN_SHARE * (stray + len(photos)):
             warnings.append(line)
+    parts = Counter(
+        name
+        for parent in parents
+        for each in class_folders(parent)
+        for name in each.folders
+        if role_of(name) not in ("", "train")
+    )
+    if parts:
+        name, count = parts.most_common(1)[0]
+        warnings.append(
+            f"{counted(count, 'folder')} '{name}' below those of classes: their photos are trained "
+            f"on too. Move them to {name}/<class>/ to keep them apart"
+        )
     elsewhere = source.elsewhere([*parents, *validation])
     if elsewhere:
         passed_over.append(elsewhere)
@@ -146,10 +161,14 @@ def _refuse_unlabelled(source: Source, parents: Sequence[Folder]) -> None:
 
 
 def _unread_tables(source: Source) -> Iterator[tuple[str, str]]:
-    """Return name and reason of tables of photos."""
+    """Return name and reason of tables that give no labels."""
     for path in (*source.catalogue.train, *source.catalogue.others):
-        if path.suffix.lower() == ".parquet":
-            try:
-                read_table(path)
-            except DataError as error:
-                yield path.name, str(error).partition(": ")[2].rstrip(".")
+        try:
+            table = read_table(path)
+            if sum("pixel" in name.lower() for name in table.columns) in (0, len(table.columns)):
+                label_table(table, AUTO, source.resolver.share)
+                continue
+            said = "holds the pixels of photos; save them as files, and their labels as a CSV"
+        except DataError as error:
+            said = str(error).partition(": ")[2].rstrip(".")
+        yield path.name, said

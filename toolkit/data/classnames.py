@@ -10,6 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from toolkit.data.tables import Table
+from toolkit.errors import ToolkitError
+from toolkit.files import regular_file
 
 _TELLING = re.compile(r"class|name|categor|map", re.IGNORECASE)
 
@@ -58,10 +60,9 @@ def _from_table(classes: Sequence[str], frame: pd.DataFrame, *, may_lack: bool) 
 
 def _from_json(classes: Sequence[str], path: Path) -> dict[str, str]:
     try:
-        if path.stat().st_size > LARGEST_BYTES:
-            return {}
+        regular_file(path, LARGEST_BYTES)
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError):
+    except (ToolkitError, OSError, ValueError, RecursionError):
         return {}  # Whatever it is, it names no classes.
     if not isinstance(content, dict):
         return {}

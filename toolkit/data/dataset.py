@@ -40,6 +40,8 @@ class Dataset:
         classes: Labels as written in the data, in class order.
         photos: The photos, in a fixed order.
         names: A readable name for some classes.
+        columns: What the table of labels calls its ids and its labels; empty for the latter where
+            each class has a column, and None where folders give the labels.
         found: How all this was found.
     """
 
@@ -47,6 +49,7 @@ class Dataset:
     classes: tuple[str, ...]
     photos: tuple[Photo, ...]
     names: dict[str, str] = field(default_factory=dict)
+    columns: tuple[str, str] | None = field(default=None, compare=False)
     found: Found = field(default=Found(), compare=False)
 
     @property

@@ -260,4 +260,9 @@ def _orientation(image: Image.Image) -> int:
 def _unidentified(source: Path | bytes) -> str:
     """Say why no format fits, and what would read it."""
     with _opened(source) as file:
-        return missing_package(file.read(32)) or "not a photo in a known format"
+        head = file.read(32)
+    if head.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS, not the photo; fetch it with 'git lfs pull'"
+    if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return "a web page, not a photo; download it again"
+    return missing_package(head) or "not a photo in a known format"

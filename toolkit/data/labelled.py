@@ -12,12 +12,13 @@ from toolkit.data.columns import MOSTLY, SAMPLED
 from toolkit.data.dataset import Dataset, Photo
 from toolkit.data.labels import read_labels
 from toolkit.data.photo_tables import dataset_of_tables
-from toolkit.data.reading import AUTO, Reading
+from toolkit.data.reading import AUTO, Found, Reading
 from toolkit.data.resolver import Resolver
 from toolkit.data.source import Source
 from toolkit.data.tables import Table, read_table
+from toolkit.data.targets import doubtful_classes
 from toolkit.data.tree import check_folder, scan
-from toolkit.data.unpacking import unpacked
+from toolkit.data.unpacking import Unpacked, unpacked
 from toolkit.errors import DataError, ToolkitError
 from toolkit.progress import SILENT, Reporter
 
@@ -44,7 +45,27 @@ def load_labelled(root: Path, reading: Reading = AUTO, reporter: Reporter = SILE
     here = unpacked(root, reporter)
     source = Source.of(root, here, reading)
     dataset = dataset_of_tables(source, reading) or dataset_of_folders(source)
+    doubts = Found(warnings=tuple(doubtful_classes(dataset.classes)))
+    dataset = replace(dataset, found=dataset.found.joined(doubts))
     return dataset if dataset.names else _with_names(dataset, source)
+
+
+def columns_of_labels(root: Path, here: Unpacked, reading: Reading) -> tuple[str, str] | None:
+    """Return what the table of labels calls its ids and its labels.
+
+    Args:
+        root: The data folder.
+        here: Its files.
+        reading: What cannot be found by itself.
+
+    Returns:
+        As `Dataset.columns`; None too where no table can be read.
+    """
+    try:
+        dataset = dataset_of_tables(Source.of(root, here, reading), reading)
+    except ToolkitError:
+        return None  # Whoever needs its labels is told.
+    return dataset.columns if dataset else None
 
 
 def load_labels(csv: Path, photos: Path, classes: tuple[str, ...]) -> Dataset:

@@ -2,45 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
-from toolkit.data.columns import (
-    LABEL_NAMES,
-    WEAK_LABEL_NAMES,
-    IsPhoto,
-    chosen_column,
-    find_id_column,
-    normalised,
-)
+from toolkit.data.columns import IsPhoto, chosen_column, find_id_column, normalised
+from toolkit.data.label_columns import NoLabelsError, find_label_columns, names_beside
 from toolkit.data.layout import Role
 from toolkit.data.reading import AUTO, Reading
-from toolkit.data.row_parts import row_parts, split_columns
+from toolkit.data.row_parts import row_parts, split_columns, unclear_splits
 from toolkit.data.tables import Table, read_table
-from toolkit.data.targets import (
-    is_one_hot,
-    one_hot_columns,
-    one_hot_labels,
-    refuse_no_classes,
-    whole_numbers,
-)
+from toolkit.data.targets import one_hot_labels, refuse_no_classes, whole_numbers
 from toolkit.errors import DataError, listing
 from toolkit.progress import counted
 
 SEVERAL_LABELS = 0.05
 """Share of ids with different labels from which they are several labels per photo, no mistakes."""
-
-
-class AmbiguousColumnError(DataError):
-    """More than one column may be the one of labels."""
-
-
-class NoLabelsError(DataError):
-    """A table without a column of ids or one of labels."""
 
 
 @dataclass(frozen=True)
@@ -50,26 +29,30 @@ class LabelTable:
     Attributes:
         path: Of the table.
         columns: In words, which are taken for what.
-        label_columns: The column of labels, or those of the classes.
         ids: In the order of the rows.
         labels: One an id.
+        id_column: The column of ids.
+        label_columns: The column of labels, or those of the classes.
         groups: Likewise; empty where no column of groups was named.
         parts: Likewise, which part of the data each is for; empty where no column says so.
         for_test: The ids of rows that a column keeps from training.
         names: A readable name for some labels, from a column that says the same in other words.
         remarks: What was not used, or is used once where it stands twice.
+        warnings: What may be a mistake.
     """
 
     path: Path
     columns: str
     ids: tuple[str, ...]
     labels: tuple[str, ...]
-    label_columns: tuple[str, ...] = ()
+    id_column: str
+    label_columns: tuple[str, ...]
     groups: tuple[str, ...] = ()
     parts: tuple[Role, ...] = ()
     for_test: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def read_labels(path: Path, reading: Reading = AUTO) -> dict[str, str]:
@@ -126,15 +109,18 @@ def label_table(
         )
     group = reading.group_column
     group_column = chosen_column(table, group, "group_column") if group else None
-    taken = (id_column, group_column, reading.label_column)
+    named = reading.label_column
+    label_column = chosen_column(table, named, "label_column") if named else None
+    _refuse_same(table, id_column, label_column, group_column)
+    taken = (id_column, group_column, label_column)
     # Where the photos are not at hand, the labels of all of them are wanted.
     splits = split_columns(table, taken) if are_classes else []
     rest = [name for name in table.columns if name not in (id_column, group_column, *splits)]
     frame = table.frame
-    if reading.label_column is not None:
-        label_columns = [chosen_column(table, reading.label_column, "label_column")]
+    if label_column is not None:
+        label_columns = [label_column]
     else:
-        label_columns = _label_columns(table, id_column, rest, wanted)
+        label_columns = find_label_columns(table, id_column, rest, wanted)
     said = f"id '{id_column}', label '{label_columns[0]}'"
     labels = frame[label_columns[0]]
     if len(label_columns) > 1:
@@ -161,112 +147,37 @@ def label_table(
     unused = [name for name in rest if name not in label_columns]
     names: dict[str, str] = {}
     if are_classes and len(label_columns) == 1:
-        names = _names_beside(frame, label_columns[0], unused)
+        names = names_beside(frame, label_columns[0], unused)
     remarks += _remarks(for_test, splits, label_columns, chosen, unique, unused)
     return LabelTable(
         path=table.path,
         columns=said,
         ids=tuple(unique["id"]),
         labels=tuple(unique["label"]),
+        id_column=id_column,
         label_columns=tuple(label_columns),
         groups=tuple(unique["group"]) if group_column else (),
         parts=tuple(unique["part"]) if splits else (),
         for_test=for_test,
         names=names,
         remarks=tuple(f"{table.path.name}: {remark}" for remark in remarks),
+        warnings=tuple(
+            f"{table.path.name}: {line}"
+            for line in unclear_splits(table, (*taken, *label_columns, *splits))
+        ),
     )
 
 
-def _label_columns(
-    table: Table, id_column: str, rest: Sequence[str], wanted: Sequence[str]
-) -> list[str]:
-    """Return the column of labels, or those of the classes where each class has one."""
-    frame = table.frame
-    if not rest:
-        raise NoLabelsError(
-            f"{table.path}: has no column beside the ids '{id_column}', and so no labels.",
+def _refuse_same(
+    table: Table, id_column: str, label_column: str | None, group_column: str | None
+) -> None:
+    if label_column is not None and label_column in (id_column, group_column):
+        role = "ids" if label_column == id_column else "groups"
+        raise DataError(
+            f"{table.path}: the column '{label_column}' cannot hold both the labels and the "
+            f"{role}. Expected two of: {', '.join(table.columns[:8])}.",
             path=table.path,
         )
-    asked = [name for name in wanted if name in rest]
-    if len(wanted) == 1 and asked:
-        return asked
-    # A sample with one column a class says what the labels are.
-    fitting = [name for name in rest if len(wanted) > 1 and set(frame[name]) <= set(wanted)]
-    if fitting:
-        return _one_of(table, id_column, fitting)
-    by_name = _by_name(table, id_column, rest, LABEL_NAMES)
-    if by_name:
-        return by_name
-    binary = one_hot_columns(frame, asked if len(asked) > 1 else rest)
-    if binary and (len(binary) == len(rest) or is_one_hot(frame, binary)):
-        return binary
-    by_name = _by_name(table, id_column, rest, WEAK_LABEL_NAMES)
-    if by_name or len(rest) == 1:
-        return by_name or list(rest)
-    likely = [name for name in rest if _may_be_classes(frame[name])]
-    if not likely:
-        raise NoLabelsError(
-            f"{table.path}: none of its columns ({', '.join(rest[:8])}) looks like labels. Name "
-            "the right one with `label_column=B`.",
-            path=table.path,
-        )
-    return _one_of(table, id_column, likely)
-
-
-def _by_name(
-    table: Table, id_column: str, columns: Sequence[str], names: Sequence[str]
-) -> list[str]:
-    usual = [name for name in columns if normalised(name) in names]
-    usual.sort(key=lambda name: names.index(normalised(name)))
-    return _one_of(table, id_column, usual) if usual else []
-
-
-def _one_of(table: Table, id_column: str, columns: Sequence[str]) -> list[str]:
-    """Return the first of columns that say the same.
-
-    Raises:
-        AmbiguousColumnError: They do not.
-    """
-    if not all(_say_the_same(table.frame, columns[0], name) for name in columns[1:]):
-        _refuse_ambiguous(table, id_column, columns)
-    return [columns[0]]
-
-
-def _refuse_ambiguous(table: Table, id_column: str, columns: Sequence[str]) -> None:
-    readings = []
-    for name in columns:
-        values = list(dict.fromkeys(table.frame[name]))
-        shown = ", ".join(values[:4]) + (", ..." if len(values) > 4 else "")
-        readings.append(f"id '{id_column}', label '{name}' ({len(values)} values: {shown})")
-    raise AmbiguousColumnError(
-        f"{table.path}: {len(readings)} readings are possible. Name the right one with "
-        f"`label_column=B`, and `id_column=A` where the ids are not in '{id_column}':\n"
-        f"{listing(readings)}",
-        path=table.path,
-    )
-
-
-def _may_be_classes(values: pd.Series) -> bool:
-    """Return whether values recur as classes do: they differ, and most stand in several rows."""
-    different = values.nunique()
-    numbers = pd.to_numeric(values, errors="coerce")
-    is_fraction = bool(numbers.notna().all() and (numbers % 1 != 0).any())
-    return 1 < different <= max(2, len(values) / 2) and not is_fraction
-
-
-def _say_the_same(frame: pd.DataFrame, first: str, second: str) -> bool:
-    """Return whether each value of one column goes with one of the other."""
-    pairs = frame[[first, second]].drop_duplicates()
-    return len(pairs) == frame[first].nunique() == frame[second].nunique()
-
-
-def _names_beside(frame: pd.DataFrame, label: str, others: Sequence[str]) -> dict[str, str]:
-    for name in others:
-        if normalised(name) in LABEL_NAMES and _say_the_same(frame, label, name):
-            pairs = frame[[label, name]].drop_duplicates()
-            if not pd.to_numeric(pairs[name], errors="coerce").notna().all():
-                return dict(zip(whole_numbers(list(pairs[label])), pairs[name], strict=True))
-    return {}
 
 
 def _rewritten(before: Sequence[str], after: Sequence[str]) -> list[str]:
@@ -343,18 +254,15 @@ def _unique(path: Path, chosen: pd.DataFrame, *, are_classes: bool) -> pd.DataFr
     if are_classes and len(lines) > max(1, SEVERAL_LABELS * chosen["id"].nunique()):
         raise DataError(
             f"{path}: {len(lines)} of {chosen['id'].nunique()} ids have rows with different "
-            "labels: several labels per photo. This toolkit learns one class per photo:\n"
+            "labels: several labels per photo. This toolkit learns one class per photo. Where "
+            "these are different photos of one name, write their paths as ids:\n"
             f"{listing(lines)}",
             path=path,
         )
     further = f"; {equal} further rows repeat an id with its label, which does no harm"
     raise DataError(
         f"{path}: {len(lines)} ids stand in several rows with different labels"
-        f"{further if equal else ''}. Keep one row of each:\n{listing(lines, len(lines))}",
+        f"{further if equal else ''}. Keep one row of each, or write the paths of different "
+        f"photos:\n{listing(lines, len(lines))}",
         path=path,
     )
-
-
-def letters(name: str) -> str:
-    """Return a file's name as people mean it: its letters, in lower case."""
-    return re.sub(r"[^a-z]", "", name.lower())

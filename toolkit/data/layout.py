@@ -15,7 +15,8 @@ Role = Literal["train", "validation", "test", "predict", ""]
 _ROLES: dict[str, Role] = {
     **dict.fromkeys(("train", "training", "trn"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "validate", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing", "tst"), "test"),
+    **dict.fromkeys(("eval", "evaluation"), "validation"),
+    **dict.fromkeys(("test", "testing", "tst", "holdout"), "test"),
     **dict.fromkeys(("pred", "predict", "prediction", "unlabeled", "unlabelled"), "predict"),
 }
 _FILLERS = {
@@ -23,6 +24,8 @@ _FILLERS = {
     *("set", "data", "dataset", "seg", "upload", "jpg", "jpeg", "png", "tif", "tiff", "webp"),
     *(
         "px",
+        "stg",
+        "stage",
         "pixels",
         "small",
         "resized",

@@ -15,10 +15,24 @@ _OTHERS = {
         ".ndjson",
     ): ("JSON, as of COCO; write its ids and labels as a CSV 'id,label'"),
     (".xml",): "XML, as of Pascal VOC; write its ids and labels as a CSV 'id,label'",
-    (".npz", ".npy", ".h5", ".hdf5", ".pkl", ".pickle", ".mat", ".tfrecord", ".tfrecords"): (
-        "a file of arrays; save the photos in it as files, and their labels as a CSV 'id,label'"
-    ),
+    (
+        *(".npz", ".npy", ".h5", ".hdf5", ".pkl", ".pickle", ".mat", ".tfrecord", ".tfrecords"),
+        *("-ubyte", "-ubyte.gz", "batches.meta", ".lmdb", ".mdb", ".pt", ".pth"),
+    ): ("a file of arrays; save the photos in it as files, and their labels as a CSV 'id,label'"),
     (".rar", ".001"): "a RAR archive, or a part of a split one; extract it",
+    (".zst", ".lz4", ".lzma", ".lz", ".z", ".ace", ".arj"): (
+        "an archive of a kind that is not extracted; extract it"
+    ),
+    (".csv.bz2", ".csv.xz", ".tsv.bz2", ".tsv.xz"): "a table that is packed otherwise; unpack it",
+    (".feather", ".arrow", ".orc", ".avro"): "a table in a format of its own; save it as CSV",
+    (".sqlite", ".sqlite3", ".db"): "a database; save its table as CSV",
+    (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg"): (
+        "a video; save frames of it as photos"
+    ),
+    (".svg", ".eps", ".pdf"): "a drawing or a document; save it as PNG",
+    (".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf"): (
+        "a camera's raw photo; convert it to JPEG"
+    ),
     ("data.yaml", "data.yml"): "YOLO, whose boxes are no labels; write a CSV 'id,label'",
     (".dcm", ".dicom", ".nii", ".svs"): "a medical image; convert it to PNG",
 }

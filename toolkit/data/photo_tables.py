@@ -9,24 +9,24 @@ from dataclasses import replace
 from pathlib import Path
 
 from toolkit.data.catalogue import is_telling
-from toolkit.data.columns import MOSTLY, SAMPLED
+from toolkit.data.columns import LABEL_NAMES, MOSTLY, SAMPLED, normalised
 from toolkit.data.dataset import Dataset, Photo, class_order
-from toolkit.data.labels import (
-    AmbiguousColumnError,
-    LabelTable,
-    NoLabelsError,
-    label_table,
-    letters,
-)
+from toolkit.data.label_columns import AmbiguousColumnError, NoLabelsError
+from toolkit.data.labels import LabelTable, label_table
 from toolkit.data.layout import Role, class_folders
+from toolkit.data.names import CLASS_FOLDER, EXACT, SPELLING, SUFFIX
 from toolkit.data.other_formats import unread_formats
 from toolkit.data.reading import WARN_SHARE, Found, Reading
-from toolkit.data.resolver import CLASS_FOLDER, EXACT, SPELLING, SUFFIX, Resolution
+from toolkit.data.resolver import Resolution
 from toolkit.data.source import Source
-from toolkit.data.tables import TEXT_SUFFIXES, Table, read_table, stem
+from toolkit.data.table_choice import agree, chosen_table, telling
+from toolkit.data.tables import TEXT_SUFFIXES, Table, read_table
 from toolkit.data.tree import contents
 from toolkit.errors import DataError, ToolkitError, listing
 from toolkit.progress import counted
+
+_SHOWN = 3
+"""Tables that are named where there are more."""
 
 
 def dataset_of_tables(source: Source, reading: Reading) -> Dataset | None:
@@ -51,18 +51,19 @@ def dataset_of_tables(source: Source, reading: Reading) -> Dataset | None:
         tables = list(_candidates(paths, source, reading, remarks, unclear))
         found = [table for table in tables if source.resolver.share(table.ids[:SAMPLED])]
         lost += [table for table in tables if table not in found]
-        best = max(map(_telling, found), default=0)
+        best = max(map(telling, found), default=0)
         # What names itself so comes before a table that is unclear; nothing else does.
-        if unclear and (not found or best <= max(_telling(each) for each in unclear)):
+        if unclear and (not found or best <= max(telling(each) for each in unclear)):
             raise unclear[0]
         if not found:
             continue
-        chosen = _chosen(found, source, wanted)
+        one_each = _one_a_folder(found, source)
+        chosen = one_each or [chosen_table(found, source.root, wanted)]
         given = list(_candidates(catalogue.validation, source, reading, remarks, unclear))
-        others = [table.path for table in found if table is not chosen]
+        others = [table.path for table in found if table not in chosen]
         others += [each.path for each in unclear if each.path]
         remarks += [f"{_below(path, source)}: has labels too, not used" for path in others]
-        return _dataset(source, [chosen, *map(_for_validation, given[:1])], remarks)
+        return _dataset(source, [*chosen, *map(_for_validation, given[:1])], remarks)
     if lost:
         return _dataset(source, lost[:1], remarks)  # Which says that its photos are not here.
     if reading.label_column or reading.id_column or reading.group_column:
@@ -109,7 +110,9 @@ def _candidates(
         try:
             yield label_table(table, reading, share, *_wanted(source, reading))
         except NoLabelsError as error:
-            _refuse_folder_names(table, source)
+            for name in table.columns:
+                rest = [list(frame[other]) for other in table.columns if other != name]
+                _refuse_folder_names(path, name, list(frame[name]), rest, source)
             remarks.append(str(error))
         except AmbiguousColumnError as error:
             unclear.append(error)
@@ -119,34 +122,25 @@ def _candidates(
             remarks.append(str(error))
 
 
-def _refuse_folder_names(table: Table, source: Source) -> None:
+def _refuse_folder_names(
+    path: Path, column: str, values: Sequence[str], others: Sequence[Sequence[str]], source: Source
+) -> None:
     """Refuse a table that gives a label to each folder of photos, whose names are no classes.
 
     Raises:
         ToolkitError: It is such a table.
     """
     folders = {each.name for top in source.folders for each in class_folders(top)}
-    for name in table.columns:
-        values = list(table.frame[name])
-        rest = [other for other in table.columns if other != name]
-        # Of classes each folder would have a label of its own.
-        is_shared = any(1 < table.frame[other].nunique() < len(values) for other in rest)
-        if is_shared and len(folders & set(values)) > MOSTLY * len(folders):
-            raise DataError(
-                f"{table.path}: the column '{name}' names folders of photos, such as "
-                f"'{values[0]}', not photos. Write a row for each photo, with its path, such as "
-                f"'{values[0]}/1.jpg', beside the label; a column with the folder's name keeps its "
-                "photos together where `group_column=NAME` names it.",
-                path=table.path,
-            )
-
-
-def _telling(table: LabelTable | AmbiguousColumnError) -> int:
-    """Return how clearly a table's name says that it holds labels: 1, 0, or -1 for other facts."""
-    name = letters(stem(table.path)) if table.path else ""
-    if any(word in name for word in ("label", "truth", "annot", "target", "solution")):
-        return 1
-    return -1 if any(word in name for word in ("feature", "meta", "info")) else 0
+    # Of classes each folder would have a label of its own.
+    is_shared = any(1 < len(set(other)) < len(values) for other in others)
+    if is_shared and len(folders & set(values)) > MOSTLY * len(folders):
+        raise DataError(
+            f"{path}: the column '{column}' names folders of photos, such as '{values[0]}', not "
+            "photos. Write a row for each photo, with its path, such as "
+            f"'{values[0]}/1.jpg', beside the label; a column with the folder's name keeps its "
+            "photos together where `group_column=NAME` names it.",
+            path=path,
+        )
 
 
 def _below(path: Path, source: Source) -> str:
@@ -176,54 +170,22 @@ def _wanted(source: Source, reading: Reading) -> tuple[tuple[str, ...], tuple[st
     return names, tuple(sample.frame[names[0]]) if len(names) == 1 else ()
 
 
-def _chosen(found: Sequence[LabelTable], source: Source, wanted: Sequence[str] = ()) -> LabelTable:
-    """Return the table to take; of several that say the same, the largest.
+def _one_a_folder(found: Sequence[LabelTable], source: Source) -> list[LabelTable]:
+    """Return tables that belong together: each beside its own photos, with the same columns.
 
-    The columns of the sample submission decide which they may be, then their names.
+    The German traffic signs have one in the folder of each class, for example.
 
-    Raises:
-        ToolkitError: They say different things.
+    Returns:
+        All of them; none where they are something else.
     """
-    if not _agree(found):
-        fitting = [table for table in found if _is_wanted(table, wanted)]
-        found = fitting or found
-        best = max(map(_telling, found))
-        found = [table for table in found if _telling(table) == best]
-    if not _agree(found):
-        readings = [
-            f"{table.path}: {table.columns}, {len(table.ids):,} photos, "
-            f"{len(set(table.labels)):,} classes"
-            for table in found
-        ]
-        raise DataError(
-            f"{source.root}: {len(found)} tables have labels of photos here, and they differ. "
-            "Name the right one with `labels=FILE`, its columns with `id_column=A` and "
-            f"`label_column=B`, and the photos with `photos=DIR`:\n{listing(readings)}",
-            path=source.root,
-        )
-    return _largest_first(found)[0]
-
-
-def _largest_first(tables: Sequence[LabelTable]) -> list[LabelTable]:
-    return sorted(tables, key=lambda table: (-len(table.ids), len(table.path.name)))
-
-
-def _agree(tables: Sequence[LabelTable]) -> bool:
-    """Return whether all tables say what the largest says."""
-    ranked = _largest_first(tables)
-    largest = dict(zip(ranked[0].ids, ranked[0].labels, strict=True))
-    return all(
-        largest.get(id) == label
-        for other in ranked[1:]
-        for id, label in zip(other.ids, other.labels, strict=True)
-    )
-
-
-def _is_wanted(table: LabelTable, wanted: Sequence[str]) -> bool:
-    """Return whether a table says what the sample submission asks for."""
-    if len(wanted) == 1:
-        return table.label_columns == tuple(wanted)
-    return bool(wanted) and set(table.labels) <= set(wanted)
+    folders = {table.path.parent for table in found}
+    is_same = len({table.columns for table in found}) == 1
+    is_usual = all(normalised(table.label_columns[0]) in LABEL_NAMES for table in found)
+    belong = len(folders) == len(found) > 1 and is_same and is_usual
+    if not belong or agree(found):
+        return []
+    are_beside = all(_placed(table, source) is not table for table in found)
+    return list(found) if are_beside else []
 
 
 def _dataset(source: Source, tables: Sequence[LabelTable], remarks: Sequence[str]) -> Dataset:
@@ -242,6 +204,7 @@ def _dataset(source: Source, tables: Sequence[LabelTable], remarks: Sequence[str
     resolution = source.resolver.resolve(ids, labels)
     names = " and ".join(str(table.path) for table in tables)
     if resolution.missing == len(ids):
+        _refuse_folder_names(tables[0].path, tables[0].id_column, ids, [labels], source)
         raise DataError(
             f"{names}: names {counted(len(ids), 'photo')}, such as '{ids[0]}', and none of them is "
             f"in {source.tree.path} ({contents(source.tree)}). Name their folder with "
@@ -258,7 +221,10 @@ def _dataset(source: Source, tables: Sequence[LabelTable], remarks: Sequence[str
         )
     )
     found = _found(source, tables, resolution, held_out, remarks)
-    return Dataset(source.root, classes, photos, dict(tables[0].names), found)
+    first = tables[0]
+    label_column = first.label_columns[0] if len(first.label_columns) == 1 else ""
+    columns = first.id_column, label_column
+    return Dataset(source.root, classes, photos, dict(first.names), columns, found)
 
 
 def _placed(table: LabelTable, source: Source) -> LabelTable:
@@ -298,10 +264,12 @@ def _found(
     remarks: Sequence[str],
 ) -> Found:
     several = len(tables) > 1
-    labels = ", ".join(
+    shown = [
         f"{_below(table.path, source) if several else table.path.name} ({table.columns})"
-        for table in tables
-    )
+        for table in tables[:_SHOWN]
+    ]
+    more = len(tables) - len(shown)
+    labels = ", ".join(shown) + (f" and {counted(more, 'table')} more" if more else "")
     rows = [("labels", labels), ("photos", source.said), ("ids to files", resolution.described)]
     if any(held_out):
         rows.append(("validation", f"{sum(held_out):,} photos, as the data says"))
@@ -309,7 +277,7 @@ def _found(
     if groups:
         rows.append(("groups", f"{len(groups):,}"))
     passed_over = [*remarks, *(remark for table in tables for remark in table.remarks)]
-    warnings = []
+    warnings = [line for table in tables for line in table.warnings]
     count = len(resolution.paths)
     there = sum(folder.count for folder in source.folders)
     elsewhere = source.elsewhere(source.folders)
@@ -338,10 +306,11 @@ def _found(
 
 def _contradictions(tables: Sequence[LabelTable], resolution: Resolution) -> list[str]:
     """Return the photos that lie in the folder of another class."""
-    if CLASS_FOLDER not in resolution.rules:
-        return []
     labels = [label for table in tables for label in table.labels]
     classes = set(labels)
+    folders = {path.parent.name for path in resolution.paths if path is not None}
+    if CLASS_FOLDER not in resolution.rules and not folders <= classes:
+        return []  # The folders are no classes.
     return [
         f"{path} ('{label}')"
         for path, label in zip(resolution.paths, labels, strict=True)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Literal, get_args
 
 from toolkit.errors import DataError
+from toolkit.progress import SILENT, Reporter
 
 WARN_SHARE = 0.05
 """Share of photos that are missing or not used from which a user is warned."""
 
 _PATHS = ("labels", "photos", "sample")
+
+ReadingName = Literal["labels", "id_column", "label_column", "photos", "sample", "group_column"]
+ReadingRecord = dict[ReadingName, str]
+"""What was said of a data folder, as it is kept with runs, bundles and submissions."""
+
+READINGS: tuple[ReadingName, ...] = get_args(ReadingName)
 
 
 @dataclass(frozen=True)
@@ -64,25 +71,25 @@ class Reading:
         """The same for the photos to predict, where `photos` is the folder of labelled ones."""
         return replace(self, photos=None)
 
-    def recorded(self, root: Path) -> dict[str, str]:
+    def recorded(self, root: Path) -> ReadingRecord:
         """Return what was said, to be kept with a run: paths from `root` where they lead below it.
 
         Args:
             root: The data folder.
         """
-        said: dict[str, str] = {}
-        for field in fields(self):
-            value = getattr(self.below(root), field.name)
+        said: ReadingRecord = {}
+        for name in READINGS:
+            value = getattr(self.below(root), name)
             if isinstance(value, Path):
                 absolute, base = value.absolute(), root.absolute()
                 inside = absolute.is_relative_to(base)
-                said[field.name] = (absolute.relative_to(base) if inside else absolute).as_posix()
+                said[name] = (absolute.relative_to(base) if inside else absolute).as_posix()
             elif value is not None:
-                said[field.name] = value
+                said[name] = value
         return said
 
     @classmethod
-    def of_record(cls, said: Mapping[str, str], root: Path) -> Reading:
+    def of_record(cls, said: ReadingRecord, root: Path) -> Reading:
         """Return what `recorded` returned, for a data folder that may have moved.
 
         Args:
@@ -92,15 +99,34 @@ class Reading:
         paths = {name: root / said[name] for name in _PATHS if name in said}
         return cls(**{**said, **paths})  # type: ignore[arg-type]
 
-    def completed(self, said: Mapping[str, str], root: Path) -> Reading:
+    def absent(self, said: ReadingRecord, root: Path) -> dict[str, str]:
+        """Return which files that were named for training are not there, and a line for each.
+
+        Args:
+            said: The record that this was made of.
+            root: The data folder.
+        """
+        return {
+            name: f"{root}: has no {said[name]}, which was named for training as the {what}"
+            for name, what in _TABLES.items()
+            if (path := getattr(self, name)) and not path.exists()
+        }
+
+    def completed(self, said: ReadingRecord, root: Path, reporter: Reporter = SILENT) -> Reading:
         """Return the same, completed by what was said when the bundle's networks were trained.
 
         Args:
-            said: As `recorded` returned it; what it names and is not below `root` is left out, and
-                so is the folder of the photos for training.
+            said: As `recorded` returned it; the folder of the photos for training is left out, and
+                so are a file that is not below `root` and the columns of such a table.
             root: The data folder.
+            reporter: Where it is said that a file is left out.
         """
         before = Reading.of_record(said, root)
+        for name, line in before.absent(said, root).items():
+            if getattr(self, name) is None:
+                reporter.say(f"{line}. Instead, what is in the folder is found by itself")
+        if self.labels is None and before.labels is not None and not before.labels.exists():
+            before = replace(before, id_column=None, label_column=None)
         mine = {each.name: getattr(self, each.name) for each in fields(self)}
         for name in ("labels", "id_column", "label_column", "sample"):
             value = getattr(before, name)
@@ -108,6 +134,11 @@ class Reading:
                 mine[name] = value
         return Reading(**mine)
 
+
+_TABLES: dict[Literal["labels", "sample"], str] = {
+    "labels": "table of labels",
+    "sample": "sample submission",
+}
 
 _METAVARS = {"labels": "FILE", "photos": "DIR", "sample": "FILE"}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from toolkit.data.catalogue import Catalogue
 from toolkit.data.columns import find_id_column
-from toolkit.data.labelled import load_labelled
+from toolkit.data.labelled import columns_of_labels, load_labelled
 from toolkit.data.layout import Layout, find_layout, role_of, unwrapped
 from toolkit.data.reading import AUTO, WARN_SHARE, Found, Reading
 from toolkit.data.resolver import Resolution, Resolver
@@ -21,7 +21,7 @@ from toolkit.errors import DataError, ToolkitError, listing
 from toolkit.progress import SILENT, Reporter
 
 ID_COLUMN, LABEL_COLUMN = "Id", "Category"
-"""The columns of an answer for which there is no sample."""
+"""The columns of an answer for which there is neither a sample nor a table of labels."""
 
 
 class NothingToPredictError(DataError):
@@ -64,7 +64,8 @@ def load_request(root: Path, reading: Reading = AUTO, reporter: Reporter = SILEN
         reporter: Where progress is told.
 
     Returns:
-        Ids and paths. No photo is opened.
+        Ids and paths. No photo is opened. Without a sample the answer has the columns of the table
+        of labels.
 
     Raises:
         NothingToPredictError: There is no photo to predict.
@@ -81,6 +82,8 @@ def load_request(root: Path, reading: Reading = AUTO, reporter: Reporter = SILEN
     request = _of_sample(path, place, reading) if path else _of_list(catalogue, place, reading)
     if request is None:
         request = _of_photos(root, place, layout, reading)
+    if request.sample is None:
+        request = _as_labelled(request, columns_of_labels(root, here, reading.for_test))
     return replace(request, found=_with_passed_over(request, catalogue, layout, reading))
 
 
@@ -137,7 +140,7 @@ def _of_list(catalogue: Catalogue, place: _Place, reading: Reading) -> Request |
         ids = tuple(dict.fromkeys(table.frame[column]))
         rows = (("test ids", f"{path.name}: id '{column}', {len(ids):,} photos"),)
         resolution = _resolved(path, ids, place)
-        return _request(ids, resolution, place, rows, (column, LABEL_COLUMN))
+        return _request(ids, resolution, place, rows, (column, ""))
     return None
 
 
@@ -205,7 +208,19 @@ def _of_photos(root: Path, place: _Place, layout: Layout, reading: Reading) -> R
         )
     ids, paths = zip(*found, strict=True)
     rows = (("test photos", f"{where} ({said})"),)
-    return Request(ids, paths, found=Found(rows, passed_over, warnings))
+    return Request(ids, paths, ("", ""), found=Found(rows, passed_over, warnings))
+
+
+def _as_labelled(request: Request, columns: tuple[str, str] | None) -> Request:
+    """Return a request whose answer has the columns of the table of labels, where there is one."""
+    by_table = columns or ("", "")
+    id_column = request.columns[0] or by_table[0] or ID_COLUMN
+    label_column = by_table[1] or LABEL_COLUMN
+    if label_column == id_column:
+        label_column = LABEL_COLUMN
+    row = ("answer", f"columns '{id_column}' and '{label_column}'")
+    found = replace(request.found, rows=(*request.found.rows, row))
+    return replace(request, columns=(id_column, label_column), found=found)
 
 
 def _labelled(root: Path, reading: Reading) -> set[Path]:

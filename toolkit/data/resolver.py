@@ -1,27 +1,16 @@
-"""From ids to files: the one place that knows how people write the name of a photo."""
+"""From ids to files, in one tree of files."""
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from toolkit.data.names import RULES, AmbiguousIdError, Names, described
 from toolkit.data.tree import Folder
-from toolkit.errors import DataError, listing
-
-EXACT, CLASS_FOLDER = "as named", "in the folder of the class"
-SUFFIX, SPELLING = "with a suffix added", "in other case or Unicode form"
-BACKSLASH, PATH = "with '\\' read as '/'", "by the end of the path"
-DEEPER = "by name in a deeper folder"
-RULES = (EXACT, CLASS_FOLDER, SUFFIX, SPELLING, BACKSLASH, PATH, DEEPER)
-"""The rules by which an id becomes a file, in the order in which they are tried."""
-
-
-class AmbiguousIdError(DataError):
-    """An id fits several files."""
+from toolkit.errors import listing
 
 
 @dataclass(frozen=True)
@@ -30,7 +19,7 @@ class Resolution:
 
     Attributes:
         paths: One an id, in order; None where no file was found.
-        rules: How many ids each rule resolved, in the order of `RULES`.
+        rules: How many ids each rule resolved, in the order of `toolkit.data.names.RULES`.
     """
 
     paths: tuple[Path | None, ...]
@@ -44,8 +33,8 @@ class Resolution:
     @property
     def described(self) -> str:
         """How many ids were found by which rule, in words."""
-        parts = [f"{count:,} {rule}" for rule, count in self.rules.items()]
-        return ", ".join([*parts, *([f"{self.missing:,} not found"] if self.missing else [])])
+        missing = {"not found": self.missing} if self.missing else {}
+        return described({**self.rules, **missing})
 
 
 class Resolver:
@@ -65,7 +54,7 @@ class Resolver:
         self._tree = tree
         places = [self._below(folder) for folder in folders]
         self._bases = tuple(dict.fromkeys([*(f"{each}/" for each in places if each), ""]))
-        self._foreign = {_folded(folder.place.rpartition("/")[2]) for folder in others}
+        self._foreign = [folder.place.rpartition("/")[2] for folder in others]
 
     def resolve(self, ids: Sequence[str], labels: Sequence[str] = ()) -> Resolution:
         """Find the files of ids.
@@ -87,7 +76,8 @@ class Resolver:
             if len(places) > 1:
                 raise AmbiguousIdError(
                     f"{self._tree.path}: the id '{id}' fits {len(places)} files. Write the path of "
-                    f"the right one into the table:\n{listing(places)}",
+                    "the right one into the table, or name the folder of the photos with "
+                    f"`photos=DIR`:\n{listing(places)}",
                     path=self._tree.path,
                 )
             if places:
@@ -99,59 +89,11 @@ class Resolver:
 
     def share(self, values: Sequence[str]) -> float:
         """Return which share of values are ids of files here, between 0 and 1."""
-        hits = sum(bool(value) and bool(self.candidates(value)[1]) for value in values)
-        return hits / len(values) if values else 0.0
+        return self._names.share(values)
 
     def candidates(self, id: str, label: str = "") -> tuple[str, Sequence[str]]:
         """Return the first rule under which an id fits any file, and the places of all that fit."""
-        if label and self._tree.folders:
-            places = self._fitting(f"{label}/{id}")[1]
-            if places:
-                return CLASS_FOLDER, places
-        rule, places = self._fitting(id)
-        if places:
-            return rule, places
-        path = id.replace("\\", "/")
-        if path != id:
-            places = self._fitting(path)[1]
-            if places:
-                return BACKSLASH, places
-        parts = [part for part in path.split("/") if part not in ("", ".", "..")]
-        for start in range(len(parts)):
-            if start and _folded(parts[start - 1]) in self._foreign:
-                return "", ()
-            places = self._fitting("/".join(parts[start:]))[1]
-            if places:
-                return PATH, places
-        return DEEPER, self._deeper(parts[-1]) if parts else ()
-
-    def _fitting(self, path: str) -> tuple[str, Sequence[str]]:
-        """Return the files of one path, in the first of the folders that has such."""
-        for base in self._bases:
-            if base + path in self._files:
-                return EXACT, (base + path,)
-        for index, key, rule in (
-            (self._stems, path, SUFFIX),
-            (self._spellings, _folded(path), SPELLING),
-            (self._stem_spellings, _folded(path), SPELLING),
-        ):
-            for base in self._bases:
-                places = index.get((_folded(base) if rule == SPELLING else base) + key)
-                if places:
-                    return rule, places
-        return "", ()
-
-    def _deeper(self, name: str) -> Sequence[str]:
-        for index, key in (
-            (self._names, name),
-            (self._name_stems, name),
-            (self._name_spellings, _folded(name)),
-        ):
-            places = index.get(key, ())
-            inside = [each for each in places if each.startswith(self._bases[:-1])]
-            if inside or places:
-                return inside or places
-        return ()
+        return self._names.candidates(id, label if self._tree.folders else "")
 
     def _refuse_shared(self, ids: Sequence[str], found: Sequence[str | None]) -> None:
         first: dict[str, str] = {}
@@ -171,6 +113,11 @@ class Resolver:
         return folder.place[len(self._tree.place) :].lstrip("/")
 
     @cached_property
+    def _names(self) -> Names:
+        photos = [place for place, _ in self._tree.all_photos()]
+        return Names(self._files, photos, self._bases, self._foreign)
+
+    @cached_property
     def _files(self) -> dict[str, Path]:
         files = dict(self._tree.all_photos())
         start = len(self._tree.place) + 1 if self._tree.place else 0
@@ -178,57 +125,3 @@ class Resolver:
             for name in folder.others:
                 files[f"{folder.place}/{name}"[start:].lstrip("/")] = folder.path / name
         return files
-
-    @cached_property
-    def _photos(self) -> list[str]:
-        return [place for place, _ in self._tree.all_photos()]
-
-    @cached_property
-    def _stems(self) -> dict[str, list[str]]:
-        return _grouped((_stem(place), place) for place in self._photos)
-
-    @cached_property
-    def _spellings(self) -> dict[str, list[str]]:
-        return _grouped((_folded(place), place) for place in self._photos)
-
-    @cached_property
-    def _stem_spellings(self) -> dict[str, list[str]]:
-        return _grouped((_folded(_stem(p)), p) for p in self._photos)
-
-    @cached_property
-    def _names(self) -> dict[str, list[str]]:
-        # Files of any name: an id may be all that there is of it.
-        return _grouped((place.rpartition("/")[2], place) for place in self._files)
-
-    @cached_property
-    def _name_stems(self) -> dict[str, list[str]]:
-        names = ((place.rpartition("/")[2], place) for place in self._photos)
-        return _grouped((_stem(name), place) for name, place in names)
-
-    @cached_property
-    def _name_spellings(self) -> dict[str, list[str]]:
-        both = {**self._name_stems, **self._names}
-        return _grouped((_folded(name), place) for name, places in both.items() for place in places)
-
-
-def _folded(text: str) -> str:
-    """Return what spellings of one name have in common; macOS decomposes 'é', Windows has no case.
-
-    The rule 'Unicode Default Caseless Matching' (Unicode Standard 3.13, D145).
-    """
-    if text.isascii():
-        return text.lower()
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
-
-
-def _stem(place: str) -> str:
-    """Return a path without the suffix of its last part; many times as fast as `Path` does."""
-    before, dot, suffix = place.rpartition(".")
-    return before if dot and before and "/" not in suffix and before[-1] != "/" else place
-
-
-def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    grouped: dict[str, list[str]] = {}
-    for key, place in pairs:
-        grouped.setdefault(key, []).append(place)
-    return grouped

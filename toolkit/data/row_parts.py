@@ -21,6 +21,16 @@ _TEST = ("public", "private", "publictest", "privatetest", "holdout", "hold_out"
 """Values for photos that are kept from training; see 'Usage' of Kaggle's solution files."""
 
 
+_OF_PARTS = (
+    *("split", "split_name", "data_split", "partition", "usage"),
+    *("train_test", "train_val", "train_val_test"),
+)
+"""Names of columns that say nothing but a part of the data; see `SPLIT_NAMES`."""
+
+MOST_PARTS = 3
+"""Values of such a column up to which they are parts; more are numbers of folds."""
+
+
 def split_columns(table: Table, taken: Sequence[str | None]) -> list[str]:
     """Return the columns that say which part of the data a row is for.
 
@@ -34,6 +44,27 @@ def split_columns(table: Table, taken: Sequence[str | None]) -> list[str]:
     names = [name for name in table.columns if name not in taken]
     names = [name for name in names if normalised(name) in (*SPLIT_NAMES, *_FLAGS)]
     return [name for name in names if _says_parts(table, name)]
+
+
+def unclear_splits(table: Table, taken: Sequence[str | None]) -> list[str]:
+    """Say which columns are named for parts of the data, in words that say none, a line each.
+
+    Args:
+        table: Of labels.
+        taken: The columns that are something else.
+    """
+    lines = []
+    for name in table.columns:
+        values = sorted(set(table.frame[name]))
+        if name in taken or normalised(name) not in _OF_PARTS or not 1 < len(values) <= MOST_PARTS:
+            continue
+        if not any(_part(name, value) for value in values):
+            lines.append(
+                f"'{name}' is named as if it says what to train on, but its values "
+                f"({', '.join(values)}) do not say it, and all rows are trained on. Write train, "
+                "validation and test"
+            )
+    return lines
 
 
 def row_parts(table: Table, columns: Sequence[str]) -> list[Role]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from toolkit.data.columns import find_id_column
-from toolkit.data.tables import Table, read_table, stem
+from toolkit.data.tables import Table, letters, read_table
 from toolkit.errors import DataError
 
 _SAMPLE = re.compile(
@@ -90,13 +90,9 @@ def sample_of(
 
 def looks_like_sample(path: Path) -> bool:
     """Return whether a table's name is one of a sample submission, however it is written."""
-    return bool(_SAMPLE.search(_letters(path)))
+    return bool(_SAMPLE.search(letters(path)))
 
 
 def may_be_sample(path: Path) -> bool:
     """Return whether a table's name makes one think of a sample submission."""
-    return bool(_PERHAPS.search(_letters(path)))
-
-
-def _letters(path: Path) -> str:
-    return re.sub(r"[^a-z]", "", stem(path).lower())
+    return bool(_PERHAPS.search(letters(path)))

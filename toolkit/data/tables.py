@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from toolkit.data.other_formats import other_format
+from toolkit.data.tree import PHOTO_SUFFIXES
 from toolkit.errors import DataError
 from toolkit.files import regular_file
 
@@ -27,6 +28,9 @@ PACKED_SUFFIXES = (".zip", ".gz")
 
 LARGEST_TABLE = 2 * 2**30
 """Bytes of a table that are read, unpacked: ten million rows have some hundred million."""
+
+LARGEST_RATIO, RATIO_FROM = 200, 64 * 2**20
+"""Of a packed table's bytes to those of its file, where it unpacks to at least so many bytes."""
 
 MOST_COLUMNS = 100_000
 """Of a table: a sample file has one for each class."""
@@ -79,6 +83,11 @@ def stem(path: Path) -> str:
     return Path(unpacked_name(path)).stem
 
 
+def letters(path: Path) -> str:
+    """Return a table's name as people mean it: its letters, in lower case, without any suffix."""
+    return re.sub(r"[^a-z]", "", stem(path).lower())
+
+
 def read_table(path: Path) -> Table:
     """Read a table: CSV of any usual separator and encoding, or Parquet, also packed.
 
@@ -94,6 +103,8 @@ def read_table(path: Path) -> Table:
     if path.is_file() and other_format(path.name):
         raise DataError(f"{path}: {other_format(path.name)}.", path=path)
     regular_file(path, LARGEST_TABLE)
+    if path.name.lower().endswith(PHOTO_SUFFIXES):
+        raise DataError(f"{path}: is a photo, not a table.", path=path)
     try:
         name, content = _content(path)
     except _UNREADABLE as error:
@@ -109,7 +120,7 @@ def _content(path: Path) -> tuple[str, bytes]:
     suffix = path.suffix.lower()
     if suffix == ".gz":
         with gzip.open(path) as packed:
-            content = packed.read(LARGEST_TABLE + 1)
+            content = packed.read(_most_unpacked(path) + 1)
         _check_unpacked(path, len(content))
         return path.stem, content
     if suffix != ".zip":
@@ -127,11 +138,18 @@ def _content(path: Path) -> tuple[str, bytes]:
 
 
 def _check_unpacked(path: Path, size: int) -> None:
-    if size > LARGEST_TABLE:
+    if size > _most_unpacked(path):
+        packed, most = path.stat().st_size / 2**20, _most_unpacked(path) / 2**20
         raise DataError(
-            f"{path}: unpacks to more than {LARGEST_TABLE / 2**30:.0f} GiB, and larger tables are "
-            "not read."
+            f"{path}: its {packed:.1f} MiB unpack to more than {most:,.0f}, and larger tables are "
+            "not read. Unpack it yourself if you trust it.",
+            path=path,
         )
+
+
+def _most_unpacked(path: Path) -> int:
+    """Return how many bytes a packed table may have: text shrinks to a twentieth, zeros more."""
+    return min(LARGEST_TABLE, max(RATIO_FROM, LARGEST_RATIO * path.stat().st_size))
 
 
 def _from_parquet(path: Path, content: bytes) -> Table:
@@ -181,8 +199,12 @@ def _from_text(path: Path, name: str, content: bytes) -> Table:
             "'iconv -f CP1252 -t UTF-8' if a spreadsheet of Windows wrote it.",
             path=path,
         ) from None
+    _refuse_other_text(path, text)
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise DataError(f"{path}: line {line}: holds a zero byte. The file is damaged.", path=path)
     lines = text.splitlines()
-    blank = len(list(takewhile(lambda line: not line.strip(), lines)))
+    blank = _above_header(lines)
     if blank == len(lines):
         raise DataError(f"{path}: cannot be read as CSV (the file is empty).", path=path)
     # Lists for older tools are lines such as 'images/1.jpg 3'.
@@ -207,6 +229,8 @@ def _from_text(path: Path, name: str, content: bytes) -> Table:
         )
     except (ValueError, csv.Error) as error:
         reason = str(error).strip().splitlines()[0]
+        if "EOF inside string" in reason:
+            reason = 'a quote " is opened and never closed'
         raise DataError(f"{path}: cannot be read as CSV ({reason}).", path=path) from None
     if len(frame) and not isinstance(frame.index, pd.RangeIndex):
         # pandas takes the first column for row names where all rows have a value too many.
@@ -222,6 +246,40 @@ def _from_text(path: Path, name: str, content: bytes) -> Table:
     is_blank = (frame == "").all(axis=1)
     frame = frame.loc[~is_blank]
     return Table(path, _without_index_column(frame), lines[blank].strip(), between)
+
+
+def _refuse_other_text(path: Path, text: str) -> None:
+    """Refuse what stands in place of a table where a download went wrong.
+
+    Raises:
+        ToolkitError: Says what it is.
+    """
+    start = text[:100].lstrip().lower()
+    if start.startswith(("<!doctype html", "<html", "<?xml")):
+        raise DataError(
+            f"{path}: is a web page or XML, not a table. Download the table again, signed in where "
+            "its site wants that.",
+            path=path,
+        )
+    if start.startswith("version https://git-lfs"):
+        raise DataError(
+            f"{path}: is a pointer of Git LFS, not the table itself. Fetch it with 'git lfs pull'.",
+            path=path,
+        )
+
+
+def _above_header(lines: Sequence[str]) -> int:
+    """Return how many lines are above the header: blank ones, and remarks that begin with '#'."""
+    above = len(list(takewhile(lambda line: not line.strip() or line.startswith("#"), lines)))
+    remarks = [number for number in range(above) if lines[number].startswith("#")]
+    if not remarks:
+        return above
+    # A header may begin with '#' too; then it has as many columns as the line below.
+    below = lines[above : above + _SNIFFED_LINES]
+    between = separator(below)
+    widths = next(csv.reader(below[:1], delimiter=between), [])
+    last = next(csv.reader([lines[remarks[-1]]], delimiter=between))
+    return remarks[-1] if len(last) == len(widths) else above
 
 
 def separator(lines: Sequence[str], known: Sequence[str] = SEPARATORS) -> str:

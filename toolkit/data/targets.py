@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from toolkit.errors import DataError
 
@@ -21,7 +22,16 @@ _QUANTITIES = re.compile(
 )
 """Names of columns that measure or count something."""
 
+_HOT = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "false": 0.0, "true": 1.0}
+"""What a column of a class holds, in lower case."""
+
+_EMPTY = {"nan", "na", "n/a", "#n/a", "<na>", "null", "unlabeled", "unlabelled"}
+"""How people and programs write that there is no label, in lower case."""
+
 _LIST = re.compile(r"[\[{(].*[\]})]", re.DOTALL)
+_BOXES = re.compile(r"\S*[^\s\d]\S*(\s+-?\d+(\.\d+)?){4}(\s.*)?", re.DOTALL)
+"""A class and the four sides of a box, perhaps with more of these."""
+
 _WHOLE = re.compile(r"([+-]?\d+)\.0+")
 _SEPARATORS = ("|", ";", ",", " ")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -50,6 +60,12 @@ def refuse_no_classes(
             f"{where} has {len(counts)} different numbers ({shown}, ...){also}: a scale, of which "
             "this toolkit learns nothing, because it classifies. Put them into ranges first."
         )
+    boxes = [value for value in counts if _BOXES.fullmatch(value)]
+    if len(boxes) > len(counts) / 2:
+        raise DataError(
+            f"{where} has boxes in photos, such as '{boxes[0]}'. This toolkit learns one class per "
+            "photo. Write the class alone."
+        )
     lists = [value for value in counts if _LIST.fullmatch(value)]
     several = [value for value in lists if _length(value) != 1]
     if several:
@@ -68,14 +84,16 @@ def refuse_no_classes(
 
 
 def one_hot_columns(frame: pd.DataFrame, columns: Sequence[str]) -> list[str]:
-    """Return the columns that hold only 0 and 1; fewer than two are none."""
-    binary = [name for name in columns if set(frame[name]) <= {"0", "1", "0.0", "1.0"}]
+    """Return the columns that hold only 0 and 1, or False and True; fewer than two are none."""
+    binary = [
+        name for name in columns if {value.lower() for value in set(frame[name])} <= set(_HOT)
+    ]
     return binary if len(binary) > 1 else []
 
 
 def is_one_hot(frame: pd.DataFrame, columns: Sequence[str]) -> bool:
     """Return whether each row has exactly one 1 in columns that hold only 0 and 1."""
-    ones = frame[list(columns)].to_numpy(dtype=np.float64)
+    ones = _ones(frame, columns)
     return bool((ones.sum(axis=1) == 1.0).all())
 
 
@@ -90,7 +108,7 @@ def one_hot_labels(where: str, frame: pd.DataFrame, columns: Sequence[str]) -> l
     Raises:
         ToolkitError: A row has several classes, or none.
     """
-    ones = frame[list(columns)].to_numpy(dtype=np.float64) == 1.0
+    ones = _ones(frame, columns) == 1.0
     several, none = int((ones.sum(axis=1) > 1).sum()), int((~ones.any(axis=1)).sum())
     if several:
         line = frame.index[int(np.flatnonzero(ones.sum(axis=1) > 1)[0])]
@@ -108,6 +126,31 @@ def one_hot_labels(where: str, frame: pd.DataFrame, columns: Sequence[str]) -> l
     return [columns[place] for place in ones.argmax(axis=1)]
 
 
+def doubtful_classes(classes: Sequence[str]) -> list[str]:
+    """Say which classes may be mistakes, a line each.
+
+    Args:
+        classes: Each once.
+    """
+    by_letters: dict[str, list[str]] = {}
+    for name in classes:
+        key = str(float(name)) if _NUMBER.fullmatch(name) else " ".join(name.lower().split())
+        by_letters.setdefault(key, []).append(name)
+    alike = [" and ".join(map(repr, names)) for names in by_letters.values() if len(names) > 1]
+    lines = []
+    if alike:
+        more = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
+        lines = [
+            "classes that differ in case, spaces or zeros alone are taken as different: "
+            f"{alike[0]}{more}"
+        ]
+    empty = [name for name in classes if name.lower() in _EMPTY]
+    return lines + [
+        f"'{name}' is taken as a class; remove its photos if it means that they have none"
+        for name in empty
+    ]
+
+
 def whole_numbers(labels: Sequence[str]) -> list[str]:
     """Return labels with '1.0' written as '1' where all of them are whole numbers.
 
@@ -119,6 +162,12 @@ def whole_numbers(labels: Sequence[str]) -> list[str]:
     if not all(_WHOLE.fullmatch(label) or _is_whole(label) for label in set(labels)):
         return list(labels)
     return [_WHOLE.sub(r"\1", label) for label in labels]
+
+
+def _ones(frame: pd.DataFrame, columns: Sequence[str]) -> NDArray[np.float64]:
+    """Return 0 and 1 of columns of classes, shape (rows, columns)."""
+    values = [[_HOT[value.lower()] for value in frame[name]] for name in columns]
+    return np.array(values, dtype=np.float64).T
 
 
 def _is_whole(label: str) -> bool:

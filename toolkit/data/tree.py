@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from toolkit.errors import DataError, listing
+from toolkit.files import refuse_undecodable
 
 PHOTO_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".j2k", ".jxl", ".png", ".bmp", ".dib", ".gif"),
@@ -17,6 +18,9 @@ PHOTO_SUFFIXES = (
 """What is taken for a photo; one that cannot be read is reported as broken, not passed over."""
 
 _JUNK = ("__MACOSX",)
+_HIDDEN = (".", "~$")
+"""How hidden names begin, and those of files that a program of Microsoft Office keeps open."""
+
 _JUNK_FILES = ("thumbs.db", "desktop.ini")
 
 
@@ -117,8 +121,9 @@ def check_folder(folder: Path) -> None:
     """Refuse a data folder that is not there.
 
     Raises:
-        ToolkitError: There is no such folder.
+        ToolkitError: There is no such folder, or its name is not UTF-8.
     """
+    refuse_undecodable(folder)
     if not folder.is_dir():
         raise DataError(
             f"{folder}: no such folder (the data is read from it). Name another with `data=DIR`.",
@@ -142,9 +147,9 @@ def _scan(
         with os.scandir(path) as entries:
             for entry in entries:
                 name = entry.name
-                if name.startswith(".") or name in _JUNK or name.lower() in _JUNK_FILES:
+                if name.startswith(_HIDDEN) or name in _JUNK or name.lower() in _JUNK_FILES:
                     continue
-                if entry.is_dir():
+                if _is_folder(entry):
                     folders[name] = path / name
                 elif name.lower().endswith(PHOTO_SUFFIXES):
                     photos.append(name)
@@ -172,6 +177,13 @@ def _is_loop(folder: Path, above: tuple[tuple[int, int], ...]) -> bool:
     """Return whether a link leads back to a folder that it lies in."""
     status = folder.stat()
     return (status.st_dev, status.st_ino) in above
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # A link that leads back to itself; as a photo it is a broken one.
 
 
 def _is_text(name: str) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolkit.data.archives import FOREIGN_SUFFIXES, archive_stem, extract, names_in
+from toolkit.data.archives import FOREIGN_SUFFIXES, Unpacking, archive_stem, extract, names_in
 from toolkit.data.layout import role_of
 from toolkit.data.tables import TABLE_SUFFIXES, is_table
 from toolkit.data.tree import Folder, scan
@@ -53,6 +53,8 @@ def unpacked(
         ToolkitError: A folder cannot be listed, or an archive not be extracted.
     """
     mounts: dict[str, Path] = {}
+    came_of: dict[str, Unpacking] = {}
+    before: dict[str, tuple[Path, Path]] = {}
     for _ in range(MOST_NESTED):
         tree = scan(root, mounts)
         tables: list[Path] = []
@@ -63,14 +65,18 @@ def unpacked(
                 archive, stem = folder.path / name, archive_stem(name)
                 if stem is None:
                     left.append(archive)
-                elif stem in folder.folders:
                     continue
+                place = f"{folder.place}/{stem}".lstrip("/")
+                if stem in folder.folders:
+                    before.setdefault(place, (archive, folder.folders[stem].path))
                 elif is_table(archive) or _holds_a_table(archive):
                     tables.append(archive)
                 elif _is_needed(folder, stem):
                     target = _target(archive, stem, can_write)
-                    extract(archive, target, reporter)
-                    mounts[f"{folder.place}/{stem}".lstrip("/")] = target
+                    came_of[place] = extract(
+                        archive, target, reporter, _outermost(place, came_of, before)
+                    )
+                    mounts[place] = target
                     extracted = True
                 else:
                     left.append(archive)
@@ -79,6 +85,24 @@ def unpacked(
     else:
         tree = scan(root, mounts)
     return Unpacked(tree, tuple(tables), tuple(left))
+
+
+def _outermost(
+    place: str, came_of: dict[str, Unpacking], before: Mapping[str, tuple[Path, Path]]
+) -> Unpacking | None:
+    """Return what came out of the archive in whose folder a place lies; None of no archive's.
+
+    Args:
+        place: Of a folder.
+        came_of: By the place of its folder, what came out of an archive; completed.
+        before: Archives that had been extracted before, with their folders, likewise.
+    """
+    for each, (archive, folder) in before.items():
+        if place.startswith(f"{each}/") and each not in came_of:
+            files = (path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            came_of[each] = Unpacking(archive.stat().st_size, sum(files))
+    around = [each for each in came_of if place.startswith(f"{each}/")]
+    return came_of[min(around, key=len)] if around else None
 
 
 def would_extract(root: Path) -> bool:

@@ -20,6 +20,7 @@ from toolkit.artifacts import (
 from toolkit.errors import BundleError
 from toolkit.files import (
     read_json,
+    refuse_undecodable,
     regular_file,
     sha256_file,
     sha256_json,
@@ -141,6 +142,7 @@ def load_bundle(folder: Path) -> Bundle:
     Raises:
         ToolkitError: The folder holds no bundle, or one that was edited or is of another schema.
     """
+    refuse_undecodable(folder)
     path = folder / MANIFEST
     if not path.is_file():
         raise BundleError(

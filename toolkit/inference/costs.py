@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
+from toolkit.artifacts import Json, artifact, dump_artifact, read_artifact
 from toolkit.errors import ToolkitError
 from toolkit.files import cache_folder, read_json, sha256_json, write_json
 from toolkit.inference.bundle import Bundle
@@ -133,12 +135,16 @@ def known_costs(sessions: Sessions) -> Costs | None:
 def keep_costs(sessions: Sessions, costs: Costs) -> None:
     """Keep what was measured for sessions, where `known_costs` and `measure_costs` find it."""
     machine = _costs_key(sessions.bundle, sessions.device, sessions.threads, sessions.batch)
-    content = {
-        "key": machine,
-        "samples": [[key.member, key.precision, own] for key, own in costs.samples.items()],
-        "skipped": [[key.member, key.precision, said] for key, said in costs.skipped.items()],
-    }
-    write_json(_kept_file(machine), content)
+    kept = _KeptCosts(
+        key=machine,
+        samples=tuple(
+            _Measured(key.member, key.precision, tuple(own)) for key, own in costs.samples.items()
+        ),
+        skipped=tuple(
+            _Skipped(key.member, key.precision, said) for key, said in costs.skipped.items()
+        ),
+    )
+    write_json(_kept_file(machine), dump_artifact(kept))
 
 
 def estimated_costs(bundle: Bundle) -> dict[ModelKey, float]:
@@ -197,18 +203,41 @@ def _costs_key(bundle: Bundle, device: Device, threads: int, batch: int) -> dict
 
 
 def _saved_costs(machine: Mapping[str, Any]) -> Costs | None:
+    """Return costs that were kept; None where there are none, or no whole ones of this machine."""
+    path = _kept_file(machine)
     try:
-        content = read_json(_kept_file(machine))
-        if content["key"] != machine:
-            return None
-        samples = {
-            ModelKey(str(name), str(precision)): [float(each) for each in own]
-            for name, precision, own in content["samples"]
-        }
-        skipped = {
-            ModelKey(str(name), str(precision)): str(reason)
-            for name, precision, reason in content["skipped"]
-        }
-        return Costs({key: median(own) for key, own in samples.items()}, skipped, samples)
-    except (ToolkitError, KeyError, TypeError, ValueError):
+        kept = read_artifact(_KeptCosts, read_json(path), path, "")
+    except ToolkitError:
         return None
+    if kept.key != machine:
+        return None
+    samples = {ModelKey(each.member, each.precision): list(each.ms) for each in kept.samples}
+    skipped = {ModelKey(each.member, each.precision): each.reason for each in kept.skipped}
+    return Costs({key: median(own) for key, own in samples.items()}, skipped, samples)
+
+
+@artifact
+class _Measured:
+    """Samples of a member in a precision, in milliseconds an image."""
+
+    member: str
+    precision: str
+    ms: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)]
+
+
+@artifact
+class _Skipped:
+    """A member in a precision that could not be measured, and why."""
+
+    member: str
+    precision: str
+    reason: str
+
+
+@artifact
+class _KeptCosts:
+    """What was measured, and all that it depends on."""
+
+    key: dict[str, Json]
+    samples: tuple[_Measured, ...]
+    skipped: tuple[_Skipped, ...]

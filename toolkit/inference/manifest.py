@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field
 
-from toolkit.artifacts import BareName, Count, Sha256, Share, artifact
+from toolkit.artifacts import BareName, Count, Sha256, Share, Temperature, artifact, check_sum
 from toolkit.data.pixels import LARGEST_IMAGE_SIZE, PixelDefinition, Resize, Square
+from toolkit.data.reading import ReadingRecord
 from toolkit.errors import ToolkitError
 from toolkit.inference.views import VIEWS
 from toolkit.metrics import METRICS, Score
@@ -27,13 +28,9 @@ OUT_OF_FOLD = (
 )
 """What figures of bags on held-out photos do not tell."""
 
-SHARES_TOLERANCE = 1e-6
-"""By how much weights and priors may miss a sum of 1."""
-
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Runtime = Literal["onnxruntime", "openvino"]
 Side = Annotated[int, Field(ge=1, le=LARGEST_IMAGE_SIZE)]
-Temperature = Annotated[float, Field(ge=0.01, le=100)]
 Milliseconds = Annotated[float, Field(ge=0)]
 FileName = Annotated[BareName, Field(pattern=r"\.(onnx|xml|bin)$")]
 
@@ -223,7 +220,7 @@ class Alternative:
 
     @pydantic.model_validator(mode="after")
     def _is_of_shares(self) -> Alternative:
-        _check_sum("weights", self.weights)
+        check_sum("weights", self.weights)
         return self
 
 
@@ -334,7 +331,7 @@ class TrainedOn:
     split_seed: int
     validation_fraction: Share
     held_out: str = ""
-    reading: dict[str, str] = Field(default_factory=dict)
+    reading: ReadingRecord = Field(default_factory=dict)
     trained_on: str = ""
 
 
@@ -399,7 +396,7 @@ class Manifest:
                 f"class_prior: Expected one number for each of the {len(self.classes)} classes, "
                 f"received {len(self.class_prior)}"
             )
-        _check_sum("class_prior", self.class_prior)
+        check_sum("class_prior", self.class_prior)
         _each_once("members", [member.name for member in self.members])
         _each_once("members", [member.file for member in self.members])
         _each_once("members", [f"{each.bag} {each.fold}" for each in self.members if each.bag])
@@ -431,11 +428,6 @@ def _check_files(member: Member, variant: Variant) -> None:
         raise ValueError(f"variants: {variant.precision}: is the precision of the member itself")
     if variant.files.get(member.file, member.sha256) != member.sha256:
         raise ValueError(f"variants: {variant.precision}: files: {member.file}: two hashes")
-
-
-def _check_sum(key: str, shares: Sequence[float]) -> None:
-    if abs(sum(shares) - 1) > SHARES_TOLERANCE:
-        raise ValueError(f"{key}: Expected numbers that sum to 1, received a sum of {sum(shares)}")
 
 
 def _each_once(key: str, names: Sequence[str]) -> None:

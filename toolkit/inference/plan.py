@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from toolkit.artifacts import explain
 from toolkit.errors import ToolkitError
 from toolkit.files import read_json, sha256_json, write_json
 from toolkit.inference.bundle import Bundle
@@ -367,7 +368,4 @@ def read_plan(content: Any, source: str) -> CascadePlan:
     try:
         return CascadePlan.model_validate_json(json.dumps(content))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        said = str(first["msg"]).removeprefix("Value error, ")
-        key = ".".join(str(part) for part in first["loc"])
-        raise ToolkitError(f"{source}: {f'{key}: ' if key else ''}{said}") from None
+        raise ToolkitError(f"{source}: {explain(error)}") from None

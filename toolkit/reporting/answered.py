@@ -11,14 +11,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from toolkit.data.dataset import class_order
+from toolkit.data.names import Names, share_of_ids
 from toolkit.data.request import Request
 from toolkit.data.sample import Sample, sample_of
 from toolkit.data.tables import read_table
+from toolkit.data.targets import whole_numbers
 from toolkit.errors import ToolkitError, listing
-from toolkit.files import read_json, sha256_file
+from toolkit.files import sha256_file
 from toolkit.reporting.class_columns import match_classes
 from toolkit.reporting.format_choice import choose_format
 from toolkit.reporting.formats import AnswerFormat, FormatOptions
+from toolkit.reporting.manifest import Made
 
 RESCALED = 1e-3
 """How far a row of probabilities may sum to something else than 1 before it is said."""
@@ -76,10 +79,8 @@ def read_answers(
             answered in several rows in different ways.
     """
     table = read_table(path)
-    known = set(ids)
-    sample = sample_of(
-        table, is_photo=lambda values: float(np.mean([value in known for value in values]))
-    )
+    known = Names.of_ids(ids)
+    sample = sample_of(table, is_photo=lambda values: share_of_ids(values, known))
     sample = _each_id_once(path, sample)
     recorded = _recorded(path, sample)
     if recorded is not None:
@@ -130,16 +131,13 @@ def _each_id_once(path: Path, sample: Sample) -> Sample:
 
 def _recorded(path: Path, sample: Sample) -> tuple[tuple[str, ...], AnswerFormat] | None:
     """Return classes and format that the manifest beside a submission tells; None without one."""
-    manifest = path.with_suffix(".json")
-    if not manifest.is_file():
+    made = Made.beside(path)
+    if made is None:
         return None
-    try:
-        content = read_json(manifest)
-        same = content["submission"]["sha256"] == sha256_file(path)
-        found, classes = AnswerFormat.of_record(content["format"])
-    except (ToolkitError, KeyError, TypeError, AttributeError):
-        return None  # Some other file of that name.
-    return (classes, found) if same and found.columns == sample.columns else None
+    manifest = made.manifest
+    same = manifest.submission.sha256 == sha256_file(path)
+    found = manifest.format
+    return (manifest.classes, found) if same and found.columns == sample.columns else None
 
 
 def _recognised(
@@ -170,7 +168,7 @@ def _recognised(
             return classes, found
     if not classes:
         return _without_labels(sample, others, positive)
-    if len(others) == 1 and set(sample.values[others[0]]) <= set(classes):
+    if len(others) == 1 and _are_labels(list(sample.values[others[0]]), set(classes)):
         return classes, AnswerFormat("labels", sample.columns, sample.id_column, tuple(others))
     if len(others) == 1 and _are_lists(sample.values[others[0]], set(classes)):
         return classes, AnswerFormat("top", sample.columns, sample.id_column, tuple(others))
@@ -191,12 +189,16 @@ def _without_labels(
             "Name the true labels (`labels=FILE`), or keep the manifest beside the submission.",
             path=sample.path,
         )
-    classes = class_order(values)
+    classes = class_order(whole_numbers(list(values)))
     return classes, AnswerFormat("labels", sample.columns, sample.id_column, (column,))
 
 
 def _are_numbers(values: pd.Series) -> bool:
     return bool(pd.to_numeric(values, errors="coerce").notna().all())
+
+
+def _are_labels(values: Sequence[str], classes: Collection[str]) -> bool:
+    return set(values) <= set(classes) or set(whole_numbers(values)) <= set(classes)
 
 
 def _are_lists(values: pd.Series, classes: Collection[str]) -> bool:
@@ -217,6 +219,8 @@ def _labels(path: Path, sample: Sample, values: Sequence[str], classes: Sequence
     empty = [id for id, value in zip(sample.ids, values, strict=True) if not value]
     if empty:
         raise ToolkitError(f"{path}: '{empty[0]}' has no label.", path=path)
+    # Among grades such as 1.0 and 1.5, '1.0' is a label.
+    values = values if set(values) <= set(classes) else whole_numbers(values)
     every = class_order([*classes, *values])
     place = {name: index for index, name in enumerate(every)}
     predicted = np.array([place[value] for value in values], dtype=np.int64)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from toolkit.bootstrap import difference
 from toolkit.data.dataset import class_order
 from toolkit.data.labels import read_labels
+from toolkit.data.names import match_ids
 from toolkit.errors import ToolkitError, UsageError
 from toolkit.intervals import Agreement, Difference, Paired, agreement, paired
 from toolkit.metrics import Answers, find_metric, have_order, undefined
@@ -75,10 +76,22 @@ def hold_to_labels(submission: Path, labels: Path, positive: str | None = None) 
     """
     truth = read_labels(labels)
     said = read_answers(submission, labels=truth.values(), ids=truth, positive=positive)
-    return _held(said, labels, truth)
+    truth, remark = _by_answered_id(truth, said, labels)
+    return _held(said, labels, truth, remark)
 
 
-def _held(said: Answered, labels: Path, truth: Mapping[str, str]) -> Held:
+def _by_answered_id(
+    labels: Mapping[str, str], said: Answered, path: Path
+) -> tuple[dict[str, str], str]:
+    """Return labels under the ids by which they are answered, and how these were matched.
+
+    What is not answered keeps its own id.
+    """
+    found = match_ids(list(labels), said.ids, path)
+    return {found.names.get(id, id): label for id, label in labels.items()}, found.remark
+
+
+def _held(said: Answered, labels: Path, truth: Mapping[str, str], remark: str = "") -> Held:
     _check_rows(said.path, said.ids, truth)
     where = f"{counted(len(truth), 'photo')} of {labels}"
     # A column names its class, whether it is the most probable one of any photo or not.
@@ -86,7 +99,7 @@ def _held(said: Answered, labels: Path, truth: Mapping[str, str]) -> Held:
     if said.ranked is not None:
         spoken = {said.classes[index] for index in np.unique(said.ranked) if index >= 0}
     where += _unanswered(labels, truth, spoken)
-    where += f"; {said.remark}" if said.remark else ""
+    where = "; ".join(filter(None, (where, remark, said.remark)))
     classes = class_order([*truth.values(), *said.classes])
     place = {name: index for index, name in enumerate(classes)}
     moved = np.array([*(place[name] for name in said.classes), -1], dtype=np.int64)
@@ -148,18 +161,23 @@ def compare_submissions(
         for path in (subject, against)
     )
     if labels is None:
+        found = match_ids(second.ids, first.ids, against)
+        second = replace(second, ids=tuple(found.names.get(id, id) for id in second.ids))
         _check_rows(subject, first.ids, second.ids)
         _check_rows(against, second.ids, first.ids)
         classes = class_order([*first.classes, *second.classes])
         mine, theirs = (_indices(each.labels, first.ids, classes) for each in (first, second))
-        where = counted(len(first.ids), "photo")
+        where = "; ".join(filter(None, (counted(len(first.ids), "photo"), found.remark)))
         return Comparison(str(subject), str(against), where, agreement(mine, theirs), None)
-    _check_rows(subject, first.ids, truth)
-    _check_rows(against, second.ids, truth)
     spoken = [*first.labels.values(), *second.labels.values()]
     where = f"{counted(len(truth), 'photo')} of {labels}{_unanswered(labels, truth, spoken)}"
     classes = class_order([*first.classes, *second.classes, *truth.values()])
-    ours, others = (_held(_of(each, classes), labels, truth).answers for each in (first, second))
+    by_id = [_by_answered_id(truth, each, labels) for each in (first, second)]
+    where = "; ".join(dict.fromkeys([where, *(remark for _, remark in by_id if remark)]))
+    ours, others = (
+        _held(_of(each, classes), labels, named).answers
+        for each, (named, _) in zip((first, second), by_id, strict=True)
+    )
     for path, each in ((subject, ours), (against, others)):
         if reason := undefined(chosen, each):
             raise ToolkitError(f"{path}: no {chosen.title}: {reason}.", path=path)

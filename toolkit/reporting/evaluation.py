@@ -16,7 +16,7 @@ from toolkit.data.labelled import load_labelled, load_labels
 from toolkit.data.photo_file import photo_sha256
 from toolkit.data.pixels import BrokenPhotoError
 from toolkit.data.ranges import Ranges
-from toolkit.data.reading import AUTO, Reading
+from toolkit.data.reading import AUTO, Reading, ReadingRecord
 from toolkit.data.survey import report_notes
 from toolkit.errors import DataError, ToolkitError, UsageError, listing
 from toolkit.files import sha256_file
@@ -102,13 +102,14 @@ class LabelledPhotos:
         """Whether any were named."""
         return self.data is not None or self.labels is not None
 
-    def load(self, classes: tuple[str, ...], said: Mapping[str, str]) -> Dataset:
+    def load(self, classes: tuple[str, ...], said: ReadingRecord, reporter: Reporter) -> Dataset:
         """Read the index, with labels in the given class order.
 
         Args:
             classes: The class order.
             said: How the data was read for training, as `Reading.recorded` returned it; a data
                 folder without the table that it names is read by itself.
+            reporter: Where a user is warned of the latter.
 
         Raises:
             ToolkitError: A class is not among `classes`.
@@ -118,8 +119,11 @@ class LabelledPhotos:
         if self.data is None:
             raise UsageError("Expected `data=DIR` or `labels=FILE`.")
         reading = Reading.of_record(said, self.data)
-        known = reading.labels is None or reading.labels.exists()
-        found = load_labelled(self.data, reading if known else AUTO)
+        lost = reading.absent(said, self.data).get("labels")
+        found = load_labelled(self.data, AUTO if lost else reading, reporter)
+        if lost:
+            how = "; ".join(f"{what}: {how}" for what, how in found.found.rows[:2])
+            reporter.warn(f"{lost}. Read instead: {how}")
         unknown = set(found.classes) - set(classes)
         if unknown:
             raise DataError(
@@ -231,7 +235,7 @@ def _evaluate_run(
     if labelled.given or run.model_path.exists():
         run.check_model()
     if labelled.given:
-        dataset = labelled.load(run.data.classes, run.data.reading)
+        dataset = labelled.load(run.data.classes, run.data.reading, reporter)
         labels = _labels(dataset)
         paths = [photo.path for photo in dataset.photos]
         try:
@@ -262,7 +266,7 @@ def _evaluate_bundle(
     bundle = load_bundle(folder)
     views = settings["tta"]
     if labelled.given:
-        dataset = labelled.load(bundle.classes, bundle.data.reading)
+        dataset = labelled.load(bundle.classes, bundle.data.reading, reporter)
         labels = _labels(dataset)
         ensemble = Ensemble.load(bundle, **settings)
         for note in ensemble.notes:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 from toolkit.errors import UsageError
 
@@ -82,14 +82,25 @@ class AnswerFormat:
         """Whether the most probable labels alone are not enough."""
         return self.kind != "labels"
 
-    def record(self, classes: Sequence[str]) -> dict[str, Any]:
-        """Return what a manifest has to say of it, with all labels in class order."""
-        return {**asdict(self), "all_classes": list(classes)}
+    def problems(self, classes: Sequence[str]) -> Iterator[str]:
+        """Yield what does not fit together, each as `key: what is wrong`.
 
-    @classmethod
-    def of_record(cls, content: Mapping[str, Any]) -> tuple[AnswerFormat, tuple[str, ...]]:
-        """Return what `record` wrote: the format, and all labels in class order."""
-        said = dict(content)
-        classes = tuple(said.pop("all_classes"))
-        lists = {key: tuple(said[key]) for key in ("columns", "answers", "classes", "written")}
-        return cls(**{**said, **lists}), classes
+        Args:
+            classes: All labels in class order.
+        """
+        if self.id_column not in self.columns:
+            yield f"id_column: Expected one of columns, received {self.id_column!r}"
+        if not self.answers or not set(self.answers) <= set(self.columns) - {self.id_column}:
+            yield "answers: Expected columns beside that of ids"
+        if self.kind in ("probabilities", "positive"):
+            expected = 1 if self.kind == "positive" else len(self.answers)
+            if len(self.classes) != expected or not set(self.classes) <= set(classes):
+                yield "classes: Expected a class for each of answers"
+        if self.kind == "probabilities" and sorted(self.classes) != sorted(classes):
+            yield "classes: Expected every class once"
+        if self.kind == "positive" and (len(classes), len(self.answers)) != (2, 1):
+            yield "kind: Expected two classes and one column of answers"
+        if self.written and len(self.written) != len(classes):
+            yield "written: Expected one for each class"
+        if self.top < 1:
+            yield f"top: Expected at least 1, received {self.top}"

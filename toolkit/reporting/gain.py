@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field
 
-from toolkit.errors import ToolkitError
+from toolkit.artifacts import Count, Share, artifact, dump_artifact, read_artifact
 from toolkit.files import read_json, write_json
 from toolkit.intervals import Labels, Paired, paired
 from toolkit.metrics import Probabilities
 from toolkit.progress import counted
 
 
-@dataclass(frozen=True)
+@artifact
 class Gain:
     """The ensemble against its best member, photo by photo.
 
@@ -34,9 +34,9 @@ class Gain:
 
     bundle: str
     labels: str
-    views: int
-    photos: int
-    members: Mapping[str, float]
+    views: Annotated[int, Field(ge=1)]
+    photos: Count
+    members: Mapping[str, Share]
     best: str
     paired: Paired
 
@@ -89,7 +89,7 @@ class Gain:
 
     def save(self, path: Path) -> None:
         """Write the figures as JSON."""
-        write_json(path, asdict(self))
+        write_json(path, dump_artifact(self))
 
     @classmethod
     def load(cls, path: Path) -> Gain:
@@ -98,12 +98,5 @@ class Gain:
         Raises:
             ToolkitError: The file is missing or is something else.
         """
-        try:
-            return TypeAdapter(cls).validate_python(read_json(path))
-        except ValidationError as error:
-            place = ".".join(str(part) for part in error.errors()[0]["loc"])
-            raise ToolkitError(
-                f"{path}: is not as 'toolkit evaluate' writes it ('{place}': "
-                f"{error.errors()[0]['msg']}).",
-                path=path,
-            ) from None
+        remedy = "Write it again with 'toolkit evaluate'."
+        return read_artifact(cls, read_json(path), path, remedy)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from toolkit.data.reading import AUTO, WARN_SHARE, Reading
 from toolkit.data.request import Request, load_request
 from toolkit.errors import ToolkitError, UsageError, listing
-from toolkit.files import write_json
 from toolkit.inference.bundle import load_bundle
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.finding import FULL, LABEL_EXACT, Skipping, chosen_plan
@@ -31,13 +30,14 @@ from toolkit.progress import SILENT, Reporter, counted
 from toolkit.reporting.answer_files import write_answers
 from toolkit.reporting.format_choice import choose_format
 from toolkit.reporting.formats import AS_SAMPLED, AnswerFormat, FormatOptions
+from toolkit.reporting.latency import LatencyReport, latency_report
+from toolkit.reporting.manifest import SETTINGS, Options, SkippingRecord
 from toolkit.reporting.provenance import described_request, recorded
 from toolkit.reporting.submission import (
     check_paths,
     latency_path,
-    latency_report,
     manifest_path,
-    write_manifest,
+    submission_manifest,
     write_probabilities,
 )
 
@@ -66,7 +66,7 @@ class Submitted:
     guarantee: str
     answer: AnswerFormat
     broken: Mapping[str, str]
-    latency: Mapping[str, Any]
+    latency: LatencyReport
 
 
 def submit(
@@ -112,7 +112,7 @@ def submit(
             "`tta_views`: Expected fixed views with `tolerance` or `plan`.", argument="tta_views"
         )
     manifest = load_bundle(bundle)
-    reading = reading.completed(manifest.data.reading, data)
+    reading = reading.completed(manifest.data.reading, data, reporter)
     request = load_request(data, reading, reporter)
     wanted = choose_format(request, manifest.classes, manifest.names, answer)
     why_full = _why_full(wanted, probabilities)
@@ -161,17 +161,18 @@ def submit(
         write_answers(out, wanted, request, predictions.probabilities, ensemble.classes)
         if probabilities:
             write_probabilities(probabilities, request, predictions, ensemble.classes)
-        write_json(latency_path(out), latency)
-        chosen = {
-            "data": str(data),
-            "reading": reading.recorded(data),
-            "skip_broken": skip_broken,
-            **settings,
-            "answer": asdict(answer),
-            "skipping": _recorded(skipping, plan),
-        }
+        latency.save(latency_path(out))
+        chosen = Options(
+            data=str(data),
+            reading=reading.recorded(data),
+            skip_broken=skip_broken,
+            answer=answer,
+            skipping=_recorded(skipping, plan),
+            **{name: settings[name] for name in SETTINGS},
+        )
         inputs = recorded(manifest_path(out), predicted, predictions, probabilities=probabilities)
-        write_manifest(manifest_path(out), out, ensemble, predictions, chosen, inputs, wanted)
+        made = submission_manifest(out, ensemble, predictions, chosen, inputs, wanted)
+        made.save(manifest_path(out))
         journal.remove()
     files = {"submission": out, "manifest": manifest_path(out), "latency": latency_path(out)}
     if probabilities:
@@ -240,14 +241,13 @@ def _refuse_changed(request: Request, at_first: NDArray[np.float64]) -> None:
         )
 
 
-def _recorded(skipping: Skipping, plan: CascadePlan) -> dict[str, Any]:
+def _recorded(skipping: Skipping, plan: CascadePlan) -> SkippingRecord:
     """Return what was chosen of a plan, defaults filled in; the plan itself is recorded apart."""
-    chosen = {
-        "full": skipping.full,
-        "plan": str(skipping.plan) if isinstance(skipping.plan, Path) else None,
-        "certify": skipping.certify,
-        "budget_ms": skipping.budget_ms,
-    }
-    if plan.search:
-        chosen |= {"tolerance": plan.search.tolerance, "confidence": plan.search.confidence}
-    return chosen
+    return SkippingRecord(
+        full=skipping.full,
+        plan=str(skipping.plan) if isinstance(skipping.plan, Path) else None,
+        certify=skipping.certify,
+        budget_ms=skipping.budget_ms,
+        tolerance=plan.search.tolerance if plan.search else None,
+        confidence=plan.search.confidence if plan.search else None,
+    )

@@ -79,8 +79,10 @@ def make_and_draw(
         said = "Expected a name that ends in .json. The picture beside it ends in .png."
         raise UsageError.of("out", out, said)
     if photos is None:
-        reading = AUTO.completed(load_bundle(bundle).data.reading, data)
-        photos = len(load_request(data, reading, reporter).ids)
+        reading = AUTO.completed(load_bundle(bundle).data.reading, data, reporter)
+        request = load_request(data, reading, reporter)
+        reporter.say(f"{data}: {request.found.line}")
+        photos = len(request.ids)
     count = photos
     ensemble = Ensemble.load(bundle, **settings)
     for note in ensemble.notes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +21,12 @@ from toolkit.inference.bundle import load_bundle
 from toolkit.inference.ensemble import MOST_THREADS_A_CORE
 from toolkit.inference.finding import FULL, Skipping
 from toolkit.inference.journal import journal_folder
-from toolkit.inference.plan import read_plan
 from toolkit.machine import usable_cores
 from toolkit.progress import SILENT, Reporter
 from toolkit.reporting.answered import rows_by_id
-from toolkit.reporting.formats import FormatOptions
 from toolkit.reporting.job import submit
-from toolkit.reporting.provenance import SETTINGS, Made, changed_photos, described_request
+from toolkit.reporting.manifest import Made, SubmissionManifest
+from toolkit.reporting.provenance import changed_photos, described_request
 from toolkit.reporting.submission import latency_path, manifest_path
 
 State = Literal["as made", "changed", "missing"]
@@ -127,7 +126,7 @@ def reproduce(
     """
     made = Made.load(manifest_path(manifest) if manifest.suffix.lower() == ".csv" else manifest)
     bundle, data = _bundle(made, moved), _data(made, moved)
-    written = made.content["probabilities"]["file"]
+    options, written = made.manifest.options, made.manifest.probabilities.file
     started = perf_counter()
     with tempfile.TemporaryDirectory(prefix="toolkit-reproduce-") as temporary:
         out = (keep or Path(temporary)) / made.submission.name
@@ -142,11 +141,11 @@ def reproduce(
                 data,
                 out,
                 _settings(made, moved),
-                reading=Reading.of_record(made.options["reading"], data),
+                reading=Reading.of_record(options.reading, data),
                 skipping=_skipping(made),
                 probabilities=probabilities,
-                answer=FormatOptions(**made.options["answer"]),
-                skip_broken=made.options["skip_broken"],
+                answer=options.answer,
+                skip_broken=options.skip_broken,
                 reporter=reporter,
             )
             return _compared(made, out, probabilities, keep, perf_counter() - started)
@@ -168,10 +167,10 @@ def _marked(out: Path) -> Iterator[None]:
 
 
 def _bundle(made: Made, moved: Moved) -> Path:
-    folder = moved.bundle or made.found(made.content["bundle"]["folder"])
+    folder = moved.bundle or made.found(made.manifest.bundle.folder)
     if not folder.is_dir():
         raise ToolkitError(f"{folder}: the bundle is not there. Say where it is with `bundle`.")
-    there, needed = load_bundle(folder).sha256, made.content["bundle"]["sha256"]
+    there, needed = load_bundle(folder).sha256, made.manifest.bundle.sha256
     if there != needed:
         raise ToolkitError(
             f"{folder}: another bundle ({there[:12]}) than the submission was made with "
@@ -181,14 +180,14 @@ def _bundle(made: Made, moved: Moved) -> Path:
 
 
 def _data(made: Made, moved: Moved) -> Path:
-    folder = moved.data or made.found(made.options["data"])
+    folder = moved.data or made.found(made.manifest.options.data)
     if not folder.is_dir():
         raise ToolkitError(f"{folder}: the data is not there. Say where it is with `data`.")
-    reading = Reading.of_record(made.options["reading"], folder)
-    request, then = load_request(folder, reading), made.content["request"]
+    reading = Reading.of_record(made.manifest.options.reading, folder)
+    request, then = load_request(folder, reading), made.manifest.request
     now = described_request(request)
-    if now["ids_sha256"] != then["ids_sha256"]:
-        photos = made.content["photos"]
+    if now.ids_sha256 != then.ids_sha256:
+        photos = made.manifest.photos
         differs = (
             "the same number, with other ids, columns or order"
             if len(request.ids) == photos
@@ -209,14 +208,14 @@ def _data(made: Made, moved: Moved) -> Path:
 
 def _skipping(made: Made) -> Skipping:
     """Return the plan that the submission followed."""
-    plan, chosen = read_plan(made.content["plan"], f"{made.path}: plan"), made.options["skipping"]
+    plan, chosen = made.manifest.plan, made.manifest.options.skipping
     if plan.method == "full":
         return FULL
-    return Skipping(plan=plan, certify=chosen["certify"], budget_ms=chosen["budget_ms"])
+    return Skipping(plan=plan, certify=chosen.certify, budget_ms=chosen.budget_ms)
 
 
 def _settings(made: Made, moved: Moved) -> dict[str, Any]:
-    settings = {key: made.options[key] for key in SETTINGS}
+    settings = made.manifest.options.settings
     if moved.device:
         settings["device"] = moved.device
     threads = settings["threads"]
@@ -239,29 +238,28 @@ def _compared(
     made: Made, out: Path, probabilities: Path | None, keep: Path | None, seconds: float
 ) -> Reproduction:
     again = Made.load(manifest_path(out))
-    then, now = made.content, again.content
-    state = _state(made.submission, then["submission"]["sha256"])
-    same = now["submission"]["sha256"] == then["submission"]["sha256"]
+    then, now = made.manifest, again.manifest
+    state = _state(made.submission, then.submission.sha256)
+    same = now.submission.sha256 == then.submission.sha256
     labels: tuple[OtherLabel, ...] = ()
     if state != "missing" and not (same and state == "as made"):
         labels = _other_labels(made.submission, out)
-    written = made.found(then["probabilities"]["file"]) if probabilities else None
-    written_state = _state(written, then["probabilities"]["sha256"]) if written else None
+    file, sha256 = then.probabilities.file, then.probabilities.sha256
+    written = made.found(file) if file and probabilities else None
+    written_state = _state(written, sha256) if written else None
     largest = None
     if written and probabilities and written_state != "missing":
         largest = _largest_difference(written, probabilities)
     return Reproduction(
         submission=made.submission,
-        created=str(then["created"]),
+        created=then.created,
         state=state,
-        rows=int(now["photos"]),
+        rows=now.photos,
         same=same,
         labels=labels,
         probabilities=written,
         probabilities_state=written_state,
-        probabilities_same=(
-            now["probabilities"]["values_sha256"] == then["probabilities"]["values_sha256"]
-        ),
+        probabilities_same=(now.probabilities.values_sha256 == then.probabilities.values_sha256),
         largest_difference=largest,
         differs=tuple(_differences(then, now)),
         kept=keep,
@@ -269,7 +267,7 @@ def _compared(
     )
 
 
-def _state(path: Path, sha256: str) -> State:
+def _state(path: Path, sha256: str | None) -> State:
     if not path.is_file():
         return "missing"
     return "as made" if sha256_file(path) == sha256 else "changed"
@@ -306,16 +304,16 @@ def _probabilities(path: Path) -> Any:
     return table.iloc[:, 1:].to_numpy(dtype=np.float64)
 
 
-def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def _differences(then: SubmissionManifest, now: SubmissionManifest) -> list[str]:
     """Say what was another when the submission was made."""
     pairs = [
-        ("provider", then["device"]["provider"], now["device"]["provider"]),
-        ("processor", then["device"]["device"], now["device"]["device"]),
-        ("threads", then["threads"], now["threads"]),
-        ("guarantee", then["guarantee"], now["guarantee"]),
+        ("provider", then.device.provider, now.device.provider),
+        ("processor", then.device.device, now.device.device),
+        ("threads", then.threads, now.threads),
+        ("guarantee", then.guarantee, now.guarantee),
     ]
-    for name in sorted({*then["versions"], *now["versions"]}):
-        pairs.append((name, then["versions"].get(name), now["versions"].get(name)))
+    for name in sorted({*then.versions, *now.versions}):
+        pairs.append((name, then.versions.get(name), now.versions.get(name)))
     return [
         f"{name}: then {was or 'not there'}, now {is_now or 'not there'}"
         for name, was, is_now in pairs

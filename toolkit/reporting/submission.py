@@ -1,32 +1,33 @@
-"""The submission, what made it, and what it cost."""
+"""The files of a submission: their names, the probabilities, and what made it."""
 
 from __future__ import annotations
 
 import datetime
 import platform
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 
 import toolkit
 from toolkit.data.pixels import DECODER_VERSION
 from toolkit.data.request import Request
 from toolkit.errors import UsageError, argument
-from toolkit.files import sha256_file, write_json, written_whole
-from toolkit.inference.calls import ModelKey
+from toolkit.files import refuse_other_than_file, refuse_undecodable, sha256_file, written_whole
 from toolkit.inference.ensemble import Ensemble
-from toolkit.inference.executor import BROKEN
 from toolkit.inference.predict import Predictions
-from toolkit.inference.timing import percentiles
-from toolkit.inference.views import VIEWS
-from toolkit.machine import package_versions, peak_memory_bytes
+from toolkit.machine import package_versions
 from toolkit.reporting.formats import AnswerFormat
+from toolkit.reporting.latency import providers
+from toolkit.reporting.manifest import (
+    Options,
+    SubmissionManifest,
+    UsedBundle,
+    UsedDevice,
+    VotingRecord,
+    WrittenFile,
+)
+from toolkit.reporting.provenance import Inputs
 
-SCHEMA_VERSION = 1
 LATENCY, DEFAULT_STEM = "latency.json", "submission"
 PROBABILITY_SUFFIXES = (".csv", ".parquet")
 
@@ -47,6 +48,7 @@ def check_paths(out: Path, probabilities: Path | None, plan: Path | None = None)
     Raises:
         UsageError: A suffix is not known, two files would be written under one name, or one over
             the plan.
+        ToolkitError: A folder, device, named pipe or socket stands under one of the names.
     """
     if probabilities and probabilities.suffix.lower() not in PROBABILITY_SUFFIXES:
         raise UsageError(
@@ -59,6 +61,9 @@ def check_paths(out: Path, probabilities: Path | None, plan: Path | None = None)
         latency_path(out),
         *([probabilities] if probabilities else []),
     ]
+    for path in written:
+        refuse_undecodable(path)
+        refuse_other_than_file(path)
     absolute = [path.absolute() for path in written]
     if plan and plan.absolute() in absolute:
         raise UsageError(
@@ -101,160 +106,52 @@ def write_probabilities(
             table.to_parquet(temporary, index=False)
 
 
-def write_manifest(
-    path: Path,
+def submission_manifest(
     submission: Path,
     ensemble: Ensemble,
     predictions: Predictions,
-    options: Mapping[str, Any],
-    inputs: Mapping[str, Any],
+    options: Options,
+    inputs: Inputs,
     answered: AnswerFormat,
-) -> None:
-    """Write what made a submission: bundle, options, versions, the provider really used.
+) -> SubmissionManifest:
+    """Return what made a submission: bundle, options, versions, the provider really used.
 
     Args:
-        path: The manifest.
-        submission: Its submission, already written, as its latency report is.
+        submission: It, already written, as its latency report is.
         ensemble: What answered.
         predictions: The answers.
-        options: What was asked for.
-        inputs: As `toolkit.reporting.provenance.recorded` gives them.
+        options: What was requested.
+        inputs: What was predicted.
         answered: The submission's format.
     """
-    bundle, latency = ensemble.bundle, latency_path(submission)
-    content = {
-        "schema_version": SCHEMA_VERSION,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "submission": {"file": submission.name, "sha256": sha256_file(submission)},
-        "format": answered.record(ensemble.classes),
-        "latency": {"file": latency.name, "sha256": sha256_file(latency)},
-        "bundle": {"folder": str(bundle.folder), "sha256": bundle.sha256},
-        "options": dict(options),
-        **inputs,
-        "voting": {
-            "name": ensemble.voting.name,
-            "weights": dict(
-                zip((m.name for m in bundle.members), ensemble.voting.weights, strict=True)
-            ),
-            "temperature": ensemble.voting.temperature,
-        },
-        "method": predictions.plan.method,
-        "guarantee": predictions.guarantee,
-        "photos": len(predictions.probabilities),
-        "answered_with_class_prior": predictions.broken,
-        "device": _device(ensemble, predictions),
-        "threads": ensemble.threads,
-        "notes": list(ensemble.notes),
-        "versions": {
+    bundle, latency, voting = ensemble.bundle, latency_path(submission), ensemble.voting
+    names = (member.name for member in bundle.members)
+    return SubmissionManifest(
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        submission=WrittenFile(submission.name, sha256_file(submission)),
+        format=answered,
+        classes=tuple(ensemble.classes),
+        latency=WrittenFile(latency.name, sha256_file(latency)),
+        bundle=UsedBundle(str(bundle.folder), bundle.sha256),
+        options=options,
+        typed_in=inputs.typed_in,
+        request=inputs.request,
+        plan=predictions.plan,
+        probabilities=inputs.probabilities,
+        voting=VotingRecord(
+            voting.name, dict(zip(names, voting.weights, strict=True)), voting.temperature
+        ),
+        method=predictions.plan.method,
+        guarantee=predictions.guarantee,
+        photos=len(predictions.probabilities),
+        answered_with_class_prior=predictions.broken,
+        device=UsedDevice(providers(ensemble, predictions), ensemble.device.name),
+        threads=ensemble.threads,
+        notes=tuple(ensemble.notes),
+        versions={
             "toolkit": toolkit.__version__,
             "python": platform.python_version(),
             "decoder": DECODER_VERSION,
             **package_versions(_VERSIONED),
         },
-    }
-    write_json(path, content)
-
-
-def latency_report(ensemble: Ensemble, predictions: Predictions) -> dict[str, Any]:
-    """Return what prediction cost.
-
-    Args:
-        ensemble: With its timings.
-        predictions: Of the job.
-
-    Returns:
-        Percentiles in milliseconds with the number of samples, the raw samples, rate and memory.
-    """
-    timings = ensemble.timings
-    done = len(predictions.probabilities) - predictions.resumed
-    rate = predictions.photos_per_second
-    return {
-        "schema_version": SCHEMA_VERSION,
-        **_device(ensemble, predictions),
-        "notes": list(ensemble.notes),
-        "threads": ensemble.threads,
-        "batch": ensemble.sessions.batch,
-        "views": ensemble.views,
-        "precision": predictions.precisions,
-        "photos": done,
-        "resumed_photos": predictions.resumed,
-        "end_to_end": {
-            "seconds": round(predictions.seconds, 3),
-            "photos_per_second": round(rate, 3) if rate else None,
-        },
-        "inference": {
-            "seconds": round(timings.inference_ms / 1e3, 3),
-            "ms_a_photo": round(timings.inference_ms / done, 3) if done else None,
-            "calls_a_photo": round(timings.calls / done, 3) if done else None,
-            "full_calls_a_photo": len(predictions.plan.weights) * ensemble.views,
-        },
-        "method": predictions.plan.method,
-        "guarantee": predictions.guarantee,
-        "cascade": cascade_report(predictions),
-        "load_ms": _rounded(timings.load),
-        "first_run_ms": _rounded(timings.first),
-        "stages": {
-            work: {"unit": _unit(work), **percentiles(samples)}
-            for work, samples in timings.samples.items()
-        },
-        "peak_memory_bytes": peak_memory_bytes(),
-        "samples_ms": {
-            work: np.round(samples, 3).tolist() for work, samples in timings.samples.items()
-        },
-    }
-
-
-def cascade_report(predictions: Predictions) -> dict[str, Any] | None:
-    """Return what a cascade did: how many photos exited where, and what is guaranteed.
-
-    Args:
-        predictions: Of the job.
-
-    Returns:
-        The `certificate`, the `steps` with the calls of each and how many photos exited after it,
-        how many were `sampled`, and how many others got the `full` ensemble's label in the end.
-        None where no plan was searched.
-    """
-    plan, certificate = predictions.plan, predictions.certificate
-    if plan.search is None:
-        return None
-    photos = len(predictions.exit_step)
-    steps: list[dict[str, Any]] = []
-    for number, calls in enumerate(plan.steps if certificate.accepted else ()):
-        exited = int((predictions.exit_step == number).sum())
-        steps.append(
-            {
-                "calls": [f"{call.key}, {VIEWS[call.view].name}" for call in calls],
-                "photos": exited,
-                "share": exited / photos,
-            }
-        )
-    unread = int((predictions.exit_step == BROKEN).sum())
-    full = photos - sum(step["photos"] for step in steps) - predictions.sampled - unread
-    accepted = plan.threshold_sets[certificate.accepted - 1] if certificate.accepted else None
-    return {
-        "plan_sha256": plan.sha256,
-        "expected_ms_a_photo": accepted.ms if accepted else plan.search.settled_ms,
-        "full_ms_a_photo": plan.search.full_ms,
-        "certificate": asdict(certificate),
-        "sampled": predictions.sampled,
-        "steps": steps,
-        "full": {"photos": full, "share": full / photos},
-    }
-
-
-def _device(ensemble: Ensemble, predictions: Predictions) -> dict[str, str]:
-    providers = dict.fromkeys([ensemble.provider, *predictions.providers])
-    return {"provider": ", ".join(providers), "device": ensemble.device.name}
-
-
-def _unit(work: str) -> str:
-    return {
-        "decode": "ms a photo",
-        "views": "ms a photo and step",
-        "voting": "ms a window of photos",
-    }.get(work, "ms an image, by runs")
-
-
-def _rounded(values: Mapping[ModelKey, float]) -> dict[str, float]:
-    return {str(key): round(value, 2) for key, value in values.items()}
+    )

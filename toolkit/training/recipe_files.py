@@ -15,10 +15,14 @@ from pydantic import BaseModel
 
 from toolkit.data.augmentor import Augmentor
 from toolkit.errors import RecipeError, ToolkitError, suggestion
+from toolkit.files import regular_file
 from toolkit.training.recipe import Recipe
 from toolkit.training.registry import BACKBONES, find_backbone
 
 SET_FILE, AUGMENTOR_FILE = "set.yaml", "augmentor.yaml"
+
+LARGEST_RECIPE = 2**20
+"""Bytes of a YAML file that is read."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +101,17 @@ def copy_set(name: str, target: Path) -> str:
     source = set_folder(name)
     if target.exists():
         raise RecipeError(f"{target}: exists already. Name a new folder.", path=target)
-    target.mkdir(parents=True)
-    for path in sorted(source.glob("*.yaml")):
-        shutil.copyfile(path, target / path.name)
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        for path in sorted(source.glob("*.yaml")):
+            shutil.copyfile(path, partial / path.name)
+        partial.rename(target)
+    except OSError as error:
+        raise RecipeError(f"{target}: cannot be written ({error.strerror}).", path=target) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return f"./{target}" if str(target) in shipped_sets() else str(target)
 
 
@@ -209,6 +221,8 @@ class _Loader(yaml.SafeLoader):
 
 def _read_yaml(path: Path, kind: type) -> Any:
     try:
+        if path.exists():
+            regular_file(path, LARGEST_RECIPE)
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise RecipeError(f"{path}: no such file.", path=path) from None
@@ -216,6 +230,10 @@ def _read_yaml(path: Path, kind: type) -> Any:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise RecipeError(
             f"{path}: {line}cannot be read as YAML ({error.problem}).", path=path
+        ) from None
+    except RecursionError:
+        raise RecipeError(
+            f"{path}: cannot be read as YAML (nested too deeply).", path=path
         ) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RecipeError(

@@ -25,6 +25,7 @@ from toolkit.artifacts import (
     read_artifact,
 )
 from toolkit.data.pixels import PixelDefinition
+from toolkit.data.reading import ReadingRecord
 from toolkit.errors import RunError
 from toolkit.files import (
     read_json,
@@ -122,7 +123,7 @@ class DataSeen:
     left_out: tuple[str, ...] = ()
     held_out: str = ""
     photos_sha256: str = ""
-    reading: dict[str, str] = field(default_factory=dict)
+    reading: ReadingRecord = field(default_factory=dict)
     split_by: Literal["seed", "data"] = "seed"
     pixels: PixelDefinition = field(default_factory=PixelDefinition)
     fold: Fold | None = None

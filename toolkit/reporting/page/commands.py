@@ -5,14 +5,13 @@ from __future__ import annotations
 import inspect
 import os
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from toolkit.inference.ensemble import Ensemble
 from toolkit.inference.finding import LABEL_EXACT
-from toolkit.reporting.page.sources import DEFAULTS, Artifacts, Submission
+from toolkit.reporting.manifest import Made, SkippingRecord
+from toolkit.reporting.page.sources import DEFAULTS, Artifacts
 from toolkit.training.recipe_files import shipped_twin
 from toolkit.training.run import RECIPE, Run
 from toolkit.training.train import TrainingOptions
@@ -38,8 +37,8 @@ def commands(found: Artifacts) -> tuple[Command, ...]:
     made = [_training(found, run) for run in found.runs]
     if found.bundle:
         made.append(_export(found))
-    if found.submission and found.submission.manifest:
-        made.append(_ensemble(found, found.submission))
+    if found.submission and found.submission.made:
+        made.append(_ensemble(found, found.submission.path, found.submission.made))
     return tuple(made)
 
 
@@ -100,33 +99,31 @@ def _export(found: Artifacts) -> Command:
     return Command(shlex.join(parts), f"made the bundle, {_moment(bundle.created)}")
 
 
-def _ensemble(found: Artifacts, submission: Submission) -> Command:
-    manifest = submission.manifest
-    asked, bundle = manifest["options"], manifest["bundle"]
-    shown = found.bundle is not None and found.bundle.sha256 == bundle["sha256"]
-    folder = found.bundle.folder if found.bundle and shown else submission.found(bundle["folder"])
+def _ensemble(found: Artifacts, submission: Path, made: Made) -> Command:
+    manifest, asked, bundle = made.manifest, made.manifest.options, made.manifest.bundle
+    shown = found.bundle is not None and found.bundle.sha256 == bundle.sha256
+    folder = found.bundle.folder if found.bundle and shown else made.found(bundle.folder)
     parts = ["toolkit", "ensemble"]
     parts += _where("bundle", folder)
-    parts += _where("data", submission.found(asked["data"]))
+    parts += _where("data", made.found(asked.data))
     for key, usual in SETTINGS.items():
-        if asked.get(key, usual) != usual:
-            parts += [_option(key), str(asked[key])]
-    if asked.get("skip_broken"):
+        if getattr(asked, key) != usual:
+            parts += [_option(key), str(getattr(asked, key))]
+    if asked.skip_broken:
         parts.append("--skip-broken")
-    parts += _skipping(submission, asked["skipping"])
-    parts += _where("submission", submission.path, option="--out")
-    written = manifest.get("probabilities") or {}
-    if written.get("file"):
-        parts += ["--probabilities", _typed(submission.found(written["file"]))]
-    return Command(shlex.join(parts), f"made the submission, {_moment(manifest['created'])}")
+    parts += _skipping(made, asked.skipping)
+    parts += _where("submission", submission, option="--out")
+    if manifest.probabilities.file:
+        parts += ["--probabilities", _typed(made.found(manifest.probabilities.file))]
+    return Command(shlex.join(parts), f"made the submission, {_moment(manifest.created)}")
 
 
-def _skipping(submission: Submission, chosen: Mapping[str, Any]) -> list[str]:
-    parts = ["--full"] if chosen["full"] else []
-    if chosen["plan"]:
-        parts += ["--plan", _typed(submission.found(chosen["plan"]))]
+def _skipping(made: Made, chosen: SkippingRecord) -> list[str]:
+    parts = ["--full"] if chosen.full else []
+    if chosen.plan:
+        parts += ["--plan", _typed(made.found(chosen.plan))]
     for key in ("certify", "tolerance", "confidence", "budget_ms"):
-        value = chosen.get(key)
+        value = getattr(chosen, key)
         if value is not None and value != getattr(LABEL_EXACT, key):
             parts += [_option(key), str(value)]
     return parts

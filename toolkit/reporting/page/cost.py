@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from toolkit.inference.bundle import QuantizationTrial
 from toolkit.inference.plan import PlanSearch
+from toolkit.reporting.latency import CascadeReport, LatencyReport, Stage
 from toolkit.reporting.page.charts import Chart, cost_chart
 
 BARS = 24
@@ -57,39 +57,38 @@ class CostSection:
     """What the page says of cost.
 
     Attributes:
-        latency: The latency report, or empty.
+        latency: The latency report, or None.
         stages: One row a stage.
         precisions: What the export tried.
         flow: How many photos exited where; empty where there was no cascade.
-        cascade: The cascade's own report, or empty.
+        cascade: The cascade's own report, or None.
         search: What a plan was found from, or None.
         chart: Ways to predict, by cost and agreement; None without that.
     """
 
-    latency: Mapping[str, Any]
+    latency: LatencyReport | None
     stages: tuple[StageRow, ...]
     precisions: tuple[QuantizationTrial, ...]
     flow: tuple[FlowStep, ...]
-    cascade: Mapping[str, Any]
+    cascade: CascadeReport | None
     search: PlanSearch | None
     chart: Chart | None
 
 
 def cost_section(
-    latency: Mapping[str, Any],
+    latency: LatencyReport | None,
     precisions: tuple[QuantizationTrial, ...],
     search: PlanSearch | None,
 ) -> CostSection | None:
     """Describe what predicting costs; None where nothing is known of it."""
-    if not latency and not precisions and search is None:
+    if latency is None and not precisions and search is None:
         return None
-    cascade = latency.get("cascade") or {}
+    cascade = latency.cascade if latency else None
+    stages = latency.stages.items() if latency else ()
+    samples = latency.samples_ms if latency else {}
     return CostSection(
         latency=latency,
-        stages=tuple(
-            _stage(name, row, latency.get("samples_ms", {}).get(name, []))
-            for name, row in latency.get("stages", {}).items()
-        ),
+        stages=tuple(_stage(name, row, samples.get(name, ())) for name, row in stages),
         precisions=precisions,
         flow=_flow(cascade),
         cascade=cascade,
@@ -98,9 +97,9 @@ def cost_section(
     )
 
 
-def _stage(name: str, row: Mapping[str, Any], samples: list[float]) -> StageRow:
+def _stage(name: str, row: Stage, samples: Sequence[float]) -> StageRow:
     heights: tuple[float, ...] = ()
-    least = most = float(row.get("p50") or 0.0)
+    least = most = row.p50 or 0.0
     if samples:
         least, most = min(samples), max(samples)
         width = (most - least) / BARS or 1.0
@@ -108,20 +107,17 @@ def _stage(name: str, row: Mapping[str, Any], samples: list[float]) -> StageRow:
         for sample in samples:
             counts[min(BARS - 1, int((sample - least) / width))] += 1
         heights = tuple(count / max(counts) for count in counts)
-    percentiles = {key: row.get(key) for key in ("p50", "p90", "p99")}
-    return StageRow(
-        name, row["unit"], row["n"], **percentiles, heights=heights, least=least, most=most
-    )
+    return StageRow(name, row.unit, row.n, row.p50, row.p90, row.p99, heights, least, most)
 
 
-def _flow(cascade: Mapping[str, Any]) -> tuple[FlowStep, ...]:
-    if not cascade or not cascade.get("steps"):
+def _flow(cascade: CascadeReport | None) -> tuple[FlowStep, ...]:
+    if cascade is None or not cascade.steps:
         return ()
-    photos, sampled = int(cascade["certificate"]["photos"]), int(cascade["sampled"])
+    photos, sampled = cascade.certificate.photos, cascade.sampled
     steps = [FlowStep("sample", "drawn at random to certify on", sampled, sampled / photos, "full")]
-    for number, step in enumerate(cascade["steps"], start=1):
-        calls = "; ".join(step["calls"])
-        steps.append(FlowStep(f"step {number}", calls, step["photos"], step["share"], "exited"))
-    full = cascade["full"]
-    steps.append(FlowStep("full", "never clear enough", full["photos"], full["share"], "full"))
+    for number, step in enumerate(cascade.steps, start=1):
+        calls = "; ".join(step.calls)
+        steps.append(FlowStep(f"step {number}", calls, step.photos, step.share, "exited"))
+    full = cascade.full
+    steps.append(FlowStep("full", "never clear enough", full.photos, full.share, "full"))
     return tuple(steps)

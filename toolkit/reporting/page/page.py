@@ -18,6 +18,7 @@ import markupsafe
 import toolkit
 from toolkit.console import printable
 from toolkit.data.duplicates import NEAR_BITS
+from toolkit.errors import ToolkitError
 from toolkit.exporting.weights import FOLDS
 from toolkit.files import write_text
 from toolkit.inference.timing import SAMPLES_FOR_P90, SAMPLES_FOR_P99
@@ -161,7 +162,7 @@ def page_of(found: Artifacts, *, photos: bool = True) -> Page:
         ),
         views=views,
         cost=cost_section(
-            submission.latency if submission else {},
+            submission.latency if submission else None,
             bundle.precisions if bundle else (),
             found.plan.search if found.plan else None,
         ),
@@ -253,12 +254,17 @@ def _judged(found: Artifacts, missing: dict[str, str]) -> Judged | None:
     bundle, validation = found.bundle, found.validation
     if not (bundle and validation):
         return None
-    manifest = found.submission.manifest if found.submission else {}
     submitted = None
-    if manifest and manifest["bundle"]["sha256"] == bundle.sha256:
-        voted = manifest["voting"]
-        weights = tuple(voted["weights"][member.name] for member in bundle.members)
-        submitted = Voting(voted["name"], weights, voted["temperature"])
+    made = found.submission.made if found.submission else None
+    if made and made.manifest.bundle.sha256 == bundle.sha256:
+        voted = made.manifest.voting
+        if set(voted.weights) != {member.name for member in bundle.members}:
+            raise ToolkitError(
+                f"{made.path}: voting.weights: Expected one for each member of the bundle.",
+                path=made.path,
+            )
+        weights = tuple(voted.weights[member.name] for member in bundle.members)
+        submitted = Voting(voted.name, weights, voted.temperature)
     judged = judge(bundle, validation, found.views, submitted)
     if judged is None:
         missing["ensemble"] = "Too few photos were held out to judge the ensemble on."

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from toolkit.reporting.manifest import SubmissionManifest
 from toolkit.reporting.page.commands import Command, commands
 from toolkit.reporting.page.sources import Artifacts
 from toolkit.training.run import Run
@@ -30,9 +30,9 @@ class ProvenanceSection:
 
 def provenance_section(found: Artifacts) -> ProvenanceSection:
     """Describe how the artifacts came to be."""
-    manifest = found.submission.manifest if found.submission else {}
+    manifest = found.manifest
     exported = found.bundle.versions if found.bundle else {}
-    predicted = manifest.get("versions", {})
+    predicted = manifest.versions if manifest else {}
     trained = {name for run in found.runs for name in run.versions}
     names = sorted({*trained, *exported, *predicted})
     return ProvenanceSection(
@@ -46,15 +46,15 @@ def provenance_section(found: Artifacts) -> ProvenanceSection:
     )
 
 
-def _hashes(found: Artifacts, manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _hashes(found: Artifacts, manifest: SubmissionManifest | None) -> list[tuple[str, str]]:
     hashes = []
     if manifest:
-        hashes.append((manifest["submission"]["file"], manifest["submission"]["sha256"]))
-        hashes.append(("bundle of the submission", manifest["bundle"]["sha256"]))
+        hashes.append((manifest.submission.file, manifest.submission.sha256))
+        hashes.append(("bundle of the submission", manifest.bundle.sha256))
     if found.plan:
         hashes.append(("plan", found.plan.sha256))
     if found.bundle:
-        if not manifest or manifest["bundle"]["sha256"] != found.bundle.sha256:
+        if not manifest or manifest.bundle.sha256 != found.bundle.sha256:
             hashes.append(("bundle", found.bundle.sha256))
         hashes += [(member.file, member.sha256) for member in found.bundle.members]
         for member in found.bundle.members:
@@ -70,13 +70,13 @@ def _hashes(found: Artifacts, manifest: Mapping[str, Any]) -> list[tuple[str, st
     return hashes
 
 
-def _facts(found: Artifacts, manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _facts(found: Artifacts, manifest: SubmissionManifest | None) -> list[tuple[str, str]]:
     facts: list[tuple[str, str]] = []
     if manifest:
-        device = manifest["device"]
-        facts.append(("predicted on", f"{device['provider']}, {device['device']}"))
-        facts.append(("guarantee", str(manifest["guarantee"])))
-        prior = len(manifest["answered_with_class_prior"])
+        device = manifest.device
+        facts.append(("predicted on", f"{device.provider}, {device.device}"))
+        facts.append(("guarantee", manifest.guarantee))
+        prior = len(manifest.answered_with_class_prior)
         facts.append(("answered with the class prior", f"{prior} photos that cannot be read"))
     if found.bundle:
         pixels = found.bundle.pixels
@@ -88,8 +88,8 @@ def _facts(found: Artifacts, manifest: Mapping[str, Any]) -> list[tuple[str, str
         facts.append(("trained with", f"Keras on {backends}"))
         facts.append(("weights to start from", " and ".join(starts)))
         facts.append(("photos", _by_run(found.runs, _photos)))
-    notes = manifest.get("notes", []) if manifest else []
-    return [*facts, *(("note", str(note)) for note in notes)]
+    notes = manifest.notes if manifest else ()
+    return [*facts, *(("note", note) for note in notes)]
 
 
 def _version(runs: Sequence[Run], name: str) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,17 +13,20 @@ from toolkit.data.labels import read_labels
 from toolkit.data.overview import Overview, overview
 from toolkit.data.reading import AUTO
 from toolkit.errors import ToolkitError, argument
-from toolkit.files import read_json, sha256_file
+from toolkit.files import sha256_file
 from toolkit.inference.bundle import Bundle, BundleValidation, load_bundle, load_validation
-from toolkit.inference.plan import CascadePlan, load_plan, read_plan
+from toolkit.inference.plan import CascadePlan, load_plan
 from toolkit.metrics import doubt
 from toolkit.progress import SILENT, Reporter
 from toolkit.reporting.answered import read_answers
 from toolkit.reporting.gain import Gain
+from toolkit.reporting.latency import LatencyReport
+from toolkit.reporting.manifest import Made, SubmissionManifest
 from toolkit.reporting.planning import PLAN
-from toolkit.reporting.provenance import MANIFEST_KEYS, Made, holes
-from toolkit.reporting.submission import SCHEMA_VERSION, latency_path, manifest_path
+from toolkit.reporting.submission import latency_path, manifest_path
 from toolkit.training.run import Run, finished_runs
+
+T = TypeVar("T")
 
 DEFAULTS = {
     "data": Path("data"),
@@ -33,25 +36,6 @@ DEFAULTS = {
     "gain": Path("gain.json"),
     "plan": PLAN,
 }
-
-LATENCY_KEYS = {
-    **dict.fromkeys(("provider", "device", "notes", "photos", "views", "batch", "threads"), ()),
-    **dict.fromkeys(
-        (
-            "method",
-            "guarantee",
-            "cascade",
-            "stages",
-            "load_ms",
-            "first_run_ms",
-            "peak_memory_bytes",
-        ),
-        (),
-    ),
-    "end_to_end": ("seconds", "photos_per_second"),
-    "inference": ("ms_a_photo", "calls_a_photo", "full_calls_a_photo"),
-}
-"""Keys of a latency report that the page tells, with the keys in them."""
 
 
 @dataclass(frozen=True)
@@ -82,18 +66,14 @@ class Submission:
     Attributes:
         path: Its CSV.
         answers: Category by id, in the order of the rows.
-        manifest: What made it; empty where there is no manifest of it.
-        latency: What it cost; empty where there is no report of it.
+        made: Its manifest; None where there is none of it.
+        latency: What it cost; None where there is no report of it.
     """
 
     path: Path
     answers: Mapping[str, str]
-    manifest: Mapping[str, Any]
-    latency: Mapping[str, Any]
-
-    def found(self, path: str) -> Path:
-        """Return where a path leads that was typed when the submission was made."""
-        return Made(manifest_path(self.path), self.manifest).found(path)
+    made: Made | None
+    latency: LatencyReport | None
 
 
 @dataclass(frozen=True)
@@ -128,8 +108,15 @@ class Artifacts:
     @property
     def views(self) -> int:
         """How many views a photo the ensemble looks at: as the submission did, else the plan."""
-        options = self.submission.manifest.get("options", {}) if self.submission else {}
-        return int(options.get("tta") or (self.plan.views if self.plan else 1))
+        if self.manifest:
+            return self.manifest.options.tta
+        return self.plan.views if self.plan else 1
+
+    @property
+    def manifest(self) -> SubmissionManifest | None:
+        """What made the submission, where that is known."""
+        made = self.submission.made if self.submission else None
+        return made.manifest if made else None
 
     def holds(self, fingerprint: str) -> bool:
         """Whether there is a data folder with ids and labels of that hash, broken ones or not."""
@@ -189,7 +176,7 @@ def gather(sources: Sources, reporter: Reporter = SILENT) -> Artifacts:
     if folder is None:
         missing["data"] = "No data/ here. Name the data folder with `data=DIR`."
     said = runs[0].data.reading if runs else {}
-    reading = AUTO.completed(said, folder) if folder else AUTO
+    reading = AUTO.completed(said, folder, reporter) if folder else AUTO
     photos = overview(folder, reading, reporter) if folder else None
     if not (photos or runs or bundle or submission):
         raise ToolkitError(
@@ -226,40 +213,32 @@ def _submission(sources: Sources, missing: dict[str, str], remarks: list[str]) -
             "`submission=FILE`."
         )
         return None
-    manifest = _beside(manifest_path(path), MANIFEST_KEYS, remarks)
-    latency = _beside(latency_path(path), LATENCY_KEYS, remarks)
-    if latency and manifest and sha256_file(latency_path(path)) != manifest["latency"]["sha256"]:
+    made = _beside(manifest_path(path), Made.load, remarks)
+    latency = _beside(latency_path(path), LatencyReport.load, remarks)
+    if latency and made and sha256_file(latency_path(path)) != made.manifest.latency.sha256:
         remarks.append(
             f"{latency_path(path).name} is not of {path.name}: another was written when the "
             "submission was made. It is left out."
         )
-        latency = {}
+        latency = None
     if not latency:
         missing["cost"] = (
             f"No {latency_path(path).name} of {path.name} beside it. 'toolkit ensemble' writes it."
         )
     truth = read_labels(sources.labels) if sources.labels else {}
     answers = read_answers(path, labels=truth.values(), ids=truth)
-    return Submission(path, answers.labels, manifest, latency)
+    return Submission(path, answers.labels, made, latency)
 
 
-def _beside(
-    file: Path, keys: Mapping[str, tuple[str, ...]], remarks: list[str]
-) -> Mapping[str, Any]:
-    """Read what lies beside a submission; empty where there is none, or something else."""
+def _beside(file: Path, read: Callable[[Path], T], remarks: list[str]) -> T | None:
+    """Read what lies beside a submission; None where there is none, or something else."""
     if not file.is_file():
-        return {}
+        return None
     try:
-        content = read_json(file)
+        return read(file)
     except ToolkitError as error:
         remarks.append(f"{error} It is left out.")
-        return {}
-    version, hole = content.get("schema_version"), next(holes(content, keys), None)
-    if version == SCHEMA_VERSION and hole is None:
-        return content
-    why = f"'{hole}' is missing" if hole else f"schema_version: {version}, not {SCHEMA_VERSION}"
-    remarks.append(f"{file.name} is not as 'toolkit ensemble' writes it ({why}). It is left out.")
-    return {}
+        return None
 
 
 def _gain(sources: Sources, bundle: Bundle | None, remarks: list[str]) -> Gain | None:
@@ -297,11 +276,8 @@ def _runs(
 
 
 def _plan(bundle: Bundle | None, submission: Submission | None) -> CascadePlan | None:
-    if submission and submission.manifest:
-        source = f"{manifest_path(submission.path)}: plan"
-        followed = read_plan(submission.manifest["plan"], source)
-        if followed.search:
-            return followed
+    if submission and submission.made and submission.made.manifest.plan.search:
+        return submission.made.manifest.plan
     if bundle is None or not DEFAULTS["plan"].is_file():
         return None
     plan = load_plan(DEFAULTS["plan"])
@@ -316,17 +292,17 @@ def _doubts(found: Artifacts) -> list[str]:
             "The data folder holds other photos or labels than the bundle was made of: its photos "
             "are not shown beside what the bundle says of held-out ones."
         )
-    if submission is None or not submission.manifest:
+    manifest = found.manifest
+    if submission is None or manifest is None:
         return doubts
-    manifest = submission.manifest
-    if bundle and manifest["bundle"]["sha256"] != bundle.sha256:
+    if bundle and manifest.bundle.sha256 != bundle.sha256:
         doubts.append(
             "The submission was made with another bundle than the one shown: its own figures do "
             "not belong to these members."
         )
-    if manifest["submission"]["sha256"] != sha256_file(submission.path):
+    if manifest.submission.sha256 != sha256_file(submission.path):
         doubts.append(f"{submission.path.name} was changed after it was written.")
-    if manifest["options"].get("tta_views", "fixed") != "fixed":
+    if manifest.options.tta_views != "fixed":
         doubts.append(
             "The submission looked at random views; the figures on held-out photos are of the "
             "fixed ones."

@@ -24,11 +24,12 @@ def summary(found: Artifacts, scored: ScoredSection | None) -> Iterator[str]:
         )
     if scored and scored.gain:
         yield scored.gain.sentence
-    latency = found.submission.latency if found.submission else {}
-    milliseconds = (latency.get("inference") or {}).get("ms_a_photo")
-    rate = (latency.get("end_to_end") or {}).get("photos_per_second")
+    latency = found.submission.latency if found.submission else None
+    if latency is None:
+        return
+    milliseconds, rate = latency.inference.ms_a_photo, latency.end_to_end.photos_per_second
     if milliseconds is not None and rate is not None:
         yield (
-            f"One photo cost {milliseconds:.0f} ms of model calls on {latency['device']}; from "
+            f"One photo cost {milliseconds:.0f} ms of model calls on {latency.device}; from "
             f"file to answer {rate:.1f} photos a second."
         )
