@@ -238,6 +238,28 @@ def _silent_about_killed_processes() -> Iterator[None]:
             os.environ["PYTHONWARNINGS"] = before
 
 
+_starting = threading.Lock()
+"""Held while the environment is another for a process that starts."""
+
+
+@contextmanager
+def _same_hashes() -> Iterator[None]:
+    """Let a process started in the block hash text as all others do.
+
+    Libraries iterate over sets of names: tf2onnx would optimize a graph in another order, and
+    export another file, in each process.
+    """
+    before = os.environ.get("PYTHONHASHSEED")
+    os.environ["PYTHONHASHSEED"] = "0"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONHASHSEED"]
+        else:
+            os.environ["PYTHONHASHSEED"] = before
+
+
 @dataclass(frozen=True)
 class _Message:
     """What comes from a process: something told, and at last what the call returned or raised."""
@@ -292,7 +314,7 @@ class _Process:
         # A script that calls the toolkit would be run again by each process, as its main module.
         # That is needed only where the call holds something that the script defines.
         hidden = nullcontext() if b"__main__" in self._call else _without_main_module()
-        with _deaf_to_interrupts(), hidden:
+        with _starting, _same_hashes(), _deaf_to_interrupts(), hidden:
             self.process.start()
         self._sender.close()
 

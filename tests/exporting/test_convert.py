@@ -16,6 +16,7 @@ import tensorflow as tf
 import tf2onnx
 from keras.src.applications import convnext
 from numpy.typing import NDArray
+from onnx.reference import ReferenceEvaluator
 
 from toolkit.errors import ToolkitError
 from toolkit.exporting.convert import (
@@ -27,8 +28,10 @@ from toolkit.exporting.convert import (
     erfc_by_erf,
     to_onnx,
 )
+from toolkit.exporting.graphs import name_anew
 from toolkit.exporting.parity import compare
 from toolkit.exporting.reference import Reference
+from toolkit.processes import in_own_process
 from toolkit.training.model import PROBABILITIES_LAYER, build_base, build_model
 from toolkit.training.recipe import Recipe
 from toolkit.training.registry import Backbone, find_backbone
@@ -307,3 +310,53 @@ def test_padding_before_max_pooling_stays_padding_with_zeros(photos: NDArray[np.
     (received,) = session.run(None, {"images": photos})
     expected = keras.ops.convert_to_numpy(network.predict_on_batch(photos))
     np.testing.assert_allclose(received, expected, atol=1e-5)
+
+
+def test_the_same_network_becomes_the_same_file_in_every_process(
+    model: keras.Model, photos: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    model.save(tmp_path / "model.keras")
+    np.save(tmp_path / "photos.npy", photos)
+    rest = METADATA, tmp_path / "photos.npy", [0, 1], ["a", "b"]
+    for name in ("one.onnx", "two.onnx"):
+        in_own_process(convert, tmp_path / "model.keras", tmp_path / name, *rest)
+    assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()
+
+
+def test_names_that_tf2onnx_chose_otherwise_leave_no_trace() -> None:
+    files = []
+    for names in (("a__1", "b__2", "c__30"), ("c__12", "a__7", "c__31")):
+        first, second, value = names
+        constants = [
+            onnx.numpy_helper.from_array(np.float32(number), name)
+            for number, name in ((1, first), (2, second))
+        ]
+        nodes = [
+            onnx.helper.make_node("Add", ["x", first], [value], name=f"add__{len(files)}"),
+            onnx.helper.make_node("Mul", [value, second], ["y"], name="mul"),
+        ]
+        ends = [onnx.helper.make_tensor_value_info(name, 1, [2]) for name in "xy"]
+        order = constants if files else constants[::-1]
+        graph = onnx.helper.make_graph(nodes, "g", ends[:1], ends[1:], order)
+        name_anew(graph)
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)])
+        onnx.checker.check_model(model, full_check=True)
+        found = ReferenceEvaluator(model).run(None, {"x": np.array([1, 5], np.float32)})[0]
+        np.testing.assert_array_equal(found, [4, 12])
+        files.append(graph)
+    for one, other in zip(files[0].node, files[1].node, strict=True):
+        assert (list(one.input)[1:], one.name) == (list(other.input)[1:], other.name)
+    assert list(files[0].initializer) == list(files[1].initializer)
+
+
+def test_values_that_differ_in_their_numbers_alone_stay_apart() -> None:
+    nodes = [
+        onnx.helper.make_node("Relu", ["x"], ["v__1"], name="n__1"),
+        onnx.helper.make_node("Neg", ["x"], ["v__2"], name="n__2"),
+        onnx.helper.make_node("Add", ["v__1", "v__2"], ["y"], name="n"),
+    ]
+    ends = [onnx.helper.make_tensor_value_info(name, 1, [2]) for name in "xy"]
+    graph = onnx.helper.make_graph(nodes, "g", ends[:1], ends[1:])
+    name_anew(graph)
+    assert list(graph.node[2].input) == [*graph.node[0].output, *graph.node[1].output]
+    assert len({node.name for node in graph.node}) == len({*graph.node[2].input, "y"}) == 3

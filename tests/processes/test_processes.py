@@ -36,6 +36,11 @@ def test_variables_are_set_there_and_only_there() -> None:
     assert os.getenv("KERAS_BACKEND") != "x"
 
 
+def test_all_hash_text_alike_so_that_sets_have_one_order() -> None:
+    assert in_own_process(hash, "a name") == in_own_process(hash, "a name")
+    assert os.getenv("PYTHONHASHSEED") != "0"
+
+
 def test_tensorflow_is_told_to_be_quiet() -> None:
     assert in_own_process(os.getenv, "TF_CPP_MIN_LOG_LEVEL") == "3"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,15 +14,28 @@ import onnx
 import tensorflow as tf
 import tf2onnx
 from numpy.typing import NDArray
-from tf2onnx.graph import GraphUtil
+from tf2onnx.graph import GraphUtil, Node
 
 from toolkit.errors import ToolkitError
 from toolkit.exporting.folding import put_weights
-from toolkit.exporting.graphs import keep_padding_apart, rename
+from toolkit.exporting.graphs import keep_padding_apart, name_anew, rename
 from toolkit.exporting.parity import compare
 from toolkit.exporting.reference import Reference
 from toolkit.files import written_whole
 from toolkit.inference.bundle import INPUT, OUTPUT, Parity
+
+_numbers = itertools.count()
+
+
+def _order_of(node: Any) -> int:
+    """Return the number that a node got when it was first hashed, and keeps."""
+    number: int = node.__dict__.setdefault("_toolkit_order", next(_numbers))
+    return number
+
+
+# tf2onnx iterates over sets of nodes as it moves transposes, and nodes are hashed by their address
+# in memory: each process would export another graph.
+Node.__hash__ = _order_of
 
 OPSET = 17
 BATCH_DIMENSION = "batch"
@@ -90,6 +104,7 @@ def to_onnx(model: keras.Model, metadata: Mapping[str, str]) -> onnx.ModelProto:
         exported = _transposes_removed(exported)
     put_weights(exported.graph, network.weights)
     keep_padding_apart(exported.graph)
+    name_anew(exported.graph)
     check_inputs(exported)
     rename(exported.graph, exported.graph.output[0].name, OUTPUT)
     for value in (exported.graph.input[0], exported.graph.output[0]):

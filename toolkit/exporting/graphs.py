@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +42,49 @@ def rename(graph: onnx.GraphProto, before: str, after: str) -> None:
     for value in (*graph.output, *graph.value_info):
         if value.name == before:
             value.name = after
+
+
+def name_anew(graph: onnx.GraphProto) -> None:
+    """Name and order constants by their first use, and take out the numbers that tf2onnx gives.
+
+    tf2onnx numbers values as it comes to them, and keeps one name of equal constants as it happens:
+    both differ from one process to the next.
+
+    Args:
+        graph: Changed in place; its nodes are in topological order.
+    """
+    order: dict[str, str] = {}
+    held = {each.name for each in graph.initializer}
+    for node in graph.node:
+        for name in node.input:
+            if name in held:
+                order.setdefault(name, f"constant_{len(order)}")
+    ends = {value.name for value in (*graph.input, *graph.output)}
+    taken = Counter({*ends, *order.values()})
+    names = {end: end for end in ends} | order
+    for node in graph.node:
+        node.name = _unnumbered(node.name)
+        for name in node.output:
+            if name and name not in names:
+                bare = _unnumbered(name)
+                taken[bare] += 1
+                names[name] = bare if taken[bare] == 1 else f"{bare}__{taken[bare]}"
+    for listed in _name_lists(graph):
+        listed[:] = [names.get(name, name) for name in listed]
+    del graph.value_info[:]
+    for constant in graph.initializer:
+        constant.name = names.get(constant.name, constant.name)
+    places = {name: place for place, name in enumerate(order.values())}
+    graph.initializer.sort(key=lambda constant: places.get(constant.name, len(places)))
+    used = Counter[str]()
+    for node in graph.node:
+        used[node.name] += 1
+        if used[node.name] > 1:
+            node.name = f"{node.name}__{used[node.name]}"
+
+
+def _unnumbered(name: str) -> str:
+    return re.sub(r"__\d+", "", name)
 
 
 def keep_padding_apart(graph: onnx.GraphProto) -> None:
