@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -89,8 +88,7 @@ def epsilon(graph: Graph) -> None:
         for node in graph.nodes("Conv")
         for layer in _layers(graph.network)
         if isinstance(layer, keras.layers.BatchNormalization) and len(node.input) == 3
-        # tf2onnx numbers the layers of a name once more; the shift keeps the layer's name.
-        if re.search(rf"/{layer.name}_\d+/", node.input[2])
+        if _is_folded_into(layer, graph.weights(node.input[2]))
     ]
     if not folded:
         raise LookupError
@@ -100,6 +98,19 @@ def epsilon(graph: Graph) -> None:
     factors = np.sqrt((variance + layer.epsilon) / (variance + 1e-2))
     graph.replace(node.input[1], graph.weights(node.input[1]) * factors[:, None, None, None])
     graph.replace(node.input[2], shift + (graph.weights(node.input[2]) - shift) * factors)
+
+
+def _is_folded_into(layer: keras.layers.BatchNormalization, bias: NDArray[Any]) -> bool:
+    """Return whether a convolution's bias is that of a batch normalization folded into it."""
+    variance, mean = (
+        keras.ops.convert_to_numpy(each) for each in (layer.moving_variance, layer.moving_mean)
+    )
+    scale = keras.ops.convert_to_numpy(layer.gamma) if layer.scale else 1
+    shift = keras.ops.convert_to_numpy(layer.beta) if layer.center else 0
+    own = getattr(layer.input._keras_history.operation, "bias", None)
+    before = 0 if own is None else keras.ops.convert_to_numpy(own)
+    folded = shift + (before - mean) * scale / np.sqrt(variance + layer.epsilon)
+    return folded.shape == bias.shape and np.allclose(folded, bias, rtol=1e-3, atol=1e-5)
 
 
 def bias_dropped(graph: Graph) -> None:
