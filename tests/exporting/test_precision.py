@@ -393,7 +393,7 @@ def test_what_int8_breaks_first_is_found(exported: Bundle) -> None:
     squeezing = {
         name
         for name, node in nodes.items()
-        if node.op_type == "Conv" and "squeeze_excite" in node.input[1]
+        if node.op_type == "Conv" and "squeeze_excite" in node.name
     }
     # MobileNetV3Small has eleven blocks, each with one; nine have squeeze-excite, of two layers.
     assert len(depthwise) == 11
