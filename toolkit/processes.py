@@ -220,44 +220,37 @@ class _InOtherProcessError(Exception):
         return f'\n"""\n{self.told}"""'
 
 
-@contextmanager
-def _silent_about_killed_processes() -> Iterator[None]:
-    """Let a process started in the block clean up after those that were killed without a word.
+_FOR_TRACKER = {"PYTHONWARNINGS": "ignore:resource_tracker"}
+"""Lets the process that cleans up after killed ones do so without a word.
 
-    Frameworks have semaphores, and to be killed, when it could not tidy up in time, is all that an
-    interrupted process has done wrong.
-    """
-    before = os.environ.get("PYTHONWARNINGS")
-    os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONWARNINGS"]
-        else:
-            os.environ["PYTHONWARNINGS"] = before
+Frameworks have semaphores, and to be killed, when it could not tidy up in time, is all that an
+interrupted process has done wrong.
+"""
 
+_FOR_CALLS = {"PYTHONHASHSEED": "0"}
+"""Lets all processes hash text alike.
+
+Libraries iterate over sets of names: tf2onnx would optimize a graph in another order, and export
+another file, in each process.
+"""
 
 _starting = threading.Lock()
 """Held while the environment is another for a process that starts."""
 
 
 @contextmanager
-def _same_hashes() -> Iterator[None]:
-    """Let a process started in the block hash text as all others do.
-
-    Libraries iterate over sets of names: tf2onnx would optimize a graph in another order, and
-    export another file, in each process.
-    """
-    before = os.environ.get("PYTHONHASHSEED")
-    os.environ["PYTHONHASHSEED"] = "0"
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set variables for the processes that are started in the block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["PYTHONHASHSEED"]
-        else:
-            os.environ["PYTHONHASHSEED"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @dataclass(frozen=True)
@@ -314,7 +307,7 @@ class _Process:
         # A script that calls the toolkit would be run again by each process, as its main module.
         # That is needed only where the call holds something that the script defines.
         hidden = nullcontext() if b"__main__" in self._call else _without_main_module()
-        with _starting, _same_hashes(), _deaf_to_interrupts(), hidden:
+        with _starting, _environment(_FOR_CALLS), _deaf_to_interrupts(), hidden:
             self.process.start()
         self._sender.close()
 
@@ -375,7 +368,7 @@ def _deaf_to_interrupts() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    with _silent_about_killed_processes():
+    with _environment(_FOR_TRACKER):
         resource_tracker.ensure_running()  # Starting it later would undo the mask.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

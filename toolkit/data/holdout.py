@@ -70,7 +70,7 @@ class Prepared:
             count: Folds, at least 2.
             holdout: Share of the photos to keep outside; 0 keeps none.
             split_seed: Decides which photos.
-            reporter: Where classes of fewer photos than folds are told.
+            reporter: Receives a warning of classes with fewer photos than folds.
 
         Returns:
             Shape (photos,), from 0; `toolkit.data.folds.OUTSIDE` where no fold does.

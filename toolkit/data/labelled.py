@@ -64,7 +64,7 @@ def columns_of_labels(root: Path, here: Unpacked, reading: Reading) -> tuple[str
     try:
         dataset = dataset_of_tables(Source.of(root, here, reading), reading)
     except ToolkitError:
-        return None  # Whoever needs its labels is told.
+        return None  # An error where its labels are needed.
     return dataset.columns if dataset else None
 
 

@@ -39,7 +39,7 @@ SEPARATORS = (",", ";", "\t", "|")
 _SNIFFED_LINES = 20
 
 _EXCEL = re.compile(r'"?sep=([,;|\t ])"?[,;]*', re.IGNORECASE)
-"""A first line by which Excel is told what separates the values."""
+"""A first line that names the separator to Excel."""
 
 _UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error)
 

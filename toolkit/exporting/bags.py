@@ -87,7 +87,7 @@ def best_fold(runs: Sequence[Run], metric: Metric, reporter: Reporter = SILENT) 
     Args:
         runs: From `whole_bags`.
         metric: What is compared, on what each network's own fold held out.
-        reporter: Where the figures of all folds are told.
+        reporter: Receives the figures of all folds.
 
     Raises:
         RunError: The metric has no value on the photos of a fold.
