@@ -53,3 +53,12 @@ def test_a_class_of_one_group_is_found() -> None:
     labels = np.array([0] * 30 + [1] * 3)
     groups = np.append(np.arange(30), [99, 99, 99])
     assert concentrated(labels, fold_numbers(labels, groups, 3, seed=0)) == [1]
+
+
+@pytest.mark.parametrize("folds", [4, 5, 7])
+def test_classes_all_smaller_than_the_folds_are_dealt_evenly(folds: int) -> None:
+    labels = np.repeat(np.arange(60), 3)
+    numbers = fold_numbers(labels, np.arange(len(labels)), folds, seed=3)
+    assert concentrated(labels, numbers) == []
+    sizes = np.bincount(numbers, minlength=folds)
+    assert sizes.max() - sizes.min() <= 3

@@ -11,6 +11,9 @@ from sklearn.model_selection import StratifiedGroupKFold
 OUTSIDE = -1
 """In place of a fold's number where a photo is outside all folds."""
 
+ROUNDS = 10
+"""How often groups are moved until no class is in one fold alone."""
+
 
 def fold_numbers(
     labels: NDArray[np.int64], groups: NDArray[np.int64], folds: int, seed: int
@@ -30,22 +33,38 @@ def fold_numbers(
         Shape (photos,), the fold that holds each photo out, from 0. A class may still be in one
         fold alone where all its photos are of one group.
     """
-    numbers = np.empty(len(labels), dtype=np.int64)
+    padded, padded_groups = labels, groups
+    if np.bincount(labels).max() < folds:
+        # The splitter refuses data all of whose classes have fewer photos than folds. A class of
+        # photos that are not there, one for each fold, is large enough.
+        padded = np.concatenate([labels, np.full(folds, labels.max() + 1)])
+        padded_groups = np.concatenate([groups, groups.max() + 1 + np.arange(folds)])
+    numbers = np.empty(len(padded), dtype=np.int64)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         # Classes of fewer photos than folds: our caller counts them.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        for number, (_, held_out) in enumerate(splitter.split(labels, labels, groups)):
+        for number, (_, held_out) in enumerate(splitter.split(padded, padded, padded_groups)):
             numbers[held_out] = number
-    for label in concentrated(labels, numbers):
-        own = labels == label
-        fold = numbers[own][0]
-        parts, sizes = np.unique(groups[own], return_counts=True)
-        if len(parts) > 1:
-            counts = np.bincount(numbers, minlength=folds)
-            counts[fold] = len(labels) + 1
-            numbers[groups == parts[sizes.argmin()]] = counts.argmin()
+    numbers = numbers[: len(labels)]
+    for _ in range(ROUNDS):  # What is moved may leave another class in one fold.
+        before = numbers.copy()
+        for label in concentrated(labels, numbers):
+            _spread(labels == label, numbers, groups, folds)
+        if np.array_equal(before, numbers):
+            break
     return numbers
+
+
+def _spread(
+    own: NDArray[np.bool_], numbers: NDArray[np.int64], groups: NDArray[np.int64], folds: int
+) -> None:
+    """Move the smallest group of a class to the smallest other fold, if it has several groups."""
+    parts, sizes = np.unique(groups[own], return_counts=True)
+    if len(parts) > 1:
+        counts = np.bincount(numbers, minlength=folds)
+        counts[numbers[own][0]] = len(numbers) + 1
+        numbers[groups == parts[sizes.argmin()]] = counts.argmin()
 
 
 def concentrated(labels: NDArray[np.int64], numbers: NDArray[np.int64]) -> list[int]:
