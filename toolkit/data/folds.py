@@ -33,14 +33,17 @@ def fold_numbers(
         Shape (photos,), the fold that holds each photo out, from 0. A class may still be in one
         fold alone where all its photos are of one group.
     """
-    padded, padded_groups = labels, groups
+    # scikit-learn's own shuffling deals without regard to classes before version 1.8.
+    _, numbered = np.unique(groups, return_inverse=True)
+    shuffled = np.random.default_rng(seed).permutation(numbered.max() + 1)[numbered]
+    padded, padded_groups = labels, shuffled
     if np.bincount(labels).max() < folds:
         # The splitter refuses data all of whose classes have fewer photos than folds. A class of
         # photos that are not there, one for each fold, is large enough.
         padded = np.concatenate([labels, np.full(folds, labels.max() + 1)])
-        padded_groups = np.concatenate([groups, groups.max() + 1 + np.arange(folds)])
+        padded_groups = np.concatenate([shuffled, shuffled.max() + 1 + np.arange(folds)])
     numbers = np.empty(len(padded), dtype=np.int64)
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    splitter = StratifiedGroupKFold(folds)
     with warnings.catch_warnings():
         # Classes of fewer photos than folds: our caller counts them.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
